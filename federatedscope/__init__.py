@@ -1,0 +1,5 @@
+"""FederatedScope contract on today's stack: federated fine-tuning of language models."""
+
+from __future__ import annotations
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""Your own configuration keys: files here call ``register_config(key, f)``."""

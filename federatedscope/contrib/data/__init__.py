@@ -1,0 +1,1 @@
+"""Your own data sets: files here call ``register_data(key, f)``."""

@@ -1,0 +1,1 @@
+"""Your own losses: files here call ``register_criterion(key, f)``."""

@@ -1,0 +1,1 @@
+"""Your own evaluation metrics: files here call ``register_metric(key, f)``."""

@@ -1,0 +1,1 @@
+"""Your own models: files here call ``register_model(key, f)``."""

@@ -1,0 +1,1 @@
+"""Your own optimizers: files here call ``register_optimizer(key, f)``."""

@@ -1,0 +1,1 @@
+"""Your own trainers: files here call ``register_trainer(key, f)``."""

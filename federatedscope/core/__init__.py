@@ -1,0 +1,1 @@
+"""The runtime: configuration, data, trainers, aggregators, workers and the loop that connects them."""

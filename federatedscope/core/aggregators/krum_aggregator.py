@@ -1,0 +1,82 @@
+"""Krum and Multi-Krum: average the ``m`` updates that lie closest to their neighbours.
+
+``score(k) = sum over the n - f - 2 nearest j of ||x_k - x_j||^2``; ``m = 1`` is Krum. Needs
+``n >= 2 f + 3``.
+
+Blanchard et al., Machine Learning with Adversaries: Byzantine Tolerant Gradient Descent, NeurIPS
+2017, arXiv 1703.02757.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from federatedscope.core.aggregators.clients_avg_aggregator import ClientsAvgAggregator
+from federatedscope.core.aggregators.mean import running_mean
+from federatedscope.core.aggregators.robust import (
+    best,
+    bft_argument,
+    check_reported,
+    faulty_clients,
+    krum_scores,
+    squared_distances,
+)
+from federatedscope.core.aggregators.uploads import Upload, normalised_weights, read_uploads
+from federatedscope.core.errors import ConfigError
+
+
+class KrumAggregator(ClientsAvgAggregator):
+    """Krum (``aggregator.robust_rule: krum``).
+
+    Parameters
+    ----------
+    model, device
+        See :class:`Aggregator`.
+    config : CN
+        Reads ``aggregator.byzantine_node_num`` (f) and ``aggregator.BFT_args.krum_agg_num`` (m,
+        default 1).
+
+    Notes
+    -----
+    The chosen updates are averaged with the run's weights. Sample sizes are what clients claim;
+    ``aggregator.weights: uniform`` does not trust them, as in the paper.
+    """
+
+    def __init__(
+        self, model: nn.Module | None = None, device: Any = "cpu", config: Any = None
+    ) -> None:
+        super().__init__(model, device, config)
+        self.byzantine_node_num = faulty_clients(config)
+        number = bft_argument(config, "krum_agg_num", 1)
+        if number != int(number) or number < 1:
+            raise ConfigError(
+                "aggregator.BFT_args.krum_agg_num",
+                number,
+                "the number of updates to average",
+                "write a whole number from 1 on",
+            )
+        self.krum_agg_num = int(number)
+
+    @property
+    def _needed(self) -> int:
+        return max(2 * self.byzantine_node_num + 3, self.krum_agg_num)
+
+    def _chosen(self, uploads: list[Upload]) -> list[Upload]:
+        check_reported(uploads, "krum", self._needed)
+        scores = krum_scores(squared_distances(uploads, self.device), self.byzantine_node_num)
+        return [uploads[i] for i in sorted(best(scores, self.krum_agg_num))]
+
+    def aggregate(self, agg_info: Mapping[str, Any]) -> dict[str, Tensor]:
+        """See :meth:`Aggregator.aggregate`."""
+        chosen = self._chosen(read_uploads(agg_info))
+        weights = normalised_weights(chosen, self.uniform)
+        return running_mean(chosen, weights, self.device).result()
+
+    def weights(self, agg_info: Mapping[str, Any]) -> dict[int, float]:
+        """The weights of the chosen clients; 0 for the others."""
+        uploads = read_uploads(agg_info)
+        chosen = normalised_weights(self._chosen(uploads), self.uniform)
+        return {u.client_id: chosen.get(u.client_id, 0.0) for u in uploads}

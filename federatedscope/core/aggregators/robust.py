@@ -1,0 +1,136 @@
+"""What the robust rules share: how many faulty clients they stand, distances, Krum's scores.
+
+``n`` is the number of uploads of a round and ``f`` (``aggregator.byzantine_node_num``) the largest
+number of them that may be arbitrary. The published rules are stated for updates ``x_k - x_t``; all
+but norm bounding give the same result on the states ``x_k``, because distances, order and means
+move along with a common shift.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from federatedscope.core.aggregators.mean import Device, narrow, widen
+from federatedscope.core.aggregators.uploads import AggregationError, Upload
+from federatedscope.core.errors import ConfigError
+
+
+def faulty_clients(config: Any) -> int:
+    """``f``: how many uploads of a round may be arbitrary.
+
+    Raises
+    ------
+    ConfigError
+        A negative number.
+    """
+    number = int(config.aggregator.byzantine_node_num)
+    if number < 0:
+        raise ConfigError(
+            "aggregator.byzantine_node_num", number, "a number of clients", "write 0 or more"
+        )
+    return number
+
+
+def check_reported(uploads: list[Upload], rule: str, needed: int) -> None:
+    """Refuse a round in which too few clients reported."""
+    if len(uploads) < needed:
+        raise AggregationError(
+            f"{rule} needs at least {needed} uploads and {len(uploads)} clients reported "
+            f"({[u.client_id for u in uploads]}). Lower aggregator.byzantine_node_num, or sample "
+            "more clients."
+        )
+
+
+def bft_argument(config: Any, name: str, default: float | None = None) -> float:
+    """The number ``aggregator.BFT_args.<name>``.
+
+    Raises
+    ------
+    ConfigError
+        It is missing and has no default, or is no number.
+    """
+    value = config.aggregator.BFT_args.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ConfigError(
+            f"aggregator.BFT_args.{name}",
+            value,
+            f"aggregator.robust_rule = {config.aggregator.robust_rule!r} needs a number here",
+            f"write for example aggregator.BFT_args: {{{name}: 1.0}}",
+        )
+    return float(value)
+
+
+def stacked(uploads: list[Upload], key: str, device: Device = "cpu") -> Tensor:
+    """One tensor of all clients, shape ``(n, *shape)``, in float64."""
+    return torch.stack([widen(upload.state[key], device) for upload in uploads])
+
+
+def per_coordinate(
+    uploads: list[Upload], rule: Callable[[Tensor], Tensor], device: Device = "cpu"
+) -> dict[str, Tensor]:
+    """Apply ``rule``, which maps ``(n, *shape)`` to ``shape``, to every tensor."""
+    return {
+        key: narrow(rule(stacked(uploads, key, device)), tensor.dtype, key)
+        for key, tensor in uploads[0].state.items()
+    }
+
+
+def middle(ordered: Tensor) -> Tensor:
+    """The median of sorted values along the first dimension; a midpoint if ``n`` is even."""
+    count = ordered.shape[0]
+    return (ordered[(count - 1) // 2] + ordered[count // 2]) / 2
+
+
+def squared_distances(uploads: list[Upload], device: Device = "cpu") -> Tensor:
+    """``||x_i - x_j||^2`` over all floating-point tensors together, shape ``(n, n)``.
+
+    From differences, not from inner products: beside a huge outlier those would lose the small
+    distances between the honest clients.
+    """
+    count = len(uploads)
+    total = widen(torch.zeros(count, count), device)
+    for key, tensor in uploads[0].state.items():
+        if not tensor.is_floating_point():
+            continue
+        rows = stacked(uploads, key, device).flatten(1)
+        for i in range(count - 1):
+            part = (rows[i + 1 :] - rows[i]).square().sum(1)
+            total[i, i + 1 :] += part
+            total[i + 1 :, i] += part
+    return total
+
+
+def krum_scores(distances: Tensor, faulty: int) -> Tensor:
+    """Krum's score: the sum of the squared distances to the ``n - f - 2`` nearest others.
+
+    Parameters
+    ----------
+    distances : Tensor
+        Squared distances, shape ``(n, n)``.
+    faulty : int
+        ``f``. At least one neighbour is always counted.
+
+    Returns
+    -------
+    Tensor
+        Shape ``(n,)``; lower is better.
+    """
+    count = distances.shape[0]
+    neighbours = max(count - faulty - 2, 1)
+    others = distances.clone().fill_diagonal_(float("inf")).sort(dim=1).values[:, : count - 1]
+    return others[:, :neighbours].sum(1)
+
+
+def best(scores: Tensor, number: int) -> list[int]:
+    """Indices of the ``number`` lowest scores; among equals the earlier upload."""
+    return [int(i) for i in torch.argsort(scores, stable=True)[:number]]
+
+
+def uniform_weights(uploads: list[Upload], chosen: list[Upload]) -> Mapping[int, float]:
+    """``1 / len(chosen)`` for the chosen clients and 0 for the others."""
+    ids = {upload.client_id for upload in chosen}
+    return {u.client_id: 1.0 / len(ids) if u.client_id in ids else 0.0 for u in uploads}

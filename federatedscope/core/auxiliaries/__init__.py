@@ -1,0 +1,1 @@
+"""Builders: from a configuration to the object it names."""

@@ -1,0 +1,112 @@
+"""Which server rule a run gets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from federatedscope import register
+from federatedscope.core.aggregators import (
+    BulyanAggregator,
+    ClientsAvgAggregator,
+    FedOptAggregator,
+    KrumAggregator,
+    MedianAggregator,
+    NoCommunicationAggregator,
+    NormboundingAggregator,
+    OnlineClientsAvgAggregator,
+    TrimmedmeanAggregator,
+)
+from federatedscope.core.errors import ConfigError
+
+ROBUST_RULES: dict[str, type[ClientsAvgAggregator]] = {
+    "fedavg": ClientsAvgAggregator,
+    "krum": KrumAggregator,
+    "median": MedianAggregator,
+    "trimmedmean": TrimmedmeanAggregator,
+    "bulyan": BulyanAggregator,
+    "normbounding": NormboundingAggregator,
+}
+WITHOUT_COMMUNICATION = ("local", "global")
+
+
+def get_aggregator(
+    method: str,
+    model: nn.Module | None = None,
+    device: Any = None,
+    online: bool = False,
+    config: Any = None,
+) -> Any:
+    """Build the aggregator of a run.
+
+    Registered ones (``register_aggregator``) are asked first. Then ``local`` and ``global``
+    exchange nothing, ``fedopt`` or ``fedopt.use`` puts an optimizer at the server, and every other
+    method takes ``aggregator.robust_rule``, the weighted mean by default: methods that differ in
+    *what* clients upload (FedSA-LoRA, FFA-LoRA) share the mean.
+
+    Parameters
+    ----------
+    method : str
+        ``federate.method``, in any case.
+    model : torch.nn.Module, optional
+        The server's model.
+    device : str, optional
+        Where to aggregate; the CPU by default.
+    online : bool
+        Average uploads as they arrive (``federate.online_aggr``).
+    config : CN
+        The run's configuration.
+
+    Returns
+    -------
+    Aggregator
+        Or what a registered builder returned.
+
+    Raises
+    ------
+    ConfigError
+        An unknown rule, or rules that exclude each other.
+    """
+    name = method.lower()
+    where = "cpu" if device is None else device
+    registered = register.first_answer(
+        register.aggregator_dict, name, model=model, device=where, config=config
+    )
+    if registered is not None:
+        return registered
+    if name in WITHOUT_COMMUNICATION:
+        return NoCommunicationAggregator(model=model, device=where, config=config)
+    rule = config.aggregator.robust_rule.lower()
+    fedopt = name == "fedopt" or config.fedopt.use
+    _check_combination(rule, fedopt, online)
+    if fedopt:
+        return FedOptAggregator(model=model, device=where, config=config)
+    if online:
+        return OnlineClientsAvgAggregator(model=model, device=where, config=config)
+    return ROBUST_RULES[rule](model=model, device=where, config=config)
+
+
+def _check_combination(rule: str, fedopt: bool, online: bool) -> None:
+    if rule not in ROBUST_RULES:
+        raise ConfigError(
+            "aggregator.robust_rule",
+            rule,
+            "there is no such rule",
+            f"write one of {', '.join(ROBUST_RULES)}",
+        )
+    if rule != "fedavg" and fedopt:
+        raise ConfigError(
+            "aggregator.robust_rule",
+            rule,
+            "FedOpt takes the mean of the clients and would ignore the robust rule",
+            "switch fedopt.use off, or write robust_rule: fedavg",
+        )
+    if online and (rule != "fedavg" or fedopt):
+        raise ConfigError(
+            "federate.online_aggr",
+            True,
+            "only the plain mean can be taken one upload at a time, and this run asks for "
+            f"{'FedOpt' if fedopt else rule}",
+            "write online_aggr: False",
+        )

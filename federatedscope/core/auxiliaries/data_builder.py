@@ -1,0 +1,100 @@
+"""The configured data of all workers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from federatedscope import register
+from federatedscope.core.data.base_data import ClientData, StandaloneDataDict
+from federatedscope.core.data.base_translator import BaseDataTranslator
+from federatedscope.core.data.utils import isolated_rng
+from federatedscope.core.errors import ConfigError
+
+__all__ = ["get_data"]
+
+
+def get_data(config: Any, client_cfgs: Any = None) -> tuple[dict[int, Any], Any]:
+    """Build the data that ``data.type`` names, registered builders first.
+
+    Parameters
+    ----------
+    config : CN
+        The run's configuration.
+    client_cfgs : mapping, optional
+        Keys of single clients, ``{'client_1': CN, ...}``.
+
+    Returns
+    -------
+    tuple
+        ``{0: server, 1..N: ClientData}``, and the configuration as the data complete it
+        (numbers of labels and clients); the one given is left as it is.
+
+    Raises
+    ------
+    ConfigError
+        No builder knows ``data.type``, or the data cannot be found or split.
+
+    Notes
+    -----
+    All random choices come from ``data.seed``; the global generators' states are put back.
+    """
+    modified = config.clone()
+    modified.defrost()
+    with isolated_rng(config.data.seed):
+        built = register.first_answer(register.data_dict, modified, client_cfgs)
+        if built is None:
+            built = _built_in(modified, client_cfgs)
+    data, modified = built
+    if modified is config:
+        modified = config.clone()
+    modified.defrost()
+    data = _selected(data, modified)
+    if config.is_frozen():
+        modified.freeze(save=False)
+    return data, modified
+
+
+def _built_in(config: Any, client_cfgs: Any) -> tuple[dict[int, Any], Any]:
+    name = str(config.data.type)
+    if not name.lower().endswith("@llm"):
+        known = sorted(register.data_dict)
+        raise ConfigError(
+            "data.type",
+            name,
+            "no data set of this name is known",
+            "Write TASK@glue (for example sst2@glue), NAME@llm (for example gsm8k@llm), "
+            f"FILE.json@llm or FILE.jsonl@llm; registered builders: {', '.join(known) or 'none'}",
+        )
+    from federatedscope.llm.dataset import load_llm_dataset
+
+    dataset, config = load_llm_dataset(config)
+    return BaseDataTranslator(config, client_cfgs)(dataset), config
+
+
+def _selected(data: Any, config: Any) -> dict[int, Any]:
+    """Apply ``federate.method: global`` and ``federate.client_idx_for_local_train``."""
+    federate = config.federate
+    if federate.method.lower() == "global":
+        if sum(worker > 0 for worker in data) > 1 and isinstance(data[1], ClientData):
+            data = StandaloneDataDict(data, config)
+        _one_client(federate)
+        return dict(data)
+    chosen = federate.client_idx_for_local_train
+    if chosen:
+        if chosen not in data:
+            clients = max(data)
+            raise ConfigError(
+                "federate.client_idx_for_local_train",
+                chosen,
+                f"the clients are numbered 1 to {clients}",
+                f"Write a number from 1 to {clients}, or 0 to train all of them",
+            )
+        data = {**({0: data[0]} if 0 in data else {}), 1: data[chosen]}
+        _one_client(federate)
+    return dict(data)
+
+
+def _one_client(federate: Any) -> None:
+    federate.client_num = 1
+    federate.sample_client_num = -1
+    federate.sample_client_rate = -1.0

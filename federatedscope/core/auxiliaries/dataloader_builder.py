@@ -1,0 +1,205 @@
+"""Loaders: which rows make a batch, and in which order."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from federatedscope.core.data.utils import collate_of, lengths_of
+from federatedscope.core.errors import ConfigError
+
+__all__ = ["check_loadable", "get_dataloader"]
+
+logger = logging.getLogger(__name__)
+
+BATCHES_PER_GROUP = 50
+
+
+def get_dataloader(
+    dataset: Any, config: Any, split: str = "train", generator: torch.Generator | None = None
+) -> Any:
+    """A loader of one split.
+
+    Training rows are shuffled (``dataloader.shuffle``), in batches of ``dataloader.batch_size``,
+    with ``dataloader.group_by_length`` in batches of similar length. Other splits keep all rows,
+    longest first where lengths are known (the figures do not depend on the order, padding and
+    the memory needed do), in batches of ``eval.batch_size``.
+
+    Parameters
+    ----------
+    dataset : sequence or None
+        The rows. Its ``collate_fn`` makes batches; without one PyTorch's default does.
+    config : CN
+        Reads the ``dataloader`` section and ``eval.batch_size``.
+    split : str
+        ``train``, ``val`` or ``test``.
+    generator : torch.Generator, optional
+        What training rows are shuffled with; PyTorch's global generator by default.
+
+    Returns
+    -------
+    torch.utils.data.DataLoader or None
+        ``None`` without rows; the dataset itself for ``dataloader.type: raw``.
+
+    Raises
+    ------
+    ConfigError
+        Unknown ``dataloader.type``, or a batch size below 1.
+    """
+    if dataset is None or len(dataset) == 0:
+        return None
+    options = config.dataloader
+    if options.type == "raw":
+        return dataset
+    if options.type != "base":
+        raise ConfigError(
+            "dataloader.type", options.type, "there is no such loader", "Write base (or raw)"
+        )
+    training = split == "train"
+    batch_size = batch_size_of(config, split)
+    if not training:
+        # A generator of its own: evaluating must not move the run's random numbers.
+        generator = torch.Generator()
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,
+        sampler=_sampler(dataset, options, training, batch_size, generator),
+        drop_last=training and options.drop_last,
+        collate_fn=collate_of(dataset),
+        num_workers=options.num_workers,
+        pin_memory=options.pin_memory,
+        generator=generator,
+    )
+
+
+def batch_size_of(config: Any, split: str) -> int:
+    """Rows per batch of a split."""
+    field, size = "dataloader.batch_size", config.dataloader.batch_size
+    if split != "train" and config.eval.get("batch_size", 0):
+        field, size = "eval.batch_size", config.eval.batch_size
+    if size < 1:
+        raise ConfigError(field, size, "a batch has at least one row", f"Write {field}: 16")
+    return int(size)
+
+
+def check_loadable(data: Mapping[int, Any], cfg: Any, skip: Collection[int] = ()) -> None:
+    """Check that every client can make a training batch.
+
+    Parameters
+    ----------
+    data : mapping
+        Worker number to :class:`~federatedscope.core.data.ClientData`.
+    cfg : CN
+        The run's configuration; a client's own keys win.
+    skip : collection of int
+        Clients that never train.
+
+    Raises
+    ------
+    ConfigError
+        A client has no training rows, or fewer than a batch with ``dataloader.drop_last``.
+    """
+    for client, mine in sorted(data.items()):
+        if client == 0 or client in skip:
+            continue
+        own = getattr(mine, "client_cfg", None) or cfg
+        rows = _train_rows(mine)
+        size = batch_size_of(own, "train")
+        if rows == 0:
+            raise ConfigError(
+                "federate.client_num",
+                cfg.federate.client_num,
+                f"client {client} has no training rows",
+                "Use fewer clients, a larger alpha (data.splitter_args) or another data.seed",
+            )
+        if own.dataloader.drop_last and rows < size:
+            raise ConfigError(
+                "dataloader.drop_last",
+                True,
+                f"client {client} has {rows} training rows, fewer than one batch of {size} "
+                "(dataloader.batch_size), so nothing would be trained",
+                f"Write dataloader.drop_last: False, or dataloader.batch_size: {rows} or less",
+            )
+
+
+def _train_rows(data: Any) -> int:
+    dataset = getattr(data, "train_data", None)
+    if dataset is None and not hasattr(data, "train_data"):
+        dataset = data.get("train")
+        dataset = getattr(dataset, "dataset", dataset)
+    return 0 if dataset is None else len(dataset)
+
+
+def _sampler(
+    dataset: Any, options: Any, training: bool, batch_size: int, generator: torch.Generator | None
+) -> Sampler[int]:
+    if training and not (options.shuffle and options.group_by_length):
+        if options.shuffle:
+            return torch.utils.data.RandomSampler(dataset, generator=generator)
+        return torch.utils.data.SequentialSampler(dataset)
+    lengths = lengths_of(dataset)
+    if not training:
+        if lengths is None:
+            return torch.utils.data.SequentialSampler(dataset)
+        return _Ordered(np.argsort(-lengths, kind="stable"))
+    if lengths is None:
+        raise ConfigError(
+            "dataloader.group_by_length",
+            True,
+            "the rows of this data set have no known length",
+            "Write dataloader.group_by_length: False, or give the dataset an attribute 'lengths'",
+        )
+    return _GroupedByLength(lengths, batch_size, generator)
+
+
+class _Ordered(Sampler[int]):
+    """Rows in a fixed order."""
+
+    def __init__(self, order: npt.NDArray[np.int64]) -> None:
+        self.order = order
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.order.tolist())
+
+
+class _GroupedByLength(Sampler[int]):
+    """Shuffled rows of which each run of ``batch_size`` has similar lengths.
+
+    A random permutation is cut into groups of 50 batches, each sorted by length; the batches are
+    then shuffled. A last, smaller batch stays last.
+    """
+
+    def __init__(
+        self,
+        lengths: npt.NDArray[np.int64],
+        batch_size: int,
+        generator: torch.Generator | None,
+    ) -> None:
+        self.lengths = lengths
+        self.batch_size = batch_size
+        self.generator = generator
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        size = self.batch_size
+        order = torch.randperm(len(self.lengths), generator=self.generator).numpy()
+        # The rows of a last, smaller batch are any rows, not always the shortest ones.
+        order, rest = np.split(order, [len(order) // size * size])
+        groups = np.split(order, range(size * BATCHES_PER_GROUP, len(order), size * BATCHES_PER_GROUP))
+        batches = np.concatenate(
+            [group[np.argsort(self.lengths[group], kind="stable")] for group in groups]
+        ).reshape(-1, size)
+        shuffled = torch.randperm(len(batches), generator=self.generator).numpy()
+        yield from batches[shuffled].reshape(-1).tolist()
+        yield from rest.tolist()

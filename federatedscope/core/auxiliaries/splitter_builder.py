@@ -1,0 +1,72 @@
+"""The configured splitter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from federatedscope import register
+from federatedscope.core.errors import ConfigError
+
+__all__ = ["BUILT_IN_SPLITTERS", "get_splitter"]
+
+BUILT_IN_SPLITTERS = {
+    "iid": "rows spread evenly at random",
+    "lda": "label skew drawn from a Dirichlet distribution (splitter_args: [{'alpha': 0.5}])",
+    "meta": "whole categories per client",
+}
+
+
+def get_splitter(config: Any) -> Any:
+    """The splitter that ``data.splitter`` names, registered ones first.
+
+    Parameters
+    ----------
+    config : CN
+        Reads ``data.splitter``, ``data.splitter_args`` and ``federate.client_num``.
+
+    Returns
+    -------
+    splitter or None
+        ``None`` when ``data.splitter`` is empty (data that come split by client).
+
+    Raises
+    ------
+    ConfigError
+        There is no such splitter, or it does not take these arguments.
+    """
+    # Not at the top: splitters use the data helpers, and the data package uses this builder.
+    from federatedscope.core.splitters.generic import IIDSplitter, LDASplitter, MetaSplitter
+
+    name = config.data.splitter
+    arguments = dict(config.data.splitter_args[0]) if config.data.splitter_args else {}
+    if not name:
+        return None
+    client_num = config.federate.client_num
+    if client_num < 1:
+        raise ConfigError(
+            "federate.client_num",
+            client_num,
+            "the rows are to be spread over at least one client",
+            "Write federate.client_num: 3, for example",
+        )
+    splitter = register.first_answer(register.splitter_dict, name, client_num, **arguments)
+    if splitter is not None:
+        return splitter
+    classes = {"iid": IIDSplitter, "lda": LDASplitter, "meta": MetaSplitter}
+    if name not in classes:
+        known = sorted({*classes, *register.splitter_dict})
+        raise ConfigError(
+            "data.splitter", name, "there is no such splitter", f"Write one of {', '.join(known)}"
+        )
+    if name == "iid":
+        # An alpha that is left over from lda has no meaning here, as in FederatedScope.
+        arguments = {}
+    try:
+        return classes[name](client_num, **arguments)
+    except TypeError as error:
+        raise ConfigError(
+            "data.splitter_args",
+            config.data.splitter_args,
+            f"the splitter {name} does not take these arguments ({error})",
+            "Write for example data.splitter_args: [{'alpha': 0.5}] with data.splitter: lda",
+        ) from error

@@ -1,0 +1,87 @@
+"""Callbacks: whatever watches a run without taking part in it.
+
+A callback is any object with some of the methods of :class:`Callback`. Extensions add theirs with
+``register_callback``; the runtime's own write the records and draw the progress.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+Event = dict[str, Any]
+
+
+class Callback:
+    """What a callback may implement; every method does nothing by default.
+
+    The events are the lines of ``metrics.jsonl``; ``run`` is the content of ``run.json``.
+    """
+
+    def on_run_start(self, run: Event) -> None:
+        """Everything is checked and built; the first round begins."""
+
+    def on_round_start(self, rnd: int, clients: list[int]) -> None:
+        """Round ``rnd`` (from 1) begins with these clients."""
+
+    def on_batch(self, client: int, ctx: Any, monitor: Any) -> None:
+        """A batch of training or evaluation is done."""
+
+    def on_train(self, event: Event) -> None:
+        """A client finished its local training."""
+
+    def on_eval(self, event: Event) -> None:
+        """A participant was evaluated."""
+
+    def on_round(self, event: Event) -> None:
+        """A round was aggregated."""
+
+    def on_run_end(self, run: Event, outdir: str) -> None:
+        """The run is over, for whatever reason (``run['status']``)."""
+
+
+class Callbacks:
+    """Calls every callback in order.
+
+    Parameters
+    ----------
+    members : iterable
+        Callbacks; a method that one lacks is skipped.
+    """
+
+    def __init__(self, members: Iterable[Any] = ()) -> None:
+        self.members = list(members)
+
+    def _call(self, name: str, *args: Any) -> None:
+        for member in self.members:
+            method = getattr(member, name, None)
+            if method is not None:
+                method(*args)
+
+    def on_run_start(self, run: Event) -> None:
+        """See :class:`Callback`."""
+        self._call("on_run_start", run)
+
+    def on_round_start(self, rnd: int, clients: list[int]) -> None:
+        """See :class:`Callback`."""
+        self._call("on_round_start", rnd, clients)
+
+    def on_batch(self, client: int, ctx: Any, monitor: Any) -> None:
+        """See :class:`Callback`."""
+        self._call("on_batch", client, ctx, monitor)
+
+    def on_train(self, event: Event) -> None:
+        """See :class:`Callback`."""
+        self._call("on_train", event)
+
+    def on_eval(self, event: Event) -> None:
+        """See :class:`Callback`."""
+        self._call("on_eval", event)
+
+    def on_round(self, event: Event) -> None:
+        """See :class:`Callback`."""
+        self._call("on_round", event)
+
+    def on_run_end(self, run: Event, outdir: str) -> None:
+        """See :class:`Callback`."""
+        self._call("on_run_end", run, outdir)

@@ -1,0 +1,167 @@
+"""One backbone, many clients.
+
+Server and clients of a process share one module. What belongs to one of them (LoRA A and B, the
+head, whatever else is trainable) lives here under its ID, and :meth:`ClientStore.activate` points the
+module's parameters at it. Nothing is copied: a client that trains writes into its own tensors and
+no operation on one client can reach another's.
+
+The runner activates a worker before it hands it a message, so every worker, also one that an
+extension registers, always sees its own model.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+# PEFT's VeRA keeps its frozen random projections as buffers. They are common to all clients.
+_COMMON_BUFFERS = ("vera_A", "vera_B")
+
+
+def owned_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """The tensors of a module that belong to a participant: trainable parameters and saved buffers.
+
+    Returns
+    -------
+    dict of str to Tensor
+        The module's own objects, in the module's order.
+    """
+    owned: dict[str, Tensor] = {
+        name: param for name, param in model.named_parameters() if param.requires_grad
+    }
+    for prefix, module in model.named_modules():
+        if any(part in prefix.split(".") for part in _COMMON_BUFFERS):
+            continue
+        for name, buffer in module.named_buffers(recurse=False):
+            if name not in module._non_persistent_buffers_set:
+                owned[f"{prefix}.{name}" if prefix else name] = buffer
+    return owned
+
+
+class ClientStore:
+    """Every participant's tensors over one shared module.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The shared module. Its state at construction is everybody's first state.
+    memory_limit : int, optional
+        Bytes of participants' tensors kept in memory; beyond it, the least recently used are
+        written to ``spill_dir`` and read back when they are needed. ``None``: no limit.
+    spill_dir : path, optional
+        Folder for them; required with a limit.
+    shared_module : bool
+        Reproduce FederatedScope's ``share_local_model``: everybody is the same module and
+        writes over everybody else's tensors. Off unless ``federate.shared_module`` asks for it.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        memory_limit: int | None = None,
+        spill_dir: str | os.PathLike[str] | None = None,
+        shared_module: bool = False,
+    ) -> None:
+        if memory_limit is not None and spill_dir is None:
+            raise ValueError("a memory limit needs a folder to spill to")
+        self.model = model
+        self.memory_limit = memory_limit
+        self.spill_dir = Path(spill_dir) if spill_dir is not None else None
+        self.shared_module = shared_module
+        self.active: int | None = None
+        self._slots = owned_tensors(model)
+        self._initial = {name: slot.detach().clone() for name, slot in self._slots.items()}
+        self._states: OrderedDict[int, dict[str, Tensor]] = OrderedDict()
+        self._spilled: set[int] = set()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the tensors that a participant owns."""
+        return tuple(self._slots)
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of one participant's tensors."""
+        return sum(t.numel() * t.element_size() for t in self._initial.values())
+
+    @property
+    def owners(self) -> list[int]:
+        """IDs that have a state of their own by now, in memory or on disk."""
+        return sorted(set(self._states) | self._spilled)
+
+    def activate(self, owner: int) -> None:
+        """Let the shared module be the one of ``owner``.
+
+        A participant that was never active starts from the common initial state. Gradients of
+        the previous one are dropped.
+        """
+        if self.shared_module or owner == self.active:
+            return
+        state = self._state_of(owner)
+        for name, slot in self._slots.items():
+            slot.data = state[name]
+            slot.grad = None
+        self.active = owner
+        self._spill_over_limit()
+
+    def state(self, owner: int) -> Mapping[str, Tensor]:
+        """The tensors of ``owner`` themselves (no copies)."""
+        if self.shared_module:
+            return {name: slot.data for name, slot in self._slots.items()}
+        return self._state_of(owner)
+
+    def _state_of(self, owner: int) -> dict[str, Tensor]:
+        if owner in self._states:
+            self._states.move_to_end(owner)
+        elif owner in self._spilled:
+            self._states[owner] = self._read(owner)
+        else:
+            self._states[owner] = {name: t.clone() for name, t in self._initial.items()}
+        return self._states[owner]
+
+    def _spill_over_limit(self) -> None:
+        if self.memory_limit is None:
+            return
+        # The active participant's tensors are in the module and the server's are needed every
+        # round: both stay.
+        movable = [owner for owner in self._states if owner not in (self.active, 0)]
+        excess = len(self._states) * self.state_bytes - self.memory_limit
+        for owner in movable:
+            if excess <= 0:
+                return
+            self._write(owner, self._states.pop(owner))
+            excess -= self.state_bytes
+
+    def _path(self, owner: int) -> Path:
+        if self.spill_dir is None:
+            raise ValueError("this store has no folder to spill to")
+        return self.spill_dir / f"client_{owner}.safetensors"
+
+    def _write(self, owner: int, state: dict[str, Tensor]) -> None:
+        path = self._path(owner)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".tmp")
+        save_file({name: t.contiguous() for name, t in state.items()}, temporary)
+        os.replace(temporary, path)
+        self._spilled.add(owner)
+
+    def _read(self, owner: int) -> dict[str, Tensor]:
+        state = load_file(self._path(owner))
+        self._spilled.discard(owner)
+        return {name: state[name].to(slot.device) for name, slot in self._slots.items()}
+
+    def close(self) -> None:
+        """Remove the files of spilled participants."""
+        for owner in list(self._spilled):
+            self._path(owner).unlink(missing_ok=True)
+            self._spilled.discard(owner)
+        if self.spill_dir is not None and self.spill_dir.is_dir() and not any(
+            self.spill_dir.iterdir()
+        ):
+            self.spill_dir.rmdir()

@@ -1,0 +1,95 @@
+"""How messages travel, and what they cost.
+
+Workers know only ``comm_manager.send`` and the list of neighbours; where the others run is the
+manager's business. Inside one process messages go through a queue. Process groups and
+machines get managers of their own with the same three methods.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from federatedscope.core.message import Message, payload_bytes
+
+SERVER_ID = 0
+
+
+@dataclass
+class TrafficLedger:
+    """Bytes of tensors sent since the last :meth:`take`, per client.
+
+    ``up`` and ``down`` belong to training; ``evaluation`` is what was sent down only so that
+    clients could evaluate the new state (a deployment sends it once, at the next round's start).
+    """
+
+    up: dict[int, int] = field(default_factory=dict)
+    down: dict[int, int] = field(default_factory=dict)
+    evaluation: dict[int, int] = field(default_factory=dict)
+
+    def record(self, message: Message) -> None:
+        """Count one message."""
+        size = payload_bytes(message.content)
+        if not size or message.msg_type == "finish":
+            return
+        if message.sender != SERVER_ID:
+            self.up[message.sender] = self.up.get(message.sender, 0) + size
+            return
+        book = self.evaluation if message.msg_type == "evaluate" else self.down
+        for receiver in message.receivers:
+            book[receiver] = book.get(receiver, 0) + size
+
+    def take(self) -> TrafficLedger:
+        """Return what was counted and start again from zero."""
+        taken = TrafficLedger(self.up, self.down, self.evaluation)
+        self.up, self.down, self.evaluation = {}, {}, {}
+        return taken
+
+
+class StandaloneCommManager:
+    """All workers in one process, connected by one queue.
+
+    Parameters
+    ----------
+    comm_queue : deque of Message
+        The queue that the runner empties.
+    monitor : Monitor, optional
+        The owner's monitor, told the bytes that it sends.
+    ledger : TrafficLedger, optional
+        The run's books.
+    """
+
+    def __init__(
+        self,
+        comm_queue: deque[Message],
+        monitor: Any = None,
+        ledger: TrafficLedger | None = None,
+    ) -> None:
+        self.comm_queue = comm_queue
+        self.monitor = monitor
+        self.ledger = ledger
+        self.neighbors: dict[int, Any] = {}
+
+    def receive(self) -> None:
+        """Nothing to wait for: the runner hands messages out."""
+
+    def add_neighbors(self, neighbor_id: int, address: Any = None) -> None:
+        """Remember a worker and, across machines, where it is reached."""
+        self.neighbors[neighbor_id] = address
+
+    def get_neighbors(self, neighbor_id: int | list[int] | None = None) -> Any:
+        """All neighbours, one neighbour's address, or the addresses of several."""
+        if not neighbor_id:
+            return self.neighbors
+        if isinstance(neighbor_id, list):
+            return {each: self.neighbors[each] for each in neighbor_id}
+        return self.neighbors[neighbor_id]
+
+    def send(self, message: Message) -> None:
+        """Queue a message and count it."""
+        if self.ledger is not None:
+            self.ledger.record(message)
+        if self.monitor is not None:
+            self.monitor.track_upload_bytes(payload_bytes(message.content))
+        self.comm_queue.append(message)

@@ -1,0 +1,1 @@
+"""The configuration: every key, its default and meaning, the checks and the refusals."""

@@ -1,0 +1,240 @@
+"""From the command line to a complete configuration."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from federatedscope import register
+from federatedscope.core.cmd_args import CommandLine, check_presets
+from federatedscope.core.configs.config import CN, apply_registered_configs, global_cfg
+from federatedscope.core.configs.merging import nest
+from federatedscope.core.configs.ranges import value_of
+from federatedscope.core.configs.refusals import check_runnable
+from federatedscope.core.configs.values import literal, shown
+from federatedscope.core.configs.yaml_io import read_yaml_file
+from federatedscope.core.errors import ConfigError
+from federatedscope.core.extensions import load_extensions
+
+__all__ = ["RunConfig", "build_config", "check_run", "client_config", "load_client_cfgs"]
+
+_CLIENT = re.compile(r"client_([1-9]\d*)")
+
+RUN_WIDE = (
+    "aggregator",
+    "backend",
+    "distribute",
+    "early_stop",
+    "embedded",
+    "expname",
+    "expname_tag",
+    "extensions",
+    "federate",
+    "fedopt",
+    "outdir",
+    "tensorboard",
+    "wandb",
+)
+"""Sections and keys that are the same for all clients."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """A merged configuration, not yet checked.
+
+    Attributes
+    ----------
+    cfg : CN
+        Defaults, yaml, command line and presets, in that order. Not frozen.
+    client_cfgs : CN or None
+        ``client_N`` -> the keys that differ for client N, with the types of ``cfg``.
+    given : frozenset of str
+        Dotted keys that the user set, in yaml or on the command line.
+    swaps : list of dict
+        What presets changed: ``{'field', 'was', 'now', 'why'}``.
+    """
+
+    cfg: CN
+    client_cfgs: CN | None = None
+    given: frozenset[str] = frozenset()
+    swaps: list[dict[str, Any]] = field(default_factory=list)
+
+
+def build_config(args: CommandLine) -> RunConfig:
+    """Import the extensions and merge everything the user gave.
+
+    The result is to be checked by :func:`check_run`.
+
+    Raises
+    ------
+    ConfigError, UserError
+        Anything in file or command line that cannot be read or is unknown.
+    """
+    tree = read_yaml_file(args.cfg_file)[0] if args.cfg_file else {}
+    overrides = nest(args.opts)
+    load_extensions(_extension_names(tree, overrides))
+    check_presets(args.presets)
+    cfg = global_cfg.clone()
+    apply_registered_configs(cfg)
+    if args.cfg_file:
+        cfg.merge_from_file(args.cfg_file)
+        cfg.cfg_file = str(args.cfg_file)
+    cfg.merge_from_list(args.opts)
+    given = {*_leaves(tree), *_leaves(overrides)}
+    if args.outdir:
+        cfg.outdir = args.outdir
+        given.add("outdir")
+    swaps: list[dict[str, Any]] = []
+    for name in args.presets:
+        swaps += register.preset_dict[name](cfg, set(given)) or []
+    clients = load_client_cfgs(args.client_cfg_file, args.client_opts, cfg)
+    return RunConfig(cfg, clients, frozenset(given), swaps)
+
+
+def _extension_names(tree: Mapping[str, Any], overrides: Mapping[str, Any]) -> list[str]:
+    """The modules to import: command line before yaml before default."""
+    value: Any = tree.get("extensions", global_cfg.extensions)
+    if "extensions" in overrides:
+        value = literal(str(shown(overrides["extensions"])))
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, (list, tuple)) or not all(isinstance(n, str) for n in names):
+        raise ConfigError(
+            "extensions", value, "must be a list of module names", "Write ['federatedscope_ext']"
+        )
+    return [name for name in names if name]
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Dotted keys of the values in a nested mapping."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
+
+
+def load_client_cfgs(path: str | None, opts: Sequence[str], cfg: CN) -> CN | None:
+    """Settings of single clients, checked against the run's configuration.
+
+    Parameters
+    ----------
+    path : str or None
+        Yaml file with ``client_N:`` sections.
+    opts : sequence of str
+        ``[client_N.section.key, value, ...]``; wins over the file.
+    cfg : CN
+        The run's merged configuration.
+
+    Returns
+    -------
+    CN or None
+        ``client_N`` -> the differing keys; ``None`` without any.
+
+    Raises
+    ------
+    ConfigError
+        A client that does not exist, an unknown key, a wrong type, or a key that cannot differ
+        between clients.
+    """
+    result = CN(new_allowed=True)
+    for source in (read_yaml_file(path)[0] if path else {}, nest(opts)):
+        for name, settings in source.items():
+            _check_client_name(str(name), cfg)
+            node = result.setdefault(name, CN(new_allowed=True))
+            for dotted, value in _checked_settings(str(name), settings or {}, cfg):
+                _put(node, dotted, value)
+    return result or None
+
+
+def client_config(cfg: CN, client_cfgs: CN | None, client: int) -> CN:
+    """The configuration of one client: the run's, with that client's own settings merged.
+
+    Parameters
+    ----------
+    cfg : CN
+        The run's configuration; not changed.
+    client_cfgs : CN or None
+        From :func:`load_client_cfgs`.
+    client : int
+        Client ID, from 1.
+    """
+    twin = cfg.clone()
+    own = client_cfgs.get(f"client_{client}") if client_cfgs else None
+    if own:
+        twin.defrost()
+        twin.merge_from_other_cfg(own)
+        twin.assert_cfg()
+        if cfg.is_frozen():
+            twin.freeze(check_cfg=False)
+    return twin
+
+
+def check_run(run: RunConfig) -> None:
+    """Every check and refusal, for the run and for each client's own configuration.
+
+    Values derived from others are written to ``run.cfg``.
+
+    Raises
+    ------
+    ConfigError
+        What cannot run, and what to write instead; for one client's setting the key starts with
+        ``client_N.``.
+    """
+    check_runnable(run.cfg)
+    run.cfg.assert_cfg()
+    for name in run.client_cfgs or ():
+        try:
+            check_runnable(client_config(run.cfg, run.client_cfgs, int(name.split("_")[1])))
+        except ConfigError as error:
+            field_name = f"{name}.{error.field}"
+            raise ConfigError(field_name, error.value, error.problem, error.remedy) from error
+
+
+def _check_client_name(name: str, cfg: CN) -> None:
+    """The section names one of the clients."""
+    match = _CLIENT.fullmatch(name)
+    count = cfg.federate.client_num
+    if match is None:
+        raise ConfigError(
+            name,
+            "...",
+            "not the name of a client",
+            "Write client_1, client_2, ... on the top level",
+        )
+    if count and int(match[1]) > count:
+        raise ConfigError(
+            name, "...", f"there are only {count} clients", f"Write client_1 to client_{count}"
+        )
+
+
+def _checked_settings(name: str, settings: Any, cfg: CN) -> Iterator[tuple[str, Any]]:
+    """``(dotted key, value in the key's type)`` of one client's settings."""
+    if not isinstance(settings, Mapping):
+        raise ConfigError(
+            name, shown(settings), "must hold sections", "Write section: and below it key: value"
+        )
+    twin = cfg.clone()
+    try:
+        twin.merge_from_other_cfg(settings)
+    except ConfigError as error:
+        field_name = f"{name}.{error.field}"
+        raise ConfigError(field_name, error.value, error.problem, error.remedy) from error
+    for dotted in _leaves(settings):
+        if dotted.split(".")[0] in RUN_WIDE:
+            raise ConfigError(
+                f"{name}.{dotted}",
+                value_of(twin, dotted),
+                "this key is the same for all clients",
+                f"Set {dotted} for the whole run",
+            )
+        yield dotted, value_of(twin, dotted)
+
+
+def _put(node: CN, dotted: str, value: Any) -> None:
+    """Set a dotted key in a free tree."""
+    *parents, last = dotted.split(".")
+    for parent in parents:
+        node = node.setdefault(parent, CN(new_allowed=True))
+    node[last] = value

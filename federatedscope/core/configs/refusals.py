@@ -1,0 +1,229 @@
+"""What this version does not run, and what to write instead.
+
+A configuration that merely mentions such a feature loads; :func:`check_runnable` refuses one that
+turns it on, by name and before anything else starts. It asks the registry first, so a method,
+trainer, model or data set that an extension brings is accepted; call it after the extensions
+were imported.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+from federatedscope import register
+from federatedscope.core.configs.foreign import (
+    FOREIGN_DATA,
+    FOREIGN_DATA_PACKAGES,
+    FOREIGN_MODELS,
+    FOREIGN_SPLITTERS,
+    FOREIGN_TRAINERS,
+)
+from federatedscope.core.configs.node import CN
+from federatedscope.core.configs.ranges import method_of, value_of
+from federatedscope.core.configs.refusal_table import (
+    NEXT_METHODS,
+    OTHER_METHODS,
+    OTHER_WORDS,
+    OUTSIDE,
+    PLANNED,
+    REFUSALS,
+    Refusal,
+)
+from federatedscope.core.errors import ConfigError, is_user_error
+
+__all__ = [
+    "BUILT_IN_METHODS",
+    "BUILT_IN_TRAINERS",
+    "REFUSALS",
+    "Refusal",
+    "check_runnable",
+    "known_methods",
+    "verdict",
+]
+
+BUILT_IN_METHODS = ("fedavg", "fedopt", "local", "global")
+"""Methods the runtime has itself; extensions register more."""
+
+BUILT_IN_TRAINERS = ("general", "llmtrainer")
+"""Trainers the runtime has itself."""
+
+
+def known_methods() -> list[str]:
+    """Names of ``federate.method`` that run: the built-in ones, and those that an extension has.
+
+    Builders are asked about the names in the project's tables and about their own keys.
+    """
+    keys = {key.lower() for key in (*register.worker_dict, *register.aggregator_dict)}
+    candidates = {*keys, "fedsa", "ffa", *NEXT_METHODS, *OTHER_METHODS}
+    found = {
+        name
+        for name in candidates
+        if name in {key.lower() for key in register.aggregator_dict}
+        or register.first_answer(register.worker_dict, name) is not None
+    }
+    return sorted({*BUILT_IN_METHODS, *found})
+
+
+def check_runnable(cfg: CN) -> None:
+    """Refuse what this version does not run.
+
+    Parameters
+    ----------
+    cfg : CN
+        The merged configuration; extensions are imported already.
+
+    Raises
+    ------
+    ConfigError
+        Naming the key, the feature, and what to write instead.
+    """
+    _check_switches(cfg)
+    _check_method(cfg)
+    _check_trainer(cfg)
+    _check_data_type(cfg)
+    _check_splitter(cfg)
+    _check_model_type(cfg)
+
+
+def verdict(cfg: CN) -> str | None:
+    """``None`` when the configuration can run, else the reason why not (one paragraph).
+
+    Looks at a copy: neither derived values nor anything else is written to ``cfg``.
+    """
+    twin = cfg.clone()
+    twin.defrost()
+    try:
+        check_runnable(twin)
+        twin.assert_cfg()
+    except ValueError as error:
+        if not is_user_error(error):
+            raise
+        return str(error)
+    return None
+
+
+def _check_switches(cfg: CN) -> None:
+    """The features that a key alone turns on; the error explains the first and names the rest."""
+    found = [r for r in REFUSALS if r.applies(value_of(cfg, r.field))]
+    if not found:
+        return
+    first, *rest = found
+    also = f". Also refused: {', '.join(r.field for r in rest)}" if rest else ""
+    raise ConfigError(
+        first.field,
+        value_of(cfg, first.field),
+        f"{first.feature} {first.reason}",
+        f"{first.remedy}{also}",
+    )
+
+
+def _check_method(cfg: CN) -> None:
+    """The method is built in, or a registered worker or aggregator answers for it."""
+    method = method_of(cfg)
+    if method in BUILT_IN_METHODS or register.first_answer(register.worker_dict, method):
+        return
+    if method in {key.lower() for key in register.aggregator_dict}:
+        return
+    if _answers_as_aggregator(method, cfg):
+        return
+    here = f"Methods here: {', '.join(known_methods())}"
+    if method in NEXT_METHODS:
+        problem, remedy = f"the method {method} {PLANNED}", here
+    elif method in OTHER_METHODS:
+        problem, remedy = f"{OTHER_METHODS[method]} {OUTSIDE}", here
+    elif method in OTHER_WORDS:
+        problem, remedy = "not a name of a method here", OTHER_WORDS[method]
+    else:
+        near = difflib.get_close_matches(method, known_methods(), n=1)
+        hint = f"Did you mean {near[0]}? " if near else ""
+        problem = "unknown method"
+        remedy = f"{hint}{here}; a method of your own needs register_worker in a module that"
+        remedy += " 'extensions' names"
+    raise ConfigError("federate.method", cfg.federate.method, problem, remedy)
+
+
+def _answers_as_aggregator(method: str, cfg: CN) -> bool:
+    """Whether a registered aggregator builder answers for the method."""
+    answer = register.first_answer(
+        register.aggregator_dict, method, model=None, device="cpu", config=cfg
+    )
+    return answer is not None
+
+
+def _check_trainer(cfg: CN) -> None:
+    """The trainer is built in or registered."""
+    kind = cfg.trainer.type
+    if kind.lower() in BUILT_IN_TRAINERS:
+        return
+    if register.first_answer(register.trainer_dict, kind) is not None:
+        return
+    names = [*BUILT_IN_TRAINERS, *register.trainer_dict]
+    domain = FOREIGN_TRAINERS.get(kind.lower())
+    near = difflib.get_close_matches(kind.lower(), names, n=1)
+    problem = f"the trainer for {domain} {OUTSIDE}" if domain else "unknown trainer"
+    hint = f"Did you mean {near[0]}? " if near and not domain else ""
+    raise ConfigError(
+        "trainer.type", kind, problem, f"{hint}Trainers here: {', '.join(sorted(set(names)))}"
+    )
+
+
+def _registered(name: str, keys: Iterable[str]) -> bool:
+    """Whether a builder carries this name (builders cannot be asked without building)."""
+    parts = {name.lower(), *name.lower().split("@")}
+    return any(key.lower() in parts for key in keys)
+
+
+def _check_data_type(cfg: CN) -> None:
+    """The data set does not belong to another domain."""
+    kind = cfg.data.type
+    if _registered(kind, register.data_dict):
+        return
+    name, _, package = kind.lower().partition("@")
+    domain = FOREIGN_DATA_PACKAGES.get(package) if package else FOREIGN_DATA.get(name)
+    if domain is None and not package:
+        domain = next((d for n, d in FOREIGN_DATA.items() if name.startswith(f"{n}_")), None)
+    if domain is None and kind:
+        return
+    problem = f"data of {domain} {'are' if domain else 'is'} outside this project"
+    if kind in ("", "toy"):
+        problem = "no data set is chosen"
+    raise ConfigError(
+        "data.type",
+        kind,
+        problem,
+        "Write for example sst2@glue, gsm8k@llm, FILE.jsonl@llm, or the name of a registered data"
+        " set",
+    )
+
+
+def _check_splitter(cfg: CN) -> None:
+    """The splitter does not belong to another domain."""
+    kind = cfg.data.splitter
+    if kind in FOREIGN_SPLITTERS and not _registered(kind, register.splitter_dict):
+        raise ConfigError(
+            "data.splitter",
+            kind,
+            f"the splitter for {FOREIGN_SPLITTERS[kind]} {OUTSIDE}",
+            "Write iid, lda or meta",
+        )
+
+
+def _check_model_type(cfg: CN) -> None:
+    """The model does not belong to another domain."""
+    kind = cfg.model.type
+    if _registered(kind, register.model_dict):
+        return
+    name, _, package = kind.lower().partition("@")
+    domain = FOREIGN_MODELS.get(name) if not package else None
+    if name.startswith("gnn_"):
+        domain = FOREIGN_MODELS["gcn"]
+    remedy = "Write NAME_OR_PATH@huggingface_llm, or the name of a registered model"
+    if package == "transformers":
+        remedy = f"Write {kind.split('@')[0]}@huggingface_llm"
+        domain = "FederatedScope's older text tasks"
+    if domain is not None or not kind:
+        problem = f"the model for {domain} {OUTSIDE}"
+        if kind in ("", "lr"):
+            problem = "no model is chosen"
+        raise ConfigError("model.type", kind, problem, remedy)

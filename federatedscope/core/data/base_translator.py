@@ -1,0 +1,227 @@
+"""From one dataset to the data of every worker."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from federatedscope.core.auxiliaries.splitter_builder import get_splitter
+from federatedscope.core.data.base_data import (
+    SPLITS,
+    ClientData,
+    StandaloneDataDict,
+    client_config,
+)
+from federatedscope.core.data.utils import is_real_valued, labels_of, numpy_seed, take
+from federatedscope.core.errors import ConfigError
+
+__all__ = ["BaseDataTranslator"]
+
+logger = logging.getLogger(__name__)
+
+
+class BaseDataTranslator:
+    """Split a dataset into training, validation and test rows, then among clients.
+
+    Parameters
+    ----------
+    global_cfg : CN
+        Reads ``data.splits``, ``data.splitter``, ``data.splitter_args``, ``data.seed``,
+        ``data.subsample``, ``data.consistent_label_distribution`` and ``federate.client_num``.
+    client_cfgs : mapping, optional
+        Keys of single clients, ``{'client_1': CN, ...}``.
+
+    Notes
+    -----
+    Every random choice comes from NumPy's generator at ``data.seed``; its state is put back.
+    For a given seed the partitions equal those of FederatedScope for the same rows.
+    """
+
+    def __init__(self, global_cfg: Any, client_cfgs: Any = None) -> None:
+        self.global_cfg = global_cfg
+        self.client_cfgs = client_cfgs
+        # Everything is with one client; there is nothing to split.
+        self.centralised = global_cfg.federate.method.lower() == "global"
+        self.splitter = None if self.centralised else get_splitter(global_cfg)
+
+    def __call__(self, dataset: Any) -> StandaloneDataDict:
+        """Build the data of all workers.
+
+        Parameters
+        ----------
+        dataset : sequence or tuple of three
+            The rows, to be split by ``data.splits``; or ``(train, val, test)`` as they are
+            (an empty list or ``None`` for a split that there is not).
+
+        Returns
+        -------
+        StandaloneDataDict
+            The server (0) holds the union, for evaluation of the global model.
+
+        Raises
+        ------
+        ConfigError
+            A client would have no training rows, or the splitter cannot divide these rows.
+        """
+        with numpy_seed(self.global_cfg.data.seed):
+            datadict = self.split(dataset)
+        return StandaloneDataDict(datadict, self.global_cfg)
+
+    def split(self, dataset: Any) -> dict[int, Any]:
+        """Both splits, on the generator as it is."""
+        if not isinstance(dataset, tuple):
+            dataset = self._subsample(dataset)
+        train, val, test = self.split_train_val_test(dataset)
+        if isinstance(dataset, tuple):
+            train = self._subsample(train)
+        return self.split_to_client(train, val, test)
+
+    def split_train_val_test(self, dataset: Any, cfg: Any = None) -> tuple[Any, Any, Any]:
+        """Training, validation and test rows; a tuple of the three is returned as it is."""
+        if isinstance(dataset, tuple):
+            if len(dataset) != 3:
+                raise ValueError(
+                    f"a tuple of datasets must be (train, val, test); this one has {len(dataset)}"
+                )
+            return dataset
+        train, val = _split_sizes(len(dataset), (cfg or self.global_cfg).data.splits)
+        order = np.random.permutation(np.arange(len(dataset)))
+        pieces = np.split(order, [train, train + val])
+        return take(dataset, pieces[0]), take(dataset, pieces[1]), take(dataset, pieces[2])
+
+    def split_to_client(self, train: Any, val: Any, test: Any) -> dict[int, Any]:
+        """The data of every worker from the three splits."""
+        server = ClientData(self.global_cfg, train=train, val=val, test=test)
+        if self.centralised:
+            config = client_config(self.global_cfg, self.client_cfgs, 1)
+            return {0: server, 1: ClientData(config, train=train, val=val, test=test)}
+        shards = {"train": self._shards(train)}
+        prior = None
+        if self.global_cfg.data.consistent_label_distribution and shards["train"]:
+            prior = _label_lists(shards["train"])
+        for split, rows in (("val", val), ("test", test)):
+            shards[split] = self._shards(rows, prior)
+        self._check_shards(shards)
+        datadict: dict[int, Any] = {0: server}
+        for client in range(1, self.global_cfg.federate.client_num + 1):
+            mine = {name: parts[client - 1] for name, parts in shards.items() if parts}
+            config = client_config(self.global_cfg, self.client_cfgs, client)
+            datadict[client] = ClientData(config, **mine)
+        return datadict
+
+    def _shards(self, rows: Any, prior: Any = None) -> list[Any]:
+        """One part per client, an empty list where there are no rows."""
+        if rows is None or len(rows) == 0:
+            return []
+        if self.splitter is None:
+            raise ConfigError(
+                "data.splitter",
+                self.global_cfg.data.splitter,
+                "this data set is one set of rows that has to be spread over the clients",
+                "Write data.splitter: iid, lda (label skew) or meta (by category)",
+            )
+        parts = self.splitter(rows) if prior is None else self.splitter(rows, prior=prior)
+        return self._as_datasets(rows, list(parts))
+
+    def _as_datasets(self, rows: Any, parts: list[Any]) -> list[Any]:
+        """Parts of a splitter, which may be lists of row indices, as datasets."""
+        wanted = self.global_cfg.federate.client_num
+        if len(parts) < wanted:
+            raise ConfigError(
+                "data.splitter",
+                self.global_cfg.data.splitter,
+                f"the splitter gave {len(parts)} parts for {wanted} clients",
+                "Use fewer clients (federate.client_num) or another splitter",
+            )
+        return [take(rows, part) if _is_index_list(part, rows) else part for part in parts[:wanted]]
+
+    def _check_shards(self, shards: dict[str, list[Any]]) -> None:
+        """Refuse a client without training rows, mention one without others."""
+        for split in SPLITS:
+            empty = [k for k, part in enumerate(shards[split], start=1) if len(part) == 0]
+            if not empty:
+                continue
+            if split == "train":
+                raise self._no_rows(empty)
+            logger.info(
+                "%d of %d clients have no %s rows and are not evaluated there: %s",
+                len(empty),
+                len(shards[split]),
+                split,
+                _some(empty),
+            )
+
+    def _no_rows(self, empty: list[int]) -> ConfigError:
+        data = self.global_cfg.data
+        arguments = dict(data.splitter_args[0]) if data.splitter_args else {}
+        alpha = f" with alpha {arguments['alpha']}" if "alpha" in arguments else ""
+        return ConfigError(
+            "federate.client_num",
+            self.global_cfg.federate.client_num,
+            f"the splitter {data.splitter}{alpha} leaves client {_some(empty)} without any "
+            "training row",
+            "Use fewer clients, a larger alpha (data.splitter_args), another data.seed, or more "
+            "data",
+        )
+
+    def _subsample(self, rows: Any) -> Any:
+        """``data.subsample`` of the rows, the same share of every label where there are labels."""
+        share = self.global_cfg.data.subsample
+        if share == 1.0 or rows is None or len(rows) == 0:
+            return rows
+        if not 0.0 < share < 1.0:
+            raise ConfigError(
+                "data.subsample", share, "it is a share of the rows", "Write a number in (0, 1]"
+            )
+        labels = labels_of(rows)
+        groups = [np.arange(len(rows))]
+        if labels is not None and not is_real_valued(labels):
+            groups = [np.flatnonzero(labels == value) for value in np.unique(labels)]
+        kept = [
+            np.random.permutation(group)[: max(1, math.floor(share * len(group) + 1e-9))]
+            for group in groups
+        ]
+        logger.info("data.subsample: %d of %d rows are used.", sum(map(len, kept)), len(rows))
+        return take(rows, np.sort(np.concatenate(kept)))
+
+
+def _split_sizes(rows: int, splits: Sequence[float]) -> tuple[int, int]:
+    """Numbers of training and validation rows; the rest are test rows."""
+    shares = [*map(float, splits), 0.0, 0.0][:3]
+    if len(splits) > 3 or min(shares) < 0 or not shares[0] > 0 or sum(shares) > 1 + 1e-6:
+        raise ConfigError(
+            "data.splits",
+            list(splits),
+            "these are not shares of training, validation and test rows",
+            "Write three numbers that sum to 1, for example [0.8, 0.1, 0.1]",
+        )
+    train, val = int(shares[0] * rows), int(shares[1] * rows)
+    if sum(shares) > 1 - 1e-6 and shares[2] == 0:
+        # No test rows are wanted: what rounding leaves over is not made into any.
+        train, val = (rows - val, val) if val == 0 else (train, rows - train)
+    return train, val
+
+
+def _label_lists(parts: list[Any]) -> list[Any] | None:
+    """Labels of each client's training rows, ``None`` where rows have none."""
+    labels = [labels_of(part) if len(part) else np.empty(0) for part in parts]
+    return None if any(values is None for values in labels) else labels
+
+
+def _is_index_list(part: Any, rows: Any) -> bool:
+    """Whether a splitter's part is a list of row numbers (and not of rows)."""
+    if isinstance(part, np.ndarray):
+        return part.ndim == 1 and part.dtype.kind in "iu"
+    if not isinstance(part, (list, tuple)) or not part:
+        return False
+    rows_are_numbers = isinstance(rows, list) and isinstance(rows[0], (int, np.integer))
+    return not rows_are_numbers and all(isinstance(i, (int, np.integer)) for i in part)
+
+
+def _some(numbers: list[int], limit: int = 10) -> str:
+    """The first of a list of numbers as text."""
+    return ", ".join(map(str, numbers[:limit])) + (", ..." if len(numbers) > limit else "")

@@ -1,0 +1,228 @@
+"""What splitters, loaders and summaries ask of a dataset.
+
+A dataset is any map-style sequence of rows: a torch dataset, a Hugging Face dataset, a list.
+Three optional attributes make it faster and clearer than reading every row: ``labels`` (one value
+per row), ``lengths`` (tokens per row) and ``collate_fn``. The helpers here find them below any
+nesting of :class:`torch.utils.data.Subset` and :class:`torch.utils.data.ConcatDataset`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.data import ConcatDataset, Subset
+
+__all__ = [
+    "collate_of",
+    "isolated_rng",
+    "label_histogram",
+    "labels_of",
+    "lengths_of",
+    "merge_datasets",
+    "numpy_seed",
+    "rows_of",
+    "take",
+]
+
+IntArray = npt.NDArray[np.int64]
+
+_LABEL_ATTRIBUTES = ("labels", "targets", "categories")
+_LABEL_KEYS = ("label", "labels", "category", "categories")
+
+
+@contextmanager
+def numpy_seed(seed: int) -> Iterator[None]:
+    """Run a block with NumPy's global generator at ``seed``; its state before is put back."""
+    state = np.random.get_state()
+    np.random.seed(seed % 2**32)
+    try:
+        yield
+    finally:
+        np.random.set_state(state)
+
+
+@contextmanager
+def isolated_rng(seed: int) -> Iterator[None]:
+    """Run a block with Python's, NumPy's and PyTorch's CPU generators at ``seed``.
+
+    The states before the block are put back, so that building data never changes a run's other
+    random numbers.
+    """
+    python_state, torch_state = random.getstate(), torch.get_rng_state()
+    with numpy_seed(seed):
+        random.seed(seed)
+        torch.default_generator.manual_seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(python_state)
+            torch.set_rng_state(torch_state)
+
+
+def rows_of(dataset: Any) -> tuple[Any, IntArray]:
+    """The dataset below all subsets, and the indices of the rows into it.
+
+    Parameters
+    ----------
+    dataset : sequence
+        A dataset, or a subset of a subset of ... one.
+
+    Returns
+    -------
+    tuple
+        The innermost dataset and an array of shape ``(len(dataset),)``.
+    """
+    chain: list[Any] = []
+    while isinstance(dataset, Subset):
+        chain.append(dataset.indices)
+        dataset = dataset.dataset
+    if not chain:
+        return dataset, np.arange(len(dataset), dtype=np.int64)
+    indices = np.asarray(chain.pop(), dtype=np.int64)
+    while chain:
+        indices = indices[np.asarray(chain.pop(), dtype=np.int64)]
+    return dataset, indices
+
+
+def take(dataset: Any, indices: Iterable[int]) -> Any:
+    """Some rows of a dataset: a list of a list, a :class:`Subset` of anything else."""
+    if isinstance(dataset, list):
+        return [dataset[int(i)] for i in indices]
+    return Subset(dataset, [int(i) for i in indices])
+
+
+def merge_datasets(parts: Sequence[Any]) -> Any:
+    """One dataset with the rows of all parts, in order; ``None`` where there are none."""
+    parts = [part for part in parts if part is not None and len(part) > 0]
+    if not parts:
+        return None
+    if len(parts) == 1:
+        return parts[0]
+    if all(isinstance(part, list) for part in parts):
+        return [row for part in parts for row in part]
+    return ConcatDataset(parts)
+
+
+def labels_of(dataset: Any) -> npt.NDArray[Any] | None:
+    """One label per row, or ``None`` where rows have none.
+
+    Looked for in the dataset's ``labels``, ``targets`` or ``categories``, then in the rows: the
+    second entry of a tuple, or the entry ``label``, ``labels``, ``category`` or ``categories`` of
+    a dict. Only scalars count as labels; token labels of language models do not.
+
+    Returns
+    -------
+    array of shape ``(n,)`` or None
+        Of integers, floats or strings.
+    """
+    return _per_row(dataset, _labels_of_base)
+
+
+def lengths_of(dataset: Any) -> IntArray | None:
+    """Tokens per row from the dataset's ``lengths``, or ``None`` where it has none."""
+    return _per_row(dataset, lambda base, _: _attribute(base, ("lengths",)))
+
+
+def collate_of(dataset: Any) -> Callable[[list[Any]], Any] | None:
+    """The ``collate_fn`` of the dataset below all subsets, or ``None``."""
+    base = dataset
+    while True:
+        if isinstance(base, Subset):
+            base = base.dataset
+        elif isinstance(base, ConcatDataset):
+            base = base.datasets[0]
+        else:
+            break
+    return getattr(base, "collate_fn", None)
+
+
+def label_histogram(dataset: Any) -> dict[str, int] | None:
+    """Rows per label, by the label's text; ``None`` without labels or for real-valued ones."""
+    if dataset is None:
+        return None
+    labels = labels_of(dataset)
+    if labels is None or is_real_valued(labels):
+        return None
+    values, counts = np.unique(labels, return_counts=True)
+    if labels.dtype.kind == "f":
+        values = values.astype(np.int64)
+    return {str(value): int(count) for value, count in zip(values, counts, strict=True)}
+
+
+def is_real_valued(labels: npt.NDArray[Any]) -> bool:
+    """Whether labels are a regression's targets: floats that are not all whole numbers."""
+    return bool(labels.dtype.kind == "f" and np.any(labels != np.round(labels)))
+
+
+def _per_row(
+    dataset: Any, read: Callable[[Any, IntArray], npt.NDArray[Any] | None]
+) -> npt.NDArray[Any] | None:
+    """``read(base, indices)`` below subsets, joined over concatenated datasets."""
+    base, indices = rows_of(dataset)
+    if not isinstance(base, ConcatDataset):
+        values = read(base, indices)
+        return None if values is None else values[indices]
+    parts = [_per_row(part, read) for part in base.datasets]
+    known = [part for part in parts if part is not None]
+    return np.concatenate(known)[indices] if len(known) == len(parts) else None
+
+
+def _attribute(base: Any, names: tuple[str, ...]) -> npt.NDArray[Any] | None:
+    for name in names:
+        values = _scalars(getattr(base, name, None))
+        if values is not None and len(values) == len(base):
+            return values
+    return None
+
+
+def _labels_of_base(base: Any, indices: IntArray) -> npt.NDArray[Any] | None:
+    values = _attribute(base, _LABEL_ATTRIBUTES)
+    # A dataset that says that it has no labels is not searched for them.
+    if values is None and getattr(base, "labels", ()) is not None:
+        for key in _LABEL_KEYS:
+            if key in (getattr(base, "column_names", None) or ()):
+                return _scalars(base[key])
+        # Reading rows one by one is slow, but right for every dataset.
+        values = _scalars([_label_of_row(base[i]) for i in range(len(base))])
+    return values
+
+
+def _label_of_row(row: Any) -> Any:
+    """The label of one row, ``None`` where it has no scalar one."""
+    if isinstance(row, dict):
+        candidates = [row[key] for key in _LABEL_KEYS if row.get(key) is not None]
+    elif isinstance(row, (tuple, list)) and len(row) >= 2:
+        candidates = [row[1]]
+    else:
+        candidates = []
+    return next((value for value in candidates if _is_scalar(value)), None)
+
+
+def _is_scalar(value: Any) -> bool:
+    if isinstance(value, (torch.Tensor, np.ndarray)):
+        return value.ndim == 0
+    return isinstance(value, (str, int, float, np.generic))
+
+
+def _scalars(values: Any) -> npt.NDArray[Any] | None:
+    """A sequence of scalars as an array; ``None`` for anything else."""
+    if values is None or isinstance(values, str):
+        return None
+    if isinstance(values, torch.Tensor):
+        values = values.detach().cpu().numpy()
+    if not isinstance(values, np.ndarray):
+        values = list(values)
+        if not all(_is_scalar(value) for value in values):
+            return None
+        items = [v.item() if isinstance(v, (torch.Tensor, np.generic)) else v for v in values]
+        # Mixed numbers and text are compared as text.
+        if any(isinstance(item, str) for item in items):
+            items = [str(item) for item in items]
+        values = np.asarray(items)
+    return values if values.ndim == 1 and values.dtype.kind in "biufUS" else None

@@ -1,0 +1,103 @@
+"""Importing extensions: modules that ``extensions`` names, and the files under ``contrib``."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
+
+from federatedscope import contrib
+from federatedscope.core.errors import ConfigError, UserError
+
+__all__ = ["contrib_modules", "load_extensions"]
+
+logger = logging.getLogger(__name__)
+
+
+def load_extensions(names: Iterable[str]) -> list[ModuleType]:
+    """Import every contrib file, then the named modules in the given order.
+
+    Importing a module twice has no effect, so the call can be repeated.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Module names, for example ``["federatedscope_ext"]``.
+
+    Returns
+    -------
+    list of module
+        The named modules.
+
+    Raises
+    ------
+    ConfigError
+        A named module, or one that it imports, does not exist.
+    UserError
+        A contrib file cannot be imported; names the file.
+    """
+    for name, file in contrib_modules():
+        _import_contrib(name, file)
+    return [_import_named(name) for name in names]
+
+
+def contrib_modules(package: ModuleType = contrib) -> list[tuple[str, Path]]:
+    """``(module name, file)`` of every file under ``package``'s folders, in alphabetical order.
+
+    Files whose name starts with an underscore are left out.
+    """
+    found = []
+    for root in sorted(package.__path__):
+        for file in sorted(Path(root).glob("*/*.py")):
+            if not file.name.startswith("_"):
+                found.append((f"{package.__name__}.{file.parent.name}.{file.stem}", file))
+    return found
+
+
+def _import_contrib(name: str, file: Path) -> None:
+    """Import one contrib file."""
+    try:
+        importlib.import_module(name)
+    except (ImportError, SyntaxError) as error:
+        raise UserError(
+            f"{file}: the file cannot be imported ({error}). Every Python file in that folder is"
+            " imported at the start: repair it, move it away, or let its name start with '_'."
+        ) from error
+
+
+def _import_named(name: str) -> ModuleType:
+    """Import one module of ``extensions``."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        missing = error.name or name
+        if name == missing or name.startswith(f"{missing}."):
+            raise ConfigError(
+                "extensions",
+                name,
+                "no such module",
+                "Start from the folder that contains it, put that folder on PYTHONPATH, or take"
+                " the name out of 'extensions'",
+            ) from error
+        if missing.startswith(f"{name}."):
+            raise ConfigError(
+                "extensions",
+                name,
+                f"its part {missing} is missing",
+                "The package is incomplete: install it again, or take it out of 'extensions'",
+            ) from error
+        raise ConfigError(
+            "extensions",
+            name,
+            f"it imports {missing}, which is not installed",
+            f"Install {missing}, or take {name} out of 'extensions'",
+        ) from error
+    except (ImportError, SyntaxError) as error:
+        raise ConfigError(
+            "extensions",
+            name,
+            f"it cannot be imported ({error})",
+            "Repair the module, or take the name out of 'extensions'",
+        ) from error

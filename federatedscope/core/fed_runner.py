@@ -1,0 +1,167 @@
+"""Where work runs. Today: all workers in this process, connected by one queue.
+
+A runner builds the workers and carries messages between them; what the workers do is theirs. A runner
+over a process group or over machines replaces this class and the communication manager, nothing
+else.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from federatedscope.core.callbacks import Callbacks
+from federatedscope.core.client_store import ClientStore
+from federatedscope.core.communication import SERVER_ID, TrafficLedger
+from federatedscope.core.message import Message
+from federatedscope.core.seeding import derived_seed, seeded
+
+logger = logging.getLogger(__name__)
+
+
+class StandaloneRunner:
+    """Simulates the whole course in one process.
+
+    Parameters
+    ----------
+    data : mapping of int to ClientData
+        0 is the server's, 1..N the clients'.
+    server_class, client_class : type
+        Workers of the chosen method.
+    config : CN
+        The run's configuration.
+    client_configs : mapping, optional
+        ``client_k`` to what differs for client k.
+    model : torch.nn.Module
+        The one module that all workers share, on its device.
+    device : str
+        Where to compute.
+    callbacks : Callbacks, optional
+        Told what happens.
+    """
+
+    def __init__(
+        self,
+        data: Mapping[int, Any],
+        server_class: type[Any],
+        client_class: type[Any],
+        config: Any,
+        model: torch.nn.Module,
+        client_configs: Mapping[str, Any] | None = None,
+        device: str = "cpu",
+        callbacks: Callbacks | None = None,
+    ) -> None:
+        self.cfg = config
+        self.data = data
+        self.model = model
+        self.device = device
+        self.callbacks = callbacks or Callbacks()
+        self.queue: deque[Message] = deque()
+        self.ledger = TrafficLedger()
+        self.store = self._build_store()
+        self.unseen_clients = draw_unseen_clients(config)
+        self.server = self._build_server(server_class)
+        self.clients = {
+            client_id: self._build_client(client_class, client_id, client_configs or {})
+            for client_id in range(1, config.federate.client_num + 1)
+        }
+
+    def _build_store(self) -> ClientStore:
+        federate = self.cfg.federate
+        return ClientStore(
+            self.model,
+            memory_limit=int(federate.client_memory_mb) * 2**20,
+            spill_dir=Path(self.cfg.outdir) / "clients",
+            shared_module=federate.shared_module,
+        )
+
+    def _build_server(self, server_class: type[Any]) -> Any:
+        self.store.activate(SERVER_ID)
+        return server_class(
+            ID=SERVER_ID,
+            config=self.cfg,
+            data=self.data.get(SERVER_ID),
+            model=self.model,
+            client_num=self.cfg.federate.client_num,
+            total_round_num=self.cfg.federate.total_round_num,
+            device=self.device,
+            unseen_clients_id=self.unseen_clients,
+            shared_comm_queue=self.queue,
+            ledger=self.ledger,
+            callbacks=self.callbacks,
+        )
+
+    def _build_client(
+        self, client_class: type[Any], client_id: int, overrides: Mapping[str, Any]
+    ) -> Any:
+        cfg = self.cfg
+        own = overrides.get(f"client_{client_id}")
+        if own:
+            cfg = cfg.clone()
+            cfg.defrost()
+            cfg.merge_from_other_cfg(own)
+            cfg.freeze(save=False)
+        return client_class(
+            ID=client_id,
+            server_id=SERVER_ID,
+            config=cfg,
+            data=self.data[client_id],
+            model=self.model,
+            device=self.device,
+            is_unseen_client=client_id in self.unseen_clients,
+            shared_comm_queue=self.queue,
+            ledger=self.ledger,
+            callbacks=self.callbacks,
+        )
+
+    def run(self) -> dict[str, Any]:
+        """Carry messages until none is left.
+
+        Returns
+        -------
+        dict
+            The server's best results.
+        """
+        for client in self.clients.values():
+            client.join_in()
+        while self.queue:
+            self._deliver(self.queue.popleft())
+        return self.server.best_results
+
+    def _deliver(self, message: Message) -> None:
+        """Hand a message to its receivers, each with its own tensors and random numbers."""
+        for receiver in message.receivers:
+            worker = self.server if receiver == SERVER_ID else self.clients[receiver]
+            handler = worker.msg_handlers.get(message.msg_type)
+            if handler is None:
+                raise ValueError(
+                    f"{type(worker).__name__} has no handler for messages of type "
+                    f"{message.msg_type!r}: register one in _register_default_handlers"
+                )
+            self.store.activate(receiver)
+            if receiver == SERVER_ID:
+                handler(message)
+                continue
+            with seeded(self.cfg.seed, receiver, message.state, message.msg_type):
+                handler(message)
+
+    def close(self) -> None:
+        """Remove temporary files."""
+        self.store.close()
+
+
+def draw_unseen_clients(cfg: Any) -> list[int]:
+    """IDs of the clients that never train (``federate.unseen_clients_rate``)."""
+    rate = cfg.federate.unseen_clients_rate
+    if rate <= 0:
+        return []
+    count = max(1, int(rate * cfg.federate.client_num))
+    rng = np.random.default_rng(derived_seed(cfg.seed, "unseen clients"))
+    drawn = rng.choice(np.arange(1, cfg.federate.client_num + 1), size=count, replace=False)
+    return sorted(int(i) for i in drawn)

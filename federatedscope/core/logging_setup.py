@@ -1,0 +1,57 @@
+"""Where log lines go: everything to the run folder, warnings to the terminal."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from pathlib import Path
+
+_FORMAT = "%(asctime)s (%(module)s:%(lineno)d) %(levelname)s: %(message)s"
+_PACKAGES = ("federatedscope", "federatedscope_ext")
+# Libraries whose informational output would drown the run's own.
+_CHATTY = ("transformers", "datasets", "peft", "accelerate", "httpx", "filelock", "matplotlib")
+
+
+def quiet_libraries() -> None:
+    """Keep the libraries' own bars and reports off the terminal."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def setup_console(quiet: bool = False) -> None:
+    """Show warnings of the project on standard error; with ``quiet`` only errors."""
+    for name in _PACKAGES:
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+        if not logger.handlers:
+            handler = logging.StreamHandler()
+            handler.setLevel(logging.ERROR if quiet else logging.WARNING)
+            handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+            logger.addHandler(handler)
+    quiet_libraries()
+
+
+def log_to_folder(outdir: Path) -> logging.Handler:
+    """Also write ``outdir/exp_print.log``; returns the handler to take down at the end."""
+    outdir.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(outdir / "exp_print.log", encoding="utf-8")
+    handler.setLevel(logging.INFO)
+    handler.setFormatter(logging.Formatter(_FORMAT))
+    for name in _PACKAGES:
+        logging.getLogger(name).addHandler(handler)
+    return handler
+
+
+def stop_logging_to_folder(handler: logging.Handler) -> None:
+    """Take a handler of :func:`log_to_folder` down."""
+    for name in _PACKAGES:
+        logging.getLogger(name).removeHandler(handler)
+    handler.close()

@@ -1,0 +1,78 @@
+"""The machine at hand: devices, cores, memory."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from typing import Any
+
+import torch
+
+from federatedscope.core.errors import ConfigError
+
+
+def choose_device(cfg: Any) -> str:
+    """The device of ``use_gpu`` and ``device``.
+
+    Returns
+    -------
+    str
+        ``cpu`` or ``cuda:k``.
+
+    Raises
+    ------
+    ConfigError
+        A GPU is asked for that is not there.
+    """
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if cfg.use_gpu == "auto":
+        return f"cuda:{max(cfg.device, 0)}" if count > max(cfg.device, 0) else "cpu"
+    if not cfg.use_gpu:
+        return "cpu"
+    if count == 0:
+        raise ConfigError(
+            "use_gpu",
+            cfg.use_gpu,
+            "PyTorch sees no CUDA device on this machine",
+            "write use_gpu: False (CPU) or use_gpu: auto",
+        )
+    for field, index in (("device", cfg.device), ("eval_device", cfg.eval_device)):
+        if index >= count:
+            raise ConfigError(
+                field,
+                index,
+                f"this machine has {count} CUDA device(s), numbered from 0",
+                f"use 0..{count - 1}, or -1 for the first one",
+            )
+    return f"cuda:{max(cfg.device, 0)}"
+
+
+def use_all_cores() -> int:
+    """Let PyTorch use every core that this process may run on; returns their number.
+
+    ``OMP_NUM_THREADS`` in the environment is respected.
+    """
+    wanted = os.environ.get("OMP_NUM_THREADS")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = int(wanted) if wanted and wanted.isdigit() and int(wanted) > 0 else cores
+    torch.set_num_threads(threads)
+    return threads
+
+
+def peak_memory_bytes() -> int:
+    """Largest resident size of this process so far, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def available_memory_bytes() -> int | None:
+    """Memory that can be had without swapping, in bytes; ``None`` where it is not known."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            for line in file:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        return None
+    return None

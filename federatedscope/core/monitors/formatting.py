@@ -1,0 +1,90 @@
+"""Summaries over clients in FederatedScope's result-line format."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+SUPPORTED_FORMS = ("weighted_avg", "avg", "fairness", "raw")
+_COUNTS = ("total", "correct")
+
+
+def split_of(key: str) -> str:
+    """``val`` of ``val_avg_loss``."""
+    return key.split("_", 1)[0]
+
+
+def summarize(results: Mapping[str, Sequence[float]], form: str) -> dict[str, float]:
+    """One summary of all clients' metrics.
+
+    Parameters
+    ----------
+    results : mapping of str to sequence of float
+        ``{split}_{metric}`` to one value per client, ``{split}_total`` (rows) among them.
+    form : str
+        ``avg``: plain mean over clients; ``weighted_avg``: mean weighted by rows of the split;
+        ``fairness``: spread over clients.
+
+    Returns
+    -------
+    dict of str to float
+    """
+    summary: dict[str, float] = {}
+    for key, values in results.items():
+        value = np.asarray(values, dtype=np.float64)
+        if key.split("_", 1)[-1] in _COUNTS:
+            summary[key] = float(value.mean())
+        elif form == "avg":
+            summary[key] = float(value.mean())
+        elif form == "weighted_avg":
+            rows = np.asarray(results[f"{split_of(key)}_total"], dtype=np.float64)
+            summary[key] = float((value * rows).sum() / rows.sum()) if rows.sum() else float("nan")
+        elif value.size > 1:
+            summary.update({f"{key}_{name}": v for name, v in _spread(value).items()})
+        else:
+            summary[key] = float(value[0])
+    return summary
+
+
+def _spread(values: np.ndarray) -> dict[str, float]:
+    """The fairness figures of FederatedScope for one metric."""
+    ordered = np.sort(values)
+    tenth, nine_tenths = ordered.size // 10, ordered.size * 9 // 10
+    norm = float(np.sqrt(np.mean(ordered**2)))
+    spread = {
+        "std": float(ordered.std()),
+        "bottom_decile": float(ordered[tenth]),
+        "top_decile": float(ordered[nine_tenths]),
+        "min": float(ordered[0]),
+        "max": float(ordered[-1]),
+        # With fewer than ten clients the lowest tenth is empty; its closest meaning is the minimum.
+        "bottom10%": float(ordered[: max(tenth, 1)].mean()),
+        "top10%": float(ordered[nine_tenths:].mean()),
+        "cos1": float(ordered.mean() / norm) if norm else float("nan"),
+    }
+    if ordered[0] >= 0:
+        share = (ordered + 1e-9) / (ordered + 1e-9).sum()
+        spread["entropy"] = float(-(share * np.log(share)).sum())
+    return spread
+
+
+def result_line(
+    role: str, rnd: int | str, forms: Mapping[str, Any], digits: int | None = None
+) -> dict[str, Any]:
+    """``{'Role': ..., 'Round': ..., 'Results_avg': {...}, ...}``."""
+    line: dict[str, Any] = {"Role": role, "Round": rnd}
+    for form, values in forms.items():
+        line[f"Results_{form}"] = _rounded(values, digits)
+    return line
+
+
+def _rounded(value: Any, digits: int | None) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _rounded(v, digits) for key, v in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_rounded(v, digits) for v in value]
+    if isinstance(value, float | np.floating):
+        return float(value) if digits is None else round(float(value), digits)
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,276 @@
+"""What the terminal shows while a run goes on."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from federatedscope.core.callbacks import Callback, Event
+
+
+def human_bytes(count: float | None) -> str:
+    """``1.5 MiB`` of 1572864."""
+    if count is None:
+        return "-"
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(value) < 1024:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"
+
+
+def human_time(seconds: float) -> str:
+    """``1:02:03`` or ``2:03``."""
+    total = int(seconds)
+    hours, rest = divmod(total, 3600)
+    minutes, left = divmod(rest, 60)
+    return f"{hours}:{minutes:02}:{left:02}" if hours else f"{minutes}:{left:02}"
+
+
+class Progress(Callback):
+    """Rounds, clients, loss, metrics, speed and time left.
+
+    On a terminal one table is redrawn in place; otherwise plain lines are printed, one per trained
+    client and round, so that logs stay readable.
+
+    Parameters
+    ----------
+    console : rich.console.Console, optional
+        Where to draw; standard error by default, which leaves standard output to results.
+    rounds : int
+        Rounds of the run.
+    steps : int
+        Local steps per client and round, 0 when they are epochs.
+    """
+
+    REDRAWS_PER_SECOND = 4
+
+    def __init__(self, rounds: int, steps: int, console: Console | None = None) -> None:
+        self.console = console or Console(file=sys.stderr)
+        self.rounds = rounds
+        self.steps = steps
+        self.round = 0
+        self.clients: list[int] = []
+        self.done = 0
+        self.line = ""
+        self.last_mean: dict[str, float] = {}
+        self._sums: dict[str, list[float]] = {}
+        self._main_metric = ""
+        self._started = time.perf_counter()
+        self._live: Live | None = None
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the display is redrawn in place."""
+        return self.console.is_terminal
+
+    def on_run_start(self, run: Event) -> None:
+        """Start the clock and the display."""
+        self._started = time.perf_counter()
+        self._main_metric = run["main_metric"]
+        if self.is_live:
+            self._live = Live(
+                self._render(),
+                console=self.console,
+                refresh_per_second=self.REDRAWS_PER_SECOND,
+                transient=True,
+            )
+            self._live.start()
+
+    def on_round_start(self, rnd: int, clients: list[int]) -> None:
+        """Print the evaluation of the round before and show who takes part."""
+        self._close_evaluation()
+        self.round, self.clients, self.done = rnd, list(clients), 0
+        self._redraw()
+
+    def on_batch(self, client: int, ctx: Any, monitor: Any) -> None:
+        """Show the running client's step and loss."""
+        if self._live is None:
+            return
+        loss = ctx.get("loss_batch")
+        shown = f"{float(loss.detach()):.4f}" if loss is not None else "-"
+        what = "train" if ctx.cur_mode in ("train", "finetune") else f"evaluate {ctx.cur_split}"
+        total = f"/{self.steps}" if self.steps and what == "train" else ""
+        speed = monitor.tokens / max(monitor.seconds, 1e-9)
+        tokens = f"  {speed:,.0f} tokens/s" if monitor.tokens else ""
+        self.line = f"client {client}  {what} step {monitor.steps}{total}  loss {shown}{tokens}"
+        self._redraw()
+
+    def on_train(self, event: Event) -> None:
+        """One line per trained client."""
+        self.done += 1
+        metrics = event["metrics"]
+        loss = metrics.get("train_avg_loss", float("nan"))
+        speed = event["tokens"] / max(event["seconds"], 1e-9)
+        skipped = f"  {event['nonfinite']} steps skipped" if event["nonfinite"] else ""
+        tokens = f"  {speed:,.0f} tokens/s" if event["tokens"] else ""
+        self._print(
+            f"round {event['round']}/{self.rounds}  client {event['client']}  train  loss {loss:.4f}  "
+            f"{event['steps']} steps  {event['seconds']:.1f} s{tokens}{skipped}"
+        )
+
+    def on_eval(self, event: Event) -> None:
+        """Collect the evaluation's figures."""
+        if event["phase"] == "after" and not event["unseen"]:
+            for key, value in event["metrics"].items():
+                if not key.endswith("_total"):
+                    self._sums.setdefault(key, []).append(value)
+
+    def on_round(self, event: Event) -> None:
+        """Redraw after aggregation."""
+        self._redraw()
+
+    def on_run_end(self, run: Event, outdir: str) -> None:
+        """Take the display down."""
+        self._close_evaluation()
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def _close_evaluation(self) -> None:
+        """Print the mean over clients of the evaluation that just ended."""
+        if not self._sums:
+            return
+        self.last_mean = {key: sum(v) / len(v) for key, v in self._sums.items()}
+        count = max(len(v) for v in self._sums.values())
+        self._sums = {}
+        keys = sorted(self.last_mean, key=lambda k: (k != self._main_metric, k))
+        shown = "  ".join(f"{k} {self.last_mean[k]:.4f}" for k in keys if not k.endswith("_loss"))
+        loss = [k for k in keys if k.endswith("avg_loss")]
+        shown += "".join(f"  {k} {self.last_mean[k]:.4f}" for k in loss)
+        self._print(
+            f"round {self.round}/{self.rounds}  mean over {count} client(s) after aggregation  "
+            f"{shown.strip()}  elapsed {human_time(self._elapsed)}  left {self._left()}"
+        )
+
+    @property
+    def _elapsed(self) -> float:
+        return time.perf_counter() - self._started
+
+    def _left(self) -> str:
+        done = self.round - 1 + (self.done / len(self.clients) if self.clients else 1)
+        if done <= 0:
+            return "-"
+        return human_time(self._elapsed / done * (self.rounds - done))
+
+    def _print(self, text: str) -> None:
+        if self._live is None:
+            self.console.print(text, highlight=False, soft_wrap=True)
+        elif "mean over" in text:
+            self._live.console.print(text, highlight=False)
+
+    def _redraw(self) -> None:
+        if self._live is not None:
+            self._live.update(self._render())
+
+    def _render(self) -> Table:
+        table = Table.grid(padding=(0, 1))
+        filled = int(30 * min(1.0, max(0, self.round - 1) / max(1, self.rounds)))
+        bar = Text("█" * filled + "░" * (30 - filled), style="cyan")
+        table.add_row(
+            Text(f"round {self.round}/{self.rounds}", style="bold"),
+            bar,
+            Text(f"clients {self.done}/{len(self.clients)}"),
+            Text(f"elapsed {human_time(self._elapsed)}  left {self._left()}"),
+        )
+        table.add_row(Text("now"), Text(self.line or "starting"))
+        return table
+
+
+def print_run_summary(run: Event, console: Console) -> None:
+    """One table of what will run, before training."""
+    table = Table(title="This run", show_header=False, title_justify="left")
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for label, value in _summary_rows(run):
+        table.add_row(label, value)
+    console.print(table)
+    if len(run["clients"]) <= 20:
+        console.print(_client_table(run))
+    for note in run["notes"]:
+        console.print(f"Note: {note}", highlight=False)
+    for swap in run["swaps"]:
+        console.print(
+            f"Embedded: {swap['field']} {swap['was']!r} -> {swap['now']!r} ({swap['why']})",
+            highlight=False,
+        )
+
+
+def _summary_rows(run: Event) -> list[tuple[str, str]]:
+    rows = [("method", f"{run['variant']} ({run['method']})"), ("task", run["task"])]
+    rows.append(("model", run["model"]))
+    counts = run["parameters"]
+    if counts:
+        share = counts["trainable"] / max(1, counts["total"])
+        rows.append(
+            (
+                "parameters",
+                f"{counts['total']:,} in total, {counts['trainable']:,} trainable ({share:.2%}), "
+                f"{counts['sent']:,} sent",
+            )
+        )
+    adapter = run["adapter"]
+    if adapter:
+        where = ", ".join(adapter["target_modules"] or [])
+        scale = f", scale {adapter['scale']:g}" if adapter["scale"] else ""
+        rows.append(("adapter", f"{adapter['method']}, rank {adapter['r']}{scale} on {where}"))
+    kept = ", ".join(run["local_param"]) or "nothing"
+    rows.append(("stays on the client", f"{kept} (head: {run['head_rule']})"))
+    steps = f"{run['local_update_steps']} {run['batch_or_epoch']}{'e' if run['batch_or_epoch'] == 'batch' else ''}s"
+    optimizer = run["optimizer"]
+    rows.append(
+        (
+            "training",
+            f"{run['rounds']} rounds, {run['sample_client_num']} of {len(run['clients'])} clients a "
+            f"round, {steps} of {run['batch_size']} rows, {optimizer.get('type')} lr "
+            f"{optimizer.get('lr')}",
+        )
+    )
+    rows.append(("weights", run["weights"]))
+    rows.append(("evaluation", run["evaluation"]["note"]))
+    rows.append(
+        ("device", f"{run['device']}, {run['threads']} threads, {run['precision']} ({run['precision_reason']})")
+    )
+    memory, traffic = run["memory_estimate_bytes"], run["bytes_per_round"]
+    if memory:
+        rows.append(("memory", f"about {human_bytes(memory['total'])} (estimate)"))
+    if traffic:
+        rows.append(
+            ("a round sends", f"{human_bytes(traffic['up'])} up, {human_bytes(traffic['down'])} down")
+        )
+    rows.append(("seed", f"{run['seed']} (data: {run['data_seed']})"))
+    return rows
+
+
+def _client_table(run: Event) -> Table:
+    table = Table(title="Clients", title_justify="left")
+    for column in ("client", "train", "val", "test", "weight", "rank", "training labels", "majority"):
+        table.add_column(column, justify="left" if "labels" in column else "right")
+    names = run["label_names"]
+    for client in run["clients"]:
+        labels = (client["labels"] or {}).get("train") or {}
+        shown = "  ".join(f"{_label_name(k, names)} {v}" for k, v in sorted(labels.items()))
+        majority = client["majority"] or {}
+        value = majority.get("val") if majority.get("val") is not None else majority.get("test")
+        table.add_row(
+            f"{client['id']}{' (unseen)' if client['unseen'] else ''}",
+            *(str(client["rows"][split]) for split in ("train", "val", "test")),
+            f"{client['weight']:.3f}",
+            str(client["rank"] or "-"),
+            shown or "-",
+            f"{value:.3f}" if value is not None else "-",
+        )
+    return table
+
+
+def _label_name(key: str, names: list[str] | None) -> str:
+    if names and key.isdigit() and int(key) < len(names):
+        return str(names[int(key)])
+    return key

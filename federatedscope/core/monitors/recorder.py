@@ -1,0 +1,78 @@
+"""The machine-readable record of a run: ``run.json`` and ``metrics.jsonl``."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import IO, Any
+
+from federatedscope.core.callbacks import Callback, Event
+from federatedscope.core.files import write_json
+
+
+class Recorder(Callback):
+    """Writes what happens as it happens.
+
+    Parameters
+    ----------
+    outdir : path
+        The run's folder.
+
+    Notes
+    -----
+    ``metrics.jsonl`` gets one line per event and is flushed after each, so that an interrupted
+    run keeps everything that was finished. ``run.json`` is rewritten whole at start and end.
+    """
+
+    def __init__(self, outdir: str | Path) -> None:
+        self.outdir = Path(outdir)
+        self._file: IO[str] | None = None
+        self._round_started = time.perf_counter()
+
+    def on_run_start(self, run: Event) -> None:
+        """Write the setup."""
+        self.outdir.mkdir(parents=True, exist_ok=True)
+        write_json(self.outdir / "run.json", run)
+        self._file = (self.outdir / "metrics.jsonl").open("a", encoding="utf-8")
+
+    def on_round_start(self, rnd: int, clients: list[int]) -> None:
+        """Start the round's clock."""
+        self._round_started = time.perf_counter()
+
+    def on_train(self, event: Event) -> None:
+        """Write a client's training."""
+        self._write(event)
+
+    def on_eval(self, event: Event) -> None:
+        """Write an evaluation."""
+        self._write(event)
+
+    def on_round(self, event: Event) -> None:
+        """Write an aggregation; its seconds run from the start of the round (no evaluation)."""
+        seconds = time.perf_counter() - self._round_started
+        self._write({**event, "seconds": round(seconds, 4)})
+
+    def on_run_end(self, run: Event, outdir: str) -> None:
+        """Write how it ended."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        write_json(self.outdir / "run.json", run)
+
+    def _write(self, event: Event) -> None:
+        if self._file is not None:
+            self._file.write(json.dumps(_finite(event)) + "\n")
+            self._file.flush()
+
+
+def _finite(value: Any) -> Any:
+    """JSON knows no NaN: it becomes null."""
+    if isinstance(value, dict):
+        return {key: _finite(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,129 @@
+"""TensorBoard and Weights & Biases, both optional."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from federatedscope.core.callbacks import Callback, Event
+from federatedscope.core.errors import ConfigError
+
+
+def tracker_callbacks(cfg: Any) -> list[Callback]:
+    """The trackers that ``tensorboard.use`` and ``wandb.use`` switch on."""
+    trackers: list[Callback] = []
+    if cfg.tensorboard.use:
+        trackers.append(TensorBoardTracker(cfg))
+    if cfg.wandb.use:
+        trackers.append(WandbTracker(cfg))
+    return trackers
+
+
+def check_trackers(cfg: Any) -> None:
+    """Are the packages of the chosen trackers installed?
+
+    Raises
+    ------
+    ConfigError
+        One is not.
+    """
+    for field, package, wanted in (
+        ("tensorboard.use", "tensorboard", cfg.tensorboard.use),
+        ("wandb.use", "wandb", cfg.wandb.use),
+    ):
+        if wanted and find_spec(package) is None:
+            raise ConfigError(
+                field, True, f"the package {package} is not installed", f"pip install {package}"
+            )
+
+
+class _MeanTracker(Callback):
+    """Collects an evaluation's clients and hands over one mean per metric and round."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, list[float]] = {}
+        self._round = 0
+
+    def log(self, values: dict[str, float], rnd: int) -> None:
+        """Write scalars of a round."""
+        raise NotImplementedError
+
+    def on_train(self, event: Event) -> None:
+        """Log a client's training loss."""
+        loss = event["metrics"].get("train_avg_loss")
+        if loss is not None:
+            self.log({f"client_{event['client']}/train_avg_loss": loss}, event["round"])
+
+    def on_eval(self, event: Event) -> None:
+        """Log a client's figures and collect them for the mean."""
+        if event["round"] != self._round:
+            self._flush()
+            self._round = event["round"]
+        who = f"client_{event['client']}" if event["client"] else "server"
+        values = {k: v for k, v in event["metrics"].items() if not k.endswith("_total")}
+        self.log({f"{who}/{event['phase']}/{k}": v for k, v in values.items()}, event["round"])
+        if event["phase"] == "after" and not event["unseen"]:
+            for key, value in values.items():
+                self._values.setdefault(key, []).append(value)
+
+    def on_round(self, event: Event) -> None:
+        """Log the bytes of a round."""
+        sent = {k: float(sum(event[f"bytes_{k}"].values())) for k in ("up", "down")}
+        self.log({f"bytes/{k}": v for k, v in sent.items()}, event["round"])
+
+    def on_run_end(self, run: Event, outdir: str) -> None:
+        """Write what is left."""
+        self._flush()
+
+    def _flush(self) -> None:
+        if self._values:
+            means = {f"mean/{k}": sum(v) / len(v) for k, v in self._values.items()}
+            self.log(means, self._round)
+            self._values = {}
+
+
+class TensorBoardTracker(_MeanTracker):
+    """Scalars for TensorBoard under ``tensorboard.dir``, by default ``OUTDIR/tensorboard``."""
+
+    def __init__(self, cfg: Any) -> None:
+        super().__init__()
+        from torch.utils.tensorboard import SummaryWriter
+
+        folder = cfg.tensorboard.dir or str(Path(cfg.outdir) / "tensorboard")
+        self.writer = SummaryWriter(folder)
+
+    def log(self, values: dict[str, float], rnd: int) -> None:
+        """Write scalars of a round."""
+        for key, value in values.items():
+            self.writer.add_scalar(key, value, rnd)
+
+    def on_run_end(self, run: Event, outdir: str) -> None:
+        """Write what is left and close the file."""
+        super().on_run_end(run, outdir)
+        self.writer.close()
+
+
+class WandbTracker(_MeanTracker):
+    """Scalars for Weights & Biases (``wandb.name_user``, ``wandb.name_project``)."""
+
+    def __init__(self, cfg: Any) -> None:
+        super().__init__()
+        import wandb  # type: ignore[import-not-found, unused-ignore]
+
+        self.session = wandb.init(
+            entity=cfg.wandb.name_user or None,
+            project=cfg.wandb.name_project or None,
+            name=cfg.expname or Path(cfg.outdir).name,
+            config=cfg.to_dict(),
+            dir=cfg.outdir,
+        )
+
+    def log(self, values: dict[str, float], rnd: int) -> None:
+        """Write scalars of a round."""
+        self.session.log({**values, "round": rnd})
+
+    def on_run_end(self, run: Event, outdir: str) -> None:
+        """Write what is left and end the session."""
+        super().on_run_end(run, outdir)
+        self.session.finish()

@@ -1,0 +1,409 @@
+"""Everything that can be known and checked before weights are read.
+
+The model is built without storage, so that names, shapes, sent parameters and memory are known in a
+fraction of a second; the result is the run's description, ``run.json`` and the printed summary.
+"""
+
+from __future__ import annotations
+
+import difflib
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from federatedscope.core.auxiliaries.trainer_builder import get_trainer_cls
+from federatedscope.core.data.utils import label_histogram, labels_of
+from federatedscope.core.errors import ConfigError
+from federatedscope.core.fed_runner import draw_unseen_clients
+from federatedscope.core.precision import Precision
+from federatedscope.core.sharing import head_rule
+from federatedscope.core.trainers.utils import shared_part
+from federatedscope.core.workers.client import ISOLATED_METHODS
+from federatedscope.llm.model.adapter_builder import adapter_arguments, adapter_method
+from federatedscope.llm.task import OTHER, task_type
+
+Shapes = dict[str, torch.Size]
+_PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "numpy")
+
+
+def describe_run(
+    cfg: Any,
+    data: Mapping[int, Any],
+    device: str,
+    precision: Precision,
+    threads: int,
+    skeleton: torch.nn.Module | None,
+    declared_local: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Check data against model and method, and describe the run.
+
+    Parameters
+    ----------
+    cfg : CN
+        The settled configuration (see :func:`federatedscope.core.sharing.settled`).
+    data : mapping of int to ClientData
+        0 is the server's.
+    device, precision, threads
+        Where and how it computes.
+    skeleton : torch.nn.Module, optional
+        The model, with or without storage.
+    declared_local : sequence of str
+        The user's own ``personalization.local_param``; each keyword must match something.
+
+    Returns
+    -------
+    dict
+        The content of ``run.json`` at the start.
+
+    Raises
+    ------
+    ConfigError
+        A ``local_param`` that matches nothing, nothing left to share, no rows to evaluate on.
+    """
+    get_trainer_cls(cfg.trainer.type)
+    check_splits(cfg, data)
+    run: dict[str, Any] = {
+        "format": 1,
+        "name": Path(cfg.outdir).name,
+        "status": "running",
+        "stopped_by": None,
+        "error": None,
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "finished": None,
+        "seconds": None,
+    }
+    run |= _describe_method(cfg)
+    if skeleton is not None:
+        check_sharing(cfg, trainable_shapes(skeleton), declared_local)
+    run |= _describe_model(cfg, skeleton, precision, device, threads)
+    run |= _describe_training(cfg)
+    run["clients"] = describe_clients(cfg, data)
+    run["label_names"] = list(cfg.data.label_list) or None
+    run["embedded"] = bool(cfg.embedded.use)
+    run["swaps"] = [dict(swap) for swap in cfg.embedded.swaps]
+    run["evaluation"] = _describe_evaluation(cfg)
+    run["notes"] = _notes(cfg, precision, device, data)
+    run["versions"] = _versions()
+    run["command"] = " ".join(["python", *sys.argv])
+    run |= {"best_round": None, "last_round": 0, "peak_memory_bytes": None}
+    return run
+
+
+def check_splits(cfg: Any, data: Mapping[int, Any]) -> None:
+    """Is there anything to evaluate on, and is the deciding metric among the results?"""
+    holders = [data[0]] if cfg.federate.make_global_eval else [v for k, v in data.items() if k]
+    present = [
+        split
+        for split in cfg.eval.split
+        if any(_rows(holder, split) for holder in holders if holder is not None)
+    ]
+    if not present:
+        raise ConfigError(
+            "eval.split",
+            list(cfg.eval.split),
+            "no participant has rows in any of these splits",
+            "name a split that the data set has (GLUE: ['val']), or set data.splits",
+        )
+    key = cfg.eval.best_res_update_round_wise_key
+    split = key.split("_", 1)[0]
+    if split in ("train", "val", "test") and split not in present:
+        raise ConfigError(
+            "eval.best_res_update_round_wise_key",
+            key,
+            f"the evaluated splits with rows are {present}",
+            f"write {present[0]}_{key.split('_', 1)[-1]}",
+        )
+
+
+def trainable_shapes(model: torch.nn.Module) -> Shapes:
+    """Shapes of the trainable parameters by name."""
+    return {name: p.shape for name, p in model.named_parameters() if p.requires_grad}
+
+
+def check_sharing(cfg: Any, shapes: Shapes, declared_local: Sequence[str] = ()) -> None:
+    """Does every declared ``local_param`` keyword match, and is anything left to share?
+
+    Parameters
+    ----------
+    cfg : CN
+        The settled configuration.
+    shapes : dict
+        Shapes of the trainable parameters by name.
+    declared_local : sequence of str
+        The user's own keywords; those that a method adds need not all match.
+    """
+    for keyword in declared_local:
+        if any(keyword in name for name in shapes):
+            continue
+        words = sorted({part for name in shapes for part in name.split(".")})
+        near = difflib.get_close_matches(keyword, words, n=3) or words[-6:]
+        raise ConfigError(
+            "personalization.local_param",
+            keyword,
+            "it is in the name of no trainable parameter, so nothing would stay local",
+            f"use a part of a parameter's name, e.g. {near}",
+        )
+    shared = shared_part(shapes, cfg.personalization.local_param)
+    if not shared and cfg.federate.method.lower() not in ISOLATED_METHODS:
+        raise ConfigError(
+            "personalization.local_param",
+            list(cfg.personalization.local_param),
+            "every trainable parameter stays local, so clients would exchange nothing",
+            "drop a keyword, or write federate.method: local if that is what you want",
+        )
+
+
+def _describe_method(cfg: Any) -> dict[str, Any]:
+    server_cls = _server_class(cfg)
+    variant = getattr(server_cls, "variant", None)
+    local_rule = cfg.federate.method.lower()
+    return {
+        "method": local_rule,
+        "variant": variant(cfg) if callable(variant) else cfg.federate.method,
+        "task": cfg.data.type,
+        "task_type": task_type(cfg),
+        "head_rule": head_rule(cfg),
+        "local_param": list(cfg.personalization.local_param),
+        "shared_module": bool(cfg.federate.shared_module),
+        "seed": cfg.seed,
+        "data_seed": cfg.data.seed,
+        "splitter": cfg.data.splitter,
+        "splitter_args": [dict(a) for a in cfg.data.splitter_args],
+        "weights": "uniform" if cfg.federate.ignore_weight else cfg.aggregator.weights,
+        "robust_rule": cfg.aggregator.robust_rule,
+        "sample_client_num": cfg.federate.sample_client_num,
+    }
+
+
+def _server_class(cfg: Any) -> Any:
+    from federatedscope.core.auxiliaries.worker_builder import get_server_cls
+
+    return get_server_cls(cfg)
+
+
+def _describe_training(cfg: Any) -> dict[str, Any]:
+    return {
+        "rounds": cfg.federate.total_round_num,
+        "local_update_steps": cfg.train.local_update_steps,
+        "batch_or_epoch": cfg.train.batch_or_epoch,
+        "batch_size": cfg.dataloader.batch_size,
+        "tok_len": cfg.llm.tok_len,
+        "optimizer": dict(cfg.train.optimizer),
+        "scheduler": dict(cfg.train.scheduler),
+        "main_metric": cfg.eval.best_res_update_round_wise_key,
+        "larger_is_better": _larger_is_better(cfg),
+    }
+
+
+def _larger_is_better(cfg: Any) -> bool:
+    from federatedscope.core.monitors.monitor import Monitor
+
+    return Monitor(cfg).the_larger_the_better
+
+
+def _describe_model(
+    cfg: Any, skeleton: torch.nn.Module | None, precision: Precision, device: str, threads: int
+) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "model": cfg.model.type,
+        "adapter": None,
+        "device": device,
+        "precision": precision.name,
+        "precision_reason": precision.reason,
+        "threads": threads,
+        "parameters": None,
+        "memory_estimate_bytes": None,
+        "bytes_per_round": None,
+    }
+    if skeleton is None:
+        return described
+    trainable = trainable_shapes(skeleton)
+    isolated = cfg.federate.method.lower() in ISOLATED_METHODS
+    shared = {} if isolated else shared_part(trainable, cfg.personalization.local_param)
+    counts = {
+        "total": sum(p.numel() for p in skeleton.parameters()),
+        "trainable": sum(shape.numel() for shape in trainable.values()),
+        "sent": sum(shape.numel() for shape in shared.values()),
+    }
+    described["parameters"] = counts
+    described["adapter"] = _describe_adapter(cfg, skeleton)
+    described["memory_estimate_bytes"] = estimate_memory(cfg, skeleton, counts, precision)
+    per_round = 4 * counts["sent"] * cfg.federate.sample_client_num
+    described["bytes_per_round"] = {"up": per_round, "down": per_round}
+    return described
+
+
+def _describe_adapter(cfg: Any, skeleton: torch.nn.Module) -> dict[str, Any] | None:
+    peft_configs = getattr(skeleton, "peft_config", None)
+    if not peft_configs:
+        return None
+    config = next(iter(peft_configs.values()))
+    rank, alpha = getattr(config, "r", None), getattr(config, "lora_alpha", None)
+    rslora = bool(getattr(config, "use_rslora", False))
+    targets = getattr(config, "target_modules", None)
+    return {
+        "method": adapter_method(cfg),
+        "r": rank,
+        "alpha": alpha,
+        "rslora": rslora,
+        "scale": alpha / (rank**0.5 if rslora else rank) if rank and alpha else None,
+        "target_modules": sorted(targets) if isinstance(targets, set | list) else targets,
+        "arguments": adapter_arguments(cfg),
+    }
+
+
+def estimate_memory(
+    cfg: Any, skeleton: torch.nn.Module, counts: dict[str, int], precision: Precision
+) -> dict[str, int]:
+    """Rough peak of a run, in bytes.
+
+    Activations follow Korthikanti et al. (2022, arXiv 2205.05198): a transformer layer keeps
+    ``s b h (34 + 5 a s / h)`` bytes in half precision, twice that in fp32, with s tokens, batch b,
+    width h and a heads.
+    """
+    base_bytes = 2 if precision.name != "fp32" and cfg.llm.adapter.use else 4
+    frozen = counts["total"] - counts["trainable"]
+    config = getattr(skeleton, "config", None)
+    activations = 0
+    if config is not None:
+        s, b = cfg.llm.tok_len, cfg.dataloader.batch_size
+        h = getattr(config, "hidden_size", 0) or 0
+        a = getattr(config, "num_attention_heads", 0) or 0
+        layers = getattr(config, "num_hidden_layers", 0) or 0
+        half = 1 if precision.name != "fp32" else 2
+        activations = int(half * layers * s * b * (34 * h + 5 * a * s))
+        if task_type(cfg) == "CAUSAL_LM":
+            activations += 8 * s * b * (getattr(config, "vocab_size", 0) or 0)
+    limit = int(cfg.federate.client_memory_mb) * 2**20
+    state = 4 * counts["trainable"]
+    clients = min(state * (cfg.federate.client_num + 1), limit)
+    # Uploads of a round, the broadcast copy, gradients and two moments of Adam.
+    clients += 4 * counts["sent"] * (cfg.federate.sample_client_num + 2) + 3 * state
+    backbone = base_bytes * frozen + state
+    return {
+        "backbone": backbone,
+        "client_state": clients,
+        "activations": activations,
+        "total": backbone + clients + activations,
+    }
+
+
+def describe_clients(cfg: Any, data: Mapping[int, Any]) -> list[dict[str, Any]]:
+    """Rows, labels, weight and majority baseline of every client."""
+    unseen = set(draw_unseen_clients(cfg))
+    rows = {k: _rows(v, "train") for k, v in data.items() if k}
+    uniform = cfg.federate.ignore_weight or cfg.aggregator.weights == "uniform"
+    share = {k: 0.0 if k in unseen else (1.0 if uniform else float(n)) for k, n in rows.items()}
+    total = sum(share.values()) or 1.0
+    rank = adapter_arguments(cfg).get("r") if cfg.llm.adapter.use else None
+    described = []
+    for client, holder in sorted((k, v) for k, v in data.items() if k):
+        histograms = {split: _histogram(holder, split) for split in ("train", "val", "test")}
+        classifies = task_type(cfg) != "CAUSAL_LM" and cfg.data.num_labels != 1
+        described.append(
+            {
+                "id": client,
+                "rows": {split: _rows(holder, split) for split in ("train", "val", "test")},
+                "labels": {k: v for k, v in histograms.items() if v} or None,
+                "rank": rank,
+                "weight": share[client] / total,
+                "majority": majority_baseline(histograms) if classifies else None,
+                "unseen": client in unseen,
+            }
+        )
+    return described
+
+
+def majority_baseline(histograms: Mapping[str, Mapping[str, int] | None]) -> dict[str, Any] | None:
+    """Accuracy of always answering the most frequent label of the training rows.
+
+    Returns
+    -------
+    dict or None
+        The label, and its share of the validation and test rows (``None`` without rows).
+    """
+    train = histograms.get("train")
+    if not train:
+        return None
+    label = max(sorted(train), key=lambda name: train[name])
+    baseline: dict[str, Any] = {"label": label}
+    for split in ("val", "test"):
+        counts = histograms.get(split)
+        total = sum(counts.values()) if counts else 0
+        baseline[split] = counts.get(label, 0) / total if counts and total else None
+    return baseline
+
+
+def _dataset(holder: Any, split: str) -> Any:
+    if holder is None:
+        return None
+    if hasattr(holder, f"{split}_data"):
+        return getattr(holder, f"{split}_data")
+    return holder.get(split) if isinstance(holder, Mapping) else None
+
+
+def _rows(holder: Any, split: str) -> int:
+    dataset = _dataset(holder, split)
+    dataset = getattr(dataset, "dataset", dataset) if hasattr(dataset, "batch_size") else dataset
+    return len(dataset) if dataset is not None and hasattr(dataset, "__len__") else 0
+
+
+def _histogram(holder: Any, split: str, most: int = 64) -> dict[str, int] | None:
+    """Rows per label; ``None`` for continuous labels and for none at all."""
+    dataset = _dataset(holder, split)
+    if dataset is None or labels_of(dataset) is None:
+        return None
+    counts = label_histogram(dataset)
+    return {str(k): int(v) for k, v in counts.items()} if 0 < len(counts) <= most else None
+
+
+def _describe_evaluation(cfg: Any) -> dict[str, Any]:
+    personal = bool(cfg.personalization.local_param) or cfg.federate.method.lower() == "local"
+    if cfg.federate.make_global_eval:
+        scope, note = "global", "The server evaluates its state on its own rows."
+    elif personal:
+        scope = "personal"
+        note = "Every client evaluates what it holds: its own local tensors with the shared ones."
+    else:
+        scope = "global"
+        note = "Every client evaluates the same aggregated state on its own rows."
+    return {"scope": scope, "phases": list(cfg.eval.phases), "note": note}
+
+
+def _notes(cfg: Any, precision: Precision, device: str, data: Mapping[int, Any]) -> list[str]:
+    notes = []
+    if cfg.federate.shared_module:
+        notes.append(
+            "federate.shared_module is on: server and clients are one module, nothing is private "
+            "and every client is evaluated with the local tensors of the client trained last. "
+            "This reproduces FederatedScope's behaviour and is no federated result."
+        )
+    if cfg.train.is_enable_half and precision.name == "fp32":
+        notes.append(f"Runs in fp32: {precision.reason}.")
+    if cfg.eval_device >= 0 and f"cuda:{cfg.eval_device}" != device:
+        notes.append(f"eval_device {cfg.eval_device}: evaluation runs where training runs, {device}.")
+    if task_type(cfg) == OTHER:
+        notes.append("The model comes from a registered builder.")
+    small = [k for k, v in data.items() if k and 0 < _rows(v, "train") < cfg.dataloader.batch_size]
+    if small:
+        notes.append(
+            f"{len(small)} client(s) have fewer training rows than a batch of "
+            f"{cfg.dataloader.batch_size}; their batches are smaller (first: client {small[0]})."
+        )
+    return notes
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions

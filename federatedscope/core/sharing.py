@@ -1,0 +1,91 @@
+"""What a method shares and what stays with the client, settled once before a run.
+
+The user's configuration names a method and a head rule; workers and trainers only ever look at
+``personalization.local_param`` (substrings of names that stay local), ``federate.freeze_A``,
+``fedopt.use``, ``fedprox.use``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from federatedscope.core.auxiliaries.worker_builder import get_server_cls
+from federatedscope.core.errors import ConfigError
+from federatedscope.llm.task import SEQ_CLS, task_type
+
+# Substrings of head parameters: PEFT's trained copy, and the modules of Hugging Face's classes.
+PEFT_HEAD = "modules_to_save"
+MODULE_HEADS = ("classifier", "score", "classification_head")
+
+
+def names_head(keyword: str) -> bool:
+    """Whether a ``local_param`` keyword is about the classification head."""
+    return bool(keyword) and (keyword in PEFT_HEAD or any(keyword in h for h in MODULE_HEADS))
+
+
+def head_rule(cfg: Any) -> str:
+    """``shared``, ``local``, or ``none`` where the task has no classification head."""
+    if task_type(cfg) != SEQ_CLS:
+        return "none"
+    rule = cfg.personalization.head
+    if rule != "auto":
+        return str(rule)
+    if cfg.federate.method.lower() == "local":
+        return "local"
+    keeps = any(names_head(keyword) for keyword in cfg.personalization.local_param)
+    return "local" if keeps else "shared"
+
+
+def settled(cfg: Any) -> Any:
+    """A copy of the configuration in which the method's choices are written out.
+
+    Parameters
+    ----------
+    cfg : CN
+        The user's configuration; not changed. ``data.num_labels`` must be known.
+
+    Raises
+    ------
+    ConfigError
+        ``personalization.head: shared`` although ``local_param`` names the head.
+    """
+    run = cfg.clone()
+    run.defrost()
+    method = run.federate.method.lower()
+    if method in ("fedopt", "fedprox"):
+        run[method].use = True
+    if run.fedprox.use:
+        run.regularizer.type = "proximal_regularizer"
+        run.regularizer.mu = run.fedprox.mu
+    prepare = getattr(get_server_cls(run), "prepare_config", None)
+    if prepare is not None:
+        prepare(run)
+    _settle_head(run)
+    _settle_clients(run)
+    return run
+
+
+def _settle_head(run: Any) -> None:
+    local = list(run.personalization.local_param)
+    rule = head_rule(run)
+    naming = [keyword for keyword in local if names_head(keyword)]
+    if rule == "shared" and naming:
+        raise ConfigError(
+            "personalization.head",
+            "shared",
+            f"personalization.local_param keeps the head local ({naming})",
+            "drop these keywords or write personalization.head: local",
+        )
+    if rule == "local":
+        heads = [PEFT_HEAD] if run.llm.adapter.use else list(MODULE_HEADS)
+        local += [head for head in heads if head not in local]
+    run.personalization.local_param = local
+    run.personalization.head = rule if rule != "none" else "auto"
+
+
+def _settle_clients(run: Any) -> None:
+    """Unseen clients are never drawn, so a round has at most the others."""
+    federate = run.federate
+    if federate.unseen_clients_rate > 0:
+        unseen = max(1, int(federate.unseen_clients_rate * federate.client_num))
+        federate.sample_client_num = min(federate.sample_client_num, federate.client_num - unseen)

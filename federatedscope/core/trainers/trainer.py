@@ -1,0 +1,258 @@
+"""The training and evaluation routine: epochs, batches and the hooks between them."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from federatedscope.core.errors import UserError
+from federatedscope.core.monitors.monitor import Monitor
+from federatedscope.core.trainers.base_trainer import BaseTrainer
+from federatedscope.core.trainers.context import Context, CtxVar
+from federatedscope.core.trainers.enums import LIFECYCLE, MODE
+from federatedscope.core.trainers.hooks import HookRegistry, HookSet
+from federatedscope.core.trainers.utils import shared_part
+
+logger = logging.getLogger(__name__)
+
+
+class TrainingDivergedError(UserError):
+    """The loss stayed NaN or infinite."""
+
+
+class Trainer(HookRegistry, BaseTrainer):
+    """Runs hooks over the batches of a split.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The worker's model.
+    data : mapping
+        The worker's splits: datasets, loaders, or a ``ClientData``.
+    device : str or torch.device
+        Where to compute.
+    config : CN
+        The worker's configuration.
+    only_for_eval : bool
+        Register no training hooks.
+    monitor : Monitor, optional
+        The worker's monitor; one of its own without it.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        data: Any,
+        device: Any,
+        config: Any,
+        only_for_eval: bool = False,
+        monitor: Any = None,
+    ) -> None:
+        HookRegistry.__init__(self)
+        self._cfg = config
+        self.ctx = Context(model, config, data, device)
+        self.ctx.merge_from_dict(self._read_data(data))
+        self.ctx.monitor = monitor if monitor is not None else Monitor(config)
+        self.model_nums = 1
+        self.ctx.models = [model]
+        self.ctx.nonfinite_streak = 0
+        if not only_for_eval:
+            self.register_default_hooks_train()
+            if config.finetune.before_eval:
+                self.register_default_hooks_ft()
+        self.register_default_hooks_eval()
+
+    @property
+    def cfg(self) -> Any:
+        """The worker's configuration."""
+        return self._cfg
+
+    @cfg.setter
+    def cfg(self, new_cfg: Any) -> None:
+        self._cfg = new_cfg
+        self.ctx.cfg = new_cfg
+        self.ctx.merge_from_dict(self._read_data(self.ctx.data))
+
+    def _read_data(self, data: Any) -> Mapping[str, Any]:
+        self.setup_data(self.ctx)
+        return self.parse_data(data)
+
+    def setup_data(self, ctx: Context) -> None:
+        """Prepare ``ctx.data``; called before :meth:`parse_data`."""
+
+    def parse_data(self, data: Any) -> Mapping[str, Any]:
+        """``{split}_data``, ``{split}_loader`` and ``num_{split}_data`` of every split."""
+        raise NotImplementedError
+
+    def register_default_hooks_train(self) -> None:
+        """Register what a training step does."""
+
+    def register_default_hooks_eval(self) -> None:
+        """Register what an evaluation step does."""
+
+    def register_default_hooks_ft(self) -> None:
+        """Register what a fine-tuning step does."""
+
+    def train(
+        self, target_data_split_name: str = "train", hooks_set: HookSet | None = None
+    ) -> tuple[int, dict[str, torch.Tensor], dict[str, Any]]:
+        """Run the training routine.
+
+        Returns
+        -------
+        tuple
+            Samples processed, the state dict to share (copies), metrics.
+        """
+        self.ctx.check_split(target_data_split_name)
+        hooks = self.hooks_in_train if hooks_set is None else hooks_set
+        num_samples = self._run_routine(MODE.TRAIN, hooks, target_data_split_name)
+        return num_samples, self.get_model_para(), self.ctx.eval_metrics
+
+    def evaluate(
+        self, target_data_split_name: str = "test", hooks_set: HookSet | None = None
+    ) -> dict[str, Any]:
+        """Run the evaluation routine; an absent split gives no metrics."""
+        if not self.ctx.check_split(target_data_split_name, skip=True):
+            self.ctx.eval_metrics = {}
+            return {}
+        hooks = self.hooks_in_eval if hooks_set is None else hooks_set
+        with torch.no_grad():
+            self._run_routine(MODE.TEST, hooks, target_data_split_name)
+        return self.ctx.eval_metrics
+
+    def finetune(
+        self, target_data_split_name: str = "train", hooks_set: HookSet | None = None
+    ) -> None:
+        """Run the fine-tuning routine (``finetune.before_eval``)."""
+        self.ctx.check_split(target_data_split_name)
+        hooks = self.hooks_in_ft if hooks_set is None else hooks_set
+        self._run_routine(MODE.FINETUNE, hooks, target_data_split_name)
+
+    def _run_routine(self, mode: str, hooks_set: HookSet, dataset_name: str | None = None) -> int:
+        ctx = self.ctx
+        ctx.track_mode(mode)
+        ctx.track_split(dataset_name or mode)
+        ctx.monitor.start_routine()
+        try:
+            for hook in hooks_set["on_fit_start"]:
+                hook(ctx)
+            self._run_epoch(hooks_set)
+            for hook in hooks_set["on_fit_end"]:
+                hook(ctx)
+            return int(ctx.num_samples)
+        finally:
+            ctx.clear(LIFECYCLE.BATCH)
+            ctx.clear(LIFECYCLE.EPOCH)
+            ctx.clear(LIFECYCLE.ROUTINE)
+            ctx.reset_mode()
+            ctx.reset_split()
+
+    @property
+    def _is_training(self) -> bool:
+        return self.ctx.cur_mode in (MODE.TRAIN, MODE.FINETUNE)
+
+    def _run_epoch(self, hooks_set: HookSet, run_step: int = -1) -> None:
+        if run_step == -1:
+            run_step = self.ctx.num_train_epoch if self._is_training else 1
+        for epoch in range(run_step):
+            self.ctx.cur_epoch_i = CtxVar(epoch, LIFECYCLE.EPOCH)
+            for hook in hooks_set["on_epoch_start"]:
+                hook(self.ctx)
+            self._run_batch(hooks_set)
+            for hook in hooks_set["on_epoch_end"]:
+                hook(self.ctx)
+            self.ctx.clear(LIFECYCLE.EPOCH)
+
+    def _num_batches(self) -> int:
+        """Batches of the current epoch."""
+        ctx = self.ctx
+        if self._is_training:
+            last = ctx.cur_epoch_i == ctx.num_train_epoch - 1
+            return ctx.num_train_batch_last_epoch if last else ctx.num_train_batch
+        loader = ctx.get(f"{ctx.cur_split}_loader")
+        if hasattr(loader, "__len__"):
+            return len(loader)
+        return int(getattr(ctx, f"num_{ctx.cur_split}_batch"))
+
+    def _run_batch(self, hooks_set: HookSet, run_step: int = -1) -> None:
+        steps = self._num_batches() if run_step == -1 else run_step
+        for step in range(steps):
+            self.ctx.cur_batch_i = CtxVar(step, LIFECYCLE.BATCH)
+            for hook in hooks_set["on_batch_start"]:
+                hook(self.ctx)
+            with self._autocast():
+                for hook in hooks_set["on_batch_forward"]:
+                    hook(self.ctx)
+            self._check_loss()
+            if not self.ctx.get("skip_this_batch", False):
+                for hook in hooks_set["on_batch_backward"]:
+                    hook(self.ctx)
+            for hook in hooks_set["on_batch_end"]:
+                hook(self.ctx)
+            self.ctx.monitor.on_batch(self.ctx)
+            self.ctx.clear(LIFECYCLE.BATCH)
+
+    def _autocast(self) -> Any:
+        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(
+            self.cfg.train.get("half_dtype", "fp32")
+        )
+        return torch.autocast(
+            torch.device(self.ctx.device).type, dtype=dtype, enabled=dtype is not None
+        )
+
+    def _check_loss(self) -> None:
+        """Skip a batch whose loss is not finite; stop when that does not pass."""
+        ctx = self.ctx
+        loss = ctx.get("loss_batch")
+        if loss is None or not self._is_training:
+            return
+        if math.isfinite(float(loss.detach())):
+            ctx.nonfinite_streak = 0
+            return
+        ctx.skip_this_batch = CtxVar(True, LIFECYCLE.BATCH)
+        ctx.nonfinite_streak += 1
+        ctx.monitor.nonfinite_steps += 1
+        limit = self.cfg.train.get("max_nonfinite_steps", 10)
+        if ctx.nonfinite_streak >= limit:
+            raise TrainingDivergedError(_divergence_diagnosis(ctx, limit))
+
+    def update(self, model_parameters: Mapping[str, Any], strict: bool = False) -> None:
+        """Take over received parameters, except those that stay with the client."""
+        raise NotImplementedError
+
+    def get_model_para(self) -> dict[str, torch.Tensor]:
+        """The state dict to share."""
+        raise NotImplementedError
+
+    def _param_filter(
+        self, state_dict: Mapping[str, Any], filter_keywords: list[str] | None = None
+    ) -> dict[str, Any]:
+        keywords = (
+            self.cfg.personalization.local_param if filter_keywords is None else filter_keywords
+        )
+        return shared_part(state_dict, keywords)
+
+
+def _divergence_diagnosis(ctx: Context, limit: int) -> str:
+    cfg = ctx.cfg
+    bad = [
+        name
+        for name, p in ctx.model.named_parameters()
+        if p.requires_grad and not bool(torch.isfinite(p).all())
+    ]
+    where = (
+        f"{len(bad)} trainable tensors are not finite any more, the first is {bad[0]}"
+        if bad
+        else "all trainable tensors are still finite, so the forward pass overflows"
+    )
+    return (
+        f"The loss was NaN or infinite in {limit} steps in a row (round index {ctx.cur_round}, "
+        f"split {ctx.cur_split!r}): {where}. Precision is "
+        f"{cfg.train.get('half_dtype', 'fp32')}, train.optimizer.lr is {cfg.train.optimizer.lr}. "
+        "Lower train.optimizer.lr, set grad.grad_clip 1.0, or train.is_enable_half False; "
+        "train.max_nonfinite_steps is how many such steps are skipped before stopping."
+    )

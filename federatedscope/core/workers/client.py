@@ -1,0 +1,242 @@
+"""The client: trains on its own rows, sends what is shared, evaluates what it holds."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from federatedscope.core.auxiliaries.trainer_builder import get_trainer
+from federatedscope.core.communication import StandaloneCommManager
+from federatedscope.core.message import Message
+from federatedscope.core.monitors.early_stopper import EarlyStopper
+from federatedscope.core.workers.base_worker import Worker
+
+logger = logging.getLogger(__name__)
+
+# Methods without communication: every client is a course of its own.
+ISOLATED_METHODS = ("local", "global")
+
+
+class Client(Worker):
+    """A client of the course.
+
+    Parameters
+    ----------
+    ID : int
+        1..N.
+    server_id : int
+        The server's ID.
+    state : int
+        Index of the round.
+    config : CN
+        The client's configuration (the run's, with ``--client_cfg`` merged in).
+    data : ClientData or mapping
+        The client's splits.
+    model : torch.nn.Module
+        The model.
+    device : str
+        Where to compute.
+    strategy : object, optional
+        Kept for extensions.
+    is_unseen_client : bool
+        Never trains and never uploads; only evaluates.
+    kwargs
+        ``shared_comm_queue``, ``ledger``, ``callbacks`` of the runner.
+    """
+
+    def __init__(
+        self,
+        ID: int = -1,
+        server_id: int | None = None,
+        state: int = -1,
+        config: Any = None,
+        data: Any = None,
+        model: Any = None,
+        device: str = "cpu",
+        strategy: Any = None,
+        is_unseen_client: bool = False,
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(ID, state, config, model, strategy, kwargs.get("callbacks"))
+        self.data = data
+        self._register_default_handlers()
+        if config is None:
+            return
+        self.server_id = server_id if server_id is not None else 0
+        self.is_unseen_client = is_unseen_client
+        self.device = device
+        self.trainer = get_trainer(
+            model=model, data=data, device=device, config=config, monitor=self._monitor
+        )
+        self.best_results: dict[str, Any] = {}
+        self.history_results: dict[str, list[float]] = {}
+        self.early_stopper = EarlyStopper(
+            config.early_stop.patience if self._is_isolated else 0,
+            config.early_stop.delta,
+            config.early_stop.improve_indicator_mode,
+            self._monitor.the_larger_the_better,
+        )
+        self.msg_buffer: dict[str, dict[int, Any]] = {"train": {}, "eval": {}}
+        self.comm_manager = StandaloneCommManager(
+            comm_queue=kwargs["shared_comm_queue"],
+            monitor=self._monitor,
+            ledger=kwargs.get("ledger"),
+        )
+
+    @property
+    def _is_isolated(self) -> bool:
+        return self._cfg.federate.method.lower() in ISOLATED_METHODS
+
+    def _register_default_handlers(self) -> None:
+        register = self.register_handlers
+        register("assign_client_id", self.callback_funcs_for_assign_id)
+        register(
+            "ask_for_join_in_info", self.callback_funcs_for_join_in_info, ["join_in_info"]
+        )
+        register("address", self.callback_funcs_for_address)
+        register("model_para", self.callback_funcs_for_model_para, ["model_para"])
+        register("evaluate", self.callback_funcs_for_evaluate, ["metrics"])
+        register("finish", self.callback_funcs_for_finish)
+        register("converged", self.callback_funcs_for_converged)
+
+    def join_in(self) -> None:
+        """Ask the server to take part."""
+        self._send("join_in", None, receiver=self.server_id)
+
+    def _send(self, msg_type: str, content: Any, receiver: int, timestamp: float = 0) -> None:
+        self.comm_manager.send(
+            Message(
+                msg_type=msg_type,
+                sender=self.ID,
+                receiver=[receiver],
+                state=self.state,
+                timestamp=timestamp,
+                content=content,
+            )
+        )
+
+    def callback_funcs_for_model_para(self, message: Message) -> None:
+        """Train on the received state and send back ``(sample_size, state_dict)``."""
+        self.state = message.state
+        self.trainer.update(message.content)
+        if self.is_unseen_client or (self._is_isolated and self.early_stopper.early_stopped):
+            upload: tuple[float, Any] = (0, self.trainer.get_model_para())
+        else:
+            upload = self._train()
+            self._evaluate_before_aggregation(message.sender)
+        if self._is_isolated:
+            # Nothing travels under `local` and `global`; the empty answer ends the round.
+            upload = (upload[0], {})
+        self._send("model_para", upload, message.sender, message.timestamp)
+
+    def _train(self) -> tuple[float, Any]:
+        """One routine of local training; returns the aggregation weight and the shared state."""
+        self._set_round()
+        processed, shared, metrics = self.trainer.train()
+        line = self._monitor.format_eval_res(
+            metrics, rnd=self.state, role=f"Client #{self.ID}", return_raw=True
+        )
+        logger.info(line)
+        weight = self._sample_size(processed)
+        if self.callbacks is not None:
+            self.callbacks.on_train(self._train_event(metrics, processed, weight))
+        return weight, shared
+
+    def _set_round(self) -> None:
+        # Trainers written from scratch have no context; they do without schedules over rounds.
+        context = getattr(self.trainer, "ctx", None)
+        if context is not None:
+            context.cur_round = self.state
+
+    def _sample_size(self, processed: int) -> float:
+        """The weight sent along: rows owned, or rows processed (``aggregator.weights``)."""
+        if self._cfg.aggregator.weights == "processed":
+            return processed
+        context = getattr(self.trainer, "ctx", {})
+        return context.get("num_train_data") or processed
+
+    def _train_event(self, metrics: Any, processed: int, weight: float) -> dict[str, Any]:
+        monitor = self._monitor
+        return {
+            "event": "train",
+            "round": self.state + 1,
+            "client": self.ID,
+            "metrics": {k: v for k, v in metrics.items() if isinstance(v, int | float)},
+            "steps": monitor.steps,
+            "samples": int(processed),
+            "tokens": monitor.tokens,
+            "seconds": round(monitor.seconds, 4),
+            "sample_size": weight,
+            "nonfinite": monitor.nonfinite_steps,
+        }
+
+    def _evaluate_before_aggregation(self, receiver: int) -> None:
+        """The state right after local training (``eval.phases: ['before', ...]``)."""
+        if "before" not in self._cfg.eval.phases or (self.state + 1) % self._cfg.eval.freq:
+            return
+        self._send("local_metrics", self._evaluate_splits(), receiver)
+
+    def _evaluate_splits(self) -> dict[str, Any]:
+        metrics: dict[str, Any] = {}
+        for split in self._cfg.eval.split:
+            metrics.update(self.trainer.evaluate(target_data_split_name=split))
+        return metrics
+
+    def callback_funcs_for_evaluate(self, message: Message) -> None:
+        """Take over the received state, evaluate what the client then holds, send the metrics."""
+        self.state = message.state
+        if message.content is not None:
+            self.trainer.update(message.content)
+        if self._cfg.finetune.before_eval:
+            self.trainer.finetune()
+        metrics = self._evaluate_splits()
+        self._keep_results(metrics)
+        self._send("metrics", metrics, message.sender, message.timestamp)
+
+    def _keep_results(self, metrics: dict[str, Any]) -> None:
+        """Log, remember the best, and let an isolated client decide whether it goes on."""
+        formatted = self._monitor.format_eval_res(
+            metrics, rnd=self.state, role=f"Client #{self.ID}", forms=["raw"], return_raw=True
+        )
+        logger.info(formatted)
+        is_best = self._monitor.update_best_result(
+            self.best_results, metrics, results_type=f"client #{self.ID}"
+        )
+        if is_best and self._cfg.federate.save_client_model and self._cfg.federate.save_to:
+            path = Path(self._cfg.federate.save_to)
+            self.trainer.save_model(path.with_name(f"client_{self.ID}_{path.name}"), self.state)
+        for key, value in metrics.items():
+            self.history_results.setdefault(key, []).append(value)
+        history = self.history_results.get(self._monitor.round_wise_update_key, [])
+        if self.early_stopper.track_and_check(history):
+            self._monitor.local_converged()
+
+    def callback_funcs_for_assign_id(self, message: Message) -> None:
+        """Take the ID that the server gives."""
+        self.ID = int(message.content)
+
+    def callback_funcs_for_join_in_info(self, message: Message) -> None:
+        """Tell the server what it asked for before the start."""
+        info: dict[str, Any] = {}
+        for requirement in message.content:
+            if requirement.lower() == "num_sample":
+                info["num_sample"] = self._sample_size(0)
+        self._send("join_in_info", info, self.server_id, message.timestamp)
+
+    def callback_funcs_for_address(self, message: Message) -> None:
+        """Remember where the other clients are reached."""
+        for neighbor, address in message.content.items():
+            if int(neighbor) != self.ID:
+                self.comm_manager.add_neighbors(neighbor, address)
+
+    def callback_funcs_for_finish(self, message: Message) -> None:
+        """The course is over; take over the final state."""
+        if message.content:
+            self.trainer.update(message.content)
+        self._monitor.finish_fl()
+
+    def callback_funcs_for_converged(self, message: Message) -> None:
+        """The server stopped early."""
+        self._monitor.global_converged()

@@ -1,0 +1,543 @@
+"""The server, and with it the course of a round.
+
+A round is seven steps, each a method below, in this order::
+
+    sample clients       broadcast_model_para
+    slice the state      _content_for
+    train                (the clients)
+    collect              callback_funcs_model_para
+    aggregate            _perform_federated_aggregation
+    evaluate             eval -> callback_funcs_for_metrics
+    record               _merge_and_format_eval_results, check_and_save
+
+``check_and_move_on`` leads from one to the next. Progress, files and curves are callbacks and
+stay outside.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from federatedscope.core.auxiliaries.aggregator_builder import get_aggregator
+from federatedscope.core.auxiliaries.trainer_builder import get_trainer
+from federatedscope.core.client_store import owned_tensors
+from federatedscope.core.communication import SERVER_ID, StandaloneCommManager, TrafficLedger
+from federatedscope.core.message import Message
+from federatedscope.core.monitors.early_stopper import EarlyStopper
+from federatedscope.core.sampler import get_sampler
+from federatedscope.core.trainers.utils import shared_part
+from federatedscope.core.workers.base_worker import Worker
+from federatedscope.core.workers.client import ISOLATED_METHODS
+
+logger = logging.getLogger(__name__)
+
+
+class Server(Worker):
+    """The server of the course.
+
+    Parameters
+    ----------
+    ID : int
+        0.
+    state : int
+        Index of the round.
+    config : CN
+        The run's configuration.
+    data : ClientData or mapping, optional
+        The server's own rows, for global evaluation.
+    model : torch.nn.Module
+        The model.
+    client_num : int
+        Clients to wait for.
+    total_round_num : int
+        Rounds to run.
+    device : str
+        Where to compute.
+    strategy : object, optional
+        Kept for extensions.
+    unseen_clients_id : list of int, optional
+        Clients that never train.
+    kwargs
+        ``shared_comm_queue``, ``ledger``, ``callbacks`` of the runner.
+    """
+
+    def __init__(
+        self,
+        ID: int = -1,
+        state: int = 0,
+        config: Any = None,
+        data: Any = None,
+        model: Any = None,
+        client_num: int = 5,
+        total_round_num: int = 10,
+        device: str = "cpu",
+        strategy: Any = None,
+        unseen_clients_id: list[int] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(ID, state, config, model, strategy, kwargs.get("callbacks"))
+        self._register_default_handlers()
+        # Not in the overridable defaults: an extension that lists its own handlers needs
+        # neither to know nor to repeat it.
+        self.msg_handlers.setdefault("local_metrics", self.callback_funcs_for_local_metrics)
+        if config is None:
+            return
+        self.data = data
+        self.device = device
+        self.client_num = client_num
+        self.total_round_num = total_round_num
+        self.sample_client_num = int(config.federate.sample_client_num)
+        self.unseen_clients_id = list(unseen_clients_id or [])
+        self._setup_model(config, model, device)
+        self._setup_books(config)
+        self.ledger: TrafficLedger = kwargs.get("ledger") or TrafficLedger()
+        self.comm_manager = StandaloneCommManager(
+            comm_queue=kwargs["shared_comm_queue"], monitor=self._monitor, ledger=self.ledger
+        )
+
+    def _setup_model(self, config: Any, model: Any, device: str) -> None:
+        self.models = [model]
+        self.model_num = 1
+        self.aggregator = get_aggregator(
+            config.federate.method,
+            model=model,
+            device=device,
+            online=config.federate.online_aggr,
+            config=config,
+        )
+        self.aggregators = [self.aggregator]
+        if config.federate.restore_from:
+            restored = self.aggregator.load_model(config.federate.restore_from)
+            logger.info(
+                "Restored the model of round %d from %s", restored, config.federate.restore_from
+            )
+        if config.federate.make_global_eval:
+            self.trainer = get_trainer(
+                model=model,
+                data=self.data,
+                device=device,
+                config=config,
+                only_for_eval=True,
+                monitor=self._monitor,
+            )
+            self.trainers = [self.trainer]
+
+    def _setup_books(self, config: Any) -> None:
+        self.best_results: dict[str, Any] = {}
+        self.history_results: dict[str, dict[str, list[float]]] = {}
+        self.early_stopper = EarlyStopper(
+            config.early_stop.patience,
+            config.early_stop.delta,
+            config.early_stop.improve_indicator_mode,
+            self._monitor.the_larger_the_better,
+        )
+        self.sampler = get_sampler(
+            config.federate.sampler, client_num=self.client_num, seed=config.seed
+        )
+        self.msg_buffer: dict[str, dict[int, Any]] = {"train": {}, "eval": {}}
+        self.join_in_client_num = 0
+        self.join_in_info: dict[int, Any] = {}
+        self.is_finish = False
+        self.stopped_early = False
+        self._awaits_evaluation = False
+        self._aggregated_num = 0
+        self.cur_timestamp: float = 0
+        self.recover_fun = None
+
+    def _register_default_handlers(self) -> None:
+        register = self.register_handlers
+        register(
+            "join_in",
+            self.callback_funcs_for_join_in,
+            ["assign_client_id", "ask_for_join_in_info", "address", "model_para"],
+        )
+        register("join_in_info", self.callback_funcs_for_join_in, ["address", "model_para"])
+        register(
+            "model_para", self.callback_funcs_model_para, ["model_para", "evaluate", "finish"]
+        )
+        register("metrics", self.callback_funcs_for_metrics, ["converged"])
+
+    # Start
+
+    def callback_funcs_for_join_in(self, message: Message) -> None:
+        """Take a client in; the last one starts the course."""
+        if message.msg_type == "join_in_info":
+            self.join_in_info[message.sender] = message.content
+        else:
+            self.join_in_client_num += 1
+            self.comm_manager.add_neighbors(message.sender, message.content)
+            if self._cfg.federate.join_in_info:
+                self._send(
+                    "ask_for_join_in_info", [message.sender], list(self._cfg.federate.join_in_info)
+                )
+        self.trigger_for_start()
+
+    def check_client_join_in(self) -> bool:
+        """Whether all expected clients are there."""
+        if self._cfg.federate.join_in_info:
+            return len(self.join_in_info) == self.client_num
+        return self.join_in_client_num == self.client_num
+
+    def trigger_for_start(self) -> None:
+        """Begin the first round when everybody is there."""
+        if not self.check_client_join_in():
+            return
+        if self.total_round_num == 0:
+            self.eval()
+            return
+        logger.info("----------- Starting training (Round #%d) -------------", self.state)
+        self._start_new_training_round()
+
+    def _start_new_training_round(self, aggregated_num: int = 0) -> None:
+        if self._cfg.federate.online_aggr:
+            self.aggregator.reset()
+        self.broadcast_model_para("model_para", sample_client_num=self.sample_client_num)
+
+    # Steps 1 and 2: sample clients, slice the state for each
+
+    def broadcast_model_para(
+        self,
+        msg_type: str = "model_para",
+        sample_client_num: int = -1,
+        filter_unseen_clients: bool = True,
+    ) -> None:
+        """Send the state to sampled clients (``sample_client_num > 0``) or to all.
+
+        Parameters
+        ----------
+        msg_type : str
+            ``model_para`` starts training, ``evaluate`` evaluation.
+        sample_client_num : int
+            How many clients are drawn; -1 sends to all.
+        filter_unseen_clients : bool
+            Leave the unseen clients out.
+        """
+        if filter_unseen_clients:
+            self.sampler.change_state(self.unseen_clients_id, "unseen")
+        if sample_client_num > 0:
+            receivers = self.sampler.sample(size=sample_client_num)
+        else:
+            receivers = list(self.comm_manager.neighbors)
+            if filter_unseen_clients:
+                receivers = [i for i in receivers if i not in self.unseen_clients_id]
+        if filter_unseen_clients:
+            self.sampler.change_state(self.unseen_clients_id, "seen")
+        self._awaits_evaluation = self._awaits_evaluation or msg_type == "evaluate"
+        if msg_type == "model_para" and self.callbacks is not None:
+            self.callbacks.on_round_start(self.state + 1, receivers)
+        # An evaluation belongs to the round before, which has just been completed.
+        rnd = self.state - 1 if msg_type == "evaluate" else self.state
+        shared = self._shared_state()
+        groups: dict[int, tuple[Any, list[int]]] = {}
+        for receiver in receivers:
+            content = self._content_for(receiver, shared)
+            groups.setdefault(id(content), (content, []))[1].append(receiver)
+        for content, ids in groups.values():
+            self._send(msg_type, ids, content, state=min(max(rnd, 0), self.total_round_num))
+
+    def _content_for(self, receiver: int, shared: dict[str, torch.Tensor]) -> Any:
+        """What one client is sent. Methods with unequal ranks override it.
+
+        Returning the same object for several clients sends it once to all of them.
+        """
+        return shared
+
+    def _shared_state(self) -> dict[str, torch.Tensor]:
+        """The server's tensors that clients share; nothing without communication."""
+        if self._cfg.federate.method.lower() in ISOLATED_METHODS:
+            return {}
+        tensors: dict[str, torch.Tensor] = owned_tensors(self.model)
+        if self._cfg.personalization.share_non_trainable_para:
+            tensors = self.model.state_dict()
+        shared = shared_part(tensors, self._cfg.personalization.local_param)
+        # Copies: in one process the receivers would otherwise see later changes.
+        return {name: tensor.detach().clone() for name, tensor in shared.items()}
+
+    def _send(
+        self, msg_type: str, receivers: list[int], content: Any = None, state: int | None = None
+    ) -> None:
+        self.comm_manager.send(
+            Message(
+                msg_type=msg_type,
+                sender=self.ID,
+                receiver=receivers,
+                state=self.state if state is None else state,
+                timestamp=self.cur_timestamp,
+                content=content,
+            )
+        )
+
+    # Step 4: collect
+
+    def callback_funcs_model_para(self, message: Message) -> bool:
+        """Keep an upload; go on when all of the round are there."""
+        if self.is_finish:
+            return False
+        self.sampler.change_state(message.sender, "idle")
+        if message.state == self.state:
+            content = message.content
+            if self._cfg.federate.online_aggr:
+                self.aggregator.inc(content, message.sender)
+                content = (content[0], {})
+            self.msg_buffer["train"].setdefault(self.state, {})[message.sender] = content
+        else:
+            logger.warning(
+                "Dropped an upload of client %d for round index %d; the course is at %d.",
+                message.sender,
+                message.state,
+                self.state,
+            )
+        return self.check_and_move_on()
+
+    def check_buffer(
+        self, cur_round: int, min_received_num: int, check_eval_result: bool = False
+    ) -> bool:
+        """Whether enough uploads (or evaluation results) have come in."""
+        buffer = self.msg_buffer["eval" if check_eval_result else "train"]
+        if check_eval_result:
+            cur_round = max(buffer, default=-1)
+        return len(buffer.get(cur_round, {})) >= min_received_num
+
+    def check_and_move_on(
+        self, check_eval_result: bool = False, min_received_num: int | None = None
+    ) -> bool:
+        """Lead to the next step when the present one is complete.
+
+        Parameters
+        ----------
+        check_eval_result : bool
+            Look at evaluation results instead of uploads.
+        min_received_num : int, optional
+            Answers to wait for; by default all clients of the round, or all clients.
+
+        Returns
+        -------
+        bool
+            Whether the course moved on.
+        """
+        if min_received_num is None:
+            min_received_num = self.sample_client_num
+        if check_eval_result:
+            min_received_num = len(self.comm_manager.get_neighbors())
+        if not self.check_buffer(self.state, min_received_num, check_eval_result):
+            return False
+        if check_eval_result:
+            self._awaits_evaluation = False
+            self._merge_and_format_eval_results()
+        else:
+            self._aggregated_num = self._perform_federated_aggregation()
+            self.state += 1
+            self.msg_buffer["train"].clear()
+            if self.state >= self.total_round_num or self.state % self._cfg.eval.freq == 0:
+                self.eval()
+        # The next round waits for the clients' evaluation, where one is under way: it may be the
+        # one that stops the course.
+        if not self._awaits_evaluation and not self.is_finish:
+            logger.info("----------- Starting a new training round (Round #%d) -----", self.state)
+            self._start_new_training_round(self._aggregated_num)
+        return True
+
+    # Step 5: aggregate
+
+    def _perform_federated_aggregation(self) -> int:
+        """Aggregate the round's uploads into the server's model; returns their number."""
+        uploads = self.msg_buffer["train"][self.state]
+        client_ids = sorted(uploads)
+        agg_info = {
+            "client_feedback": [uploads[i] for i in client_ids],
+            "recover_fun": self.recover_fun,
+            "staleness": [(i, 0) for i in client_ids],
+            "current": self._shared_state(),
+        }
+        result = self.aggregator.aggregate(agg_info)
+        self._load_aggregated(result)
+        self._record_round(client_ids, agg_info)
+        return len(client_ids)
+
+    def _load_aggregated(self, result: Any) -> None:
+        own = owned_tensors(self.model)
+        for name, value in (result or {}).items():
+            if name in own:
+                own[name].data.copy_(value)
+
+    def _record_round(self, client_ids: list[int], agg_info: dict[str, Any]) -> None:
+        traffic = self.ledger.take()
+        if self.callbacks is None:
+            return
+        weights = getattr(self.aggregator, "weights", None)
+        self.callbacks.on_round(
+            {
+                "event": "round",
+                "round": self.state + 1,
+                "sampled": client_ids,
+                "bytes_up": {str(k): v for k, v in sorted(traffic.up.items())},
+                "bytes_down": {str(k): v for k, v in sorted(traffic.down.items())},
+                "bytes_evaluation": {str(k): v for k, v in sorted(traffic.evaluation.items())},
+                "weights": {str(k): v for k, v in weights(agg_info).items()} if weights else {},
+            }
+        )
+
+    # Step 6: evaluate
+
+    def eval(self) -> None:
+        """Evaluate on the server (``federate.make_global_eval``) or on the clients."""
+        if not self._cfg.federate.make_global_eval:
+            self.broadcast_model_para("evaluate", filter_unseen_clients=False)
+            return
+        metrics: dict[str, Any] = {}
+        for split in self._cfg.eval.split:
+            metrics.update(self.trainer.evaluate(target_data_split_name=split))
+        formatted = self._monitor.format_eval_res(
+            metrics, rnd=self.state - 1, role="Server #", return_raw=True
+        )
+        self._monitor.save_formatted_results(formatted)
+        improved = self._monitor.update_best_result(
+            self.best_results, metrics, results_type="server_global_eval"
+        )
+        self._remember({"Results_avg": metrics})
+        self._emit_eval(self.ID, metrics, phase="after", scope="global", rnd=self.state)
+        if improved:
+            self._save_best()
+        self.check_and_save()
+
+    def callback_funcs_for_metrics(self, message: Message) -> bool:
+        """Keep a client's evaluation; go on when all are there."""
+        self.msg_buffer["eval"].setdefault(message.state, {})[message.sender] = message.content
+        return self.check_and_move_on(check_eval_result=True)
+
+    def callback_funcs_for_local_metrics(self, message: Message) -> None:
+        """Record what a client reached right after local training, before aggregation."""
+        self._emit_eval(message.sender, message.content, "before", "personal", message.state + 1)
+
+    def _emit_eval(
+        self, client: int, metrics: dict[str, Any], phase: str, scope: str, rnd: int
+    ) -> None:
+        if self.callbacks is None or not metrics:
+            return
+        self.callbacks.on_eval(
+            {
+                "event": "eval",
+                "round": rnd,
+                "client": client,
+                "phase": phase,
+                "scope": scope,
+                "unseen": client in self.unseen_clients_id,
+                "metrics": {k: v for k, v in metrics.items() if isinstance(v, int | float)},
+            }
+        )
+
+    # Step 7: record
+
+    def _merge_and_format_eval_results(self) -> None:
+        self._remember(self.merge_eval_results_from_all_clients())
+        self.msg_buffer["eval"].clear()
+        self.check_and_save()
+
+    def _remember(self, formatted: dict[str, Any]) -> None:
+        for form, values in formatted.items():
+            if isinstance(values, dict):
+                history = self.history_results.setdefault(form, {})
+                for key, value in values.items():
+                    history.setdefault(key, []).append(value)
+
+    def merge_eval_results_from_all_clients(self) -> dict[str, Any]:
+        """Summaries over clients, participating and unseen ones apart; written and compared."""
+        rnd = max(self.msg_buffer["eval"])
+        results = {k: v for k, v in sorted(self.msg_buffer["eval"][rnd].items()) if v}
+        scope = "personal" if self._is_personal else "global"
+        for client, metrics in results.items():
+            self._emit_eval(client, metrics, phase="after", scope=scope, rnd=self.state)
+        merged: dict[str, Any] = {}
+        improved = False
+        for unseen in (False, True):
+            group = [m for k, m in results.items() if (k in self.unseen_clients_id) == unseen]
+            if group:
+                formatted, is_best = self._summarize_group(group, rnd, unseen)
+                merged.update(formatted)
+                improved = improved or (is_best and not unseen)
+        if improved:
+            self._save_best()
+        return merged
+
+    @property
+    def _is_personal(self) -> bool:
+        """Whether clients evaluate tensors that no other client has."""
+        method = self._cfg.federate.method.lower()
+        return bool(self._cfg.personalization.local_param) or method == "local"
+
+    def _summarize_group(
+        self, group: list[dict[str, Any]], rnd: int, unseen: bool
+    ) -> tuple[dict[str, Any], bool]:
+        keys = {key: None for metrics in group for key in metrics}
+        table = {key: [float(m[key]) for m in group if key in m] for key in keys}
+        formatted = self._monitor.format_eval_res(
+            table, rnd=rnd, role="Server #", forms=self._cfg.eval.report
+        )
+        prefix = "unseen_" if unseen else ""
+        best = self.best_results
+        self._monitor.update_best_result(best, table, f"{prefix}client_best_individual")
+        is_best = False
+        for form in ("fairness", "avg", "weighted_avg"):
+            summary = formatted.get(f"Results_{form}")
+            if summary:
+                is_best = self._monitor.update_best_result(
+                    best, summary, f"{prefix}client_summarized_{form}"
+                )
+        if unseen:
+            formatted = {
+                f"{k}_unseen" if k.startswith("Results_") else k: v for k, v in formatted.items()
+            }
+        self._monitor.save_formatted_results(formatted)
+        return formatted, is_best
+
+    def check_and_save(self) -> None:
+        """Early stopping, checkpoints, and the end of the course."""
+        if self._should_stop():
+            self.stopped_early = True
+            self._monitor.global_converged()
+            self._send("converged", list(self.comm_manager.neighbors))
+        federate = self._cfg.federate
+        if federate.save_to and federate.save_freq > 0 and self.state % federate.save_freq == 0:
+            self._save(f"{self.state}_")
+        if self.stopped_early or self.state >= self.total_round_num:
+            self.save_best_results()
+            self.terminate(msg_type="finish")
+
+    def _should_stop(self) -> bool:
+        if self._cfg.federate.method.lower() in ISOLATED_METHODS:
+            return False
+        for form in ("Results_weighted_avg", "Results_avg"):
+            history = self.history_results.get(form, {}).get(self._monitor.round_wise_update_key)
+            if history:
+                return self.early_stopper.track_and_check(history)
+        return False
+
+    def _save_best(self) -> None:
+        if self._cfg.federate.save_to:
+            self._save("")
+
+    def _save(self, prefix: str) -> None:
+        path = Path(self._cfg.federate.save_to)
+        self.aggregator.save_model(str(path.with_name(prefix + path.name)), self.state)
+
+    def save_best_results(self) -> None:
+        """Write the final model and the line of best results."""
+        if self._cfg.federate.save_to:
+            self._save("final_")
+        formatted = self._monitor.format_eval_res(
+            self.best_results, rnd="Final", role="Server #", forms=["raw"], return_raw=True
+        )
+        self._monitor.save_formatted_results(formatted)
+
+    def terminate(self, msg_type: str = "finish") -> None:
+        """End the course for everybody."""
+        self.is_finish = True
+        self._monitor.finish_fl()
+        self._send(msg_type, list(self.comm_manager.neighbors), self._shared_state())
+
+
+__all__ = ["SERVER_ID", "Server"]

@@ -1,0 +1,1 @@
+"""Language models: Hugging Face models with PEFT adapters, instruction data, generation."""

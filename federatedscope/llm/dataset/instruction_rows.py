@@ -1,0 +1,173 @@
+"""Instructions and answers as rows for a causal language model."""
+
+from __future__ import annotations
+
+import logging
+import time
+from array import array
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.data import Dataset
+
+from federatedscope.llm.dataset.prompts import build_prompt
+
+__all__ = ["IGNORE_INDEX", "InstructionRows"]
+
+logger = logging.getLogger(__name__)
+
+IGNORE_INDEX = -100
+PIECE = 1000
+
+Record = dict[str, str]
+
+
+class InstructionRows(Dataset[dict[str, Any]]):
+    """Tokenised prompts and answers; the loss is on the answer only.
+
+    A row is the prompt's tokens, the answer's and the end-of-text token. A row longer than
+    ``tok_len`` loses the end of its answer; where the prompt would leave less than a quarter of
+    ``tok_len`` for the answer, the beginning of the prompt goes first, so that there is always
+    something to learn from.
+
+    Parameters
+    ----------
+    records : sequence of dict
+        ``instruction``, ``input``, ``output`` and ``category``, all text.
+    tokenizer : PreTrainedTokenizerBase
+        The model's tokenizer.
+    tok_len : int
+        Longest row in tokens.
+
+    Attributes
+    ----------
+    labels : array of str of shape (rows,) or None
+        The categories, for splitters; ``None`` where rows have none.
+    lengths : int64 array of shape (rows,)
+        Tokens per row.
+    tokenizer : PreTrainedTokenizerBase
+        As given.
+    """
+
+    def __init__(self, records: Sequence[Record], tokenizer: Any, tok_len: int) -> None:
+        self.records = list(records)
+        self.tokenizer = tokenizer
+        pad = tokenizer.pad_token_id
+        self.pad_token_id = 0 if pad is None else int(pad)
+        self.labels = _categories(self.records)
+        self._codes = None if self.labels is None else np.unique(self.labels, return_inverse=True)[1]
+        self._tokens, self._offsets, self._answers = _encode(self.records, tokenizer, tok_len)
+        self.lengths = np.diff(self._offsets)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        if index < 0:
+            index += len(self)
+        start, stop = int(self._offsets[index]), int(self._offsets[index + 1])
+        input_ids = torch.from_numpy(self._tokens[start:stop].astype(np.int64))
+        labels = input_ids.clone()
+        labels[: int(self._answers[index])] = IGNORE_INDEX
+        item: dict[str, Any] = {"input_ids": input_ids, "labels": labels}
+        if self._codes is not None:
+            item["categories"] = int(self._codes[index])
+        return item
+
+    def raw(self, index: int) -> Record:
+        """The text of a row, for generation.
+
+        Returns
+        -------
+        dict
+            ``instruction``, ``input``, ``output``, ``category``, and what the model sees:
+            ``prompt`` and ``answer``.
+        """
+        record = self.records[index]
+        return {**record, "prompt": build_prompt(record), "answer": record["output"]}
+
+    def collate_fn(self, items: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """Pad to the longest row of the batch.
+
+        Returns
+        -------
+        dict
+            ``input_ids``, ``labels`` (-100 where there is no loss) and ``attention_mask``, int64
+            of shape ``(batch, longest)``. The mask comes from the rows' lengths, never from the
+            padding token, which may be a real token.
+        """
+        longest = max(len(item["input_ids"]) for item in items)
+        shape = (len(items), longest)
+        input_ids = torch.full(shape, self.pad_token_id, dtype=torch.int64)
+        labels = torch.full(shape, IGNORE_INDEX, dtype=torch.int64)
+        mask = torch.zeros(shape, dtype=torch.int64)
+        for row, item in enumerate(items):
+            length = len(item["input_ids"])
+            input_ids[row, :length] = item["input_ids"]
+            labels[row, :length] = item["labels"]
+            mask[row, :length] = 1
+        return {"input_ids": input_ids, "labels": labels, "attention_mask": mask}
+
+
+def _categories(records: Sequence[Record]) -> npt.NDArray[Any] | None:
+    if not any(record.get("category") for record in records):
+        return None
+    return np.asarray([record.get("category", "") for record in records])
+
+
+def _encode(
+    records: Sequence[Record], tokenizer: Any, tok_len: int
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64], npt.NDArray[np.int32]]:
+    """Tokens of all rows one after the other, where rows begin, tokens of each prompt."""
+    started = time.perf_counter()
+    tokens, offsets, answers = array("i"), [0], array("i")
+    cut = 0
+    end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+    for start in range(0, len(records), PIECE):
+        piece = records[start : start + PIECE]
+        prompts = tokenizer([build_prompt(record) for record in piece])["input_ids"]
+        outputs = tokenizer([r["output"] for r in piece], add_special_tokens=False)["input_ids"]
+        for prompt, output in zip(prompts, outputs, strict=True):
+            prompt = _without_end(prompt, tokenizer)
+            kept_prompt, answer = _fit(prompt, [*output, *end], tok_len, tokenizer.bos_token_id)
+            cut += len(kept_prompt) + len(answer) < len(prompt) + len(output) + len(end)
+            tokens.extend(kept_prompt)
+            tokens.extend(answer)
+            offsets.append(len(tokens))
+            answers.append(len(kept_prompt))
+    logger.info(
+        "%d rows tokenised in %.1f s (%d tokens, %d rows cut at llm.tok_len %d)",
+        len(records),
+        time.perf_counter() - started,
+        len(tokens),
+        cut,
+        tok_len,
+    )
+    return (
+        np.asarray(tokens, dtype=np.int32),
+        np.asarray(offsets, dtype=np.int64),
+        np.asarray(answers, dtype=np.int32),
+    )
+
+
+def _without_end(prompt: list[int], tokenizer: Any) -> list[int]:
+    """A prompt without the closing token that some tokenizers append; the answer follows."""
+    closing = {tokenizer.eos_token_id, tokenizer.sep_token_id} - {None}
+    return prompt[:-1] if prompt and prompt[-1] in closing else prompt
+
+
+def _fit(
+    prompt: list[int], answer: list[int], tok_len: int, bos: int | None
+) -> tuple[list[int], list[int]]:
+    """Prompt and answer in at most ``tok_len`` tokens, with something left of the answer."""
+    if len(prompt) + len(answer) <= tok_len:
+        return prompt, answer
+    reserved = min(len(answer), max(1, tok_len // 4))
+    room = tok_len - reserved
+    if len(prompt) > room:
+        first = [bos] if bos is not None and room > 0 and prompt[0] == bos else []
+        prompt = first + prompt[len(prompt) - (room - len(first)) :]
+    return prompt, answer[: tok_len - len(prompt)]

@@ -1,0 +1,96 @@
+"""``data.type: NAME@llm``."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+
+from federatedscope.core.data.utils import take
+from federatedscope.core.errors import ConfigError
+from federatedscope.llm.dataset.instruction_rows import InstructionRows
+from federatedscope.llm.dataset.sources import (
+    INSTRUCTION_DATA,
+    Record,
+    read_own_file,
+    read_records,
+)
+from federatedscope.llm.dataset.tokenizer import get_tokenizer
+
+__all__ = ["load_llm_dataset"]
+
+logger = logging.getLogger(__name__)
+
+
+def load_llm_dataset(config: Any) -> tuple[Any, Any]:
+    """Instruction data, tokenised for the model of ``model.type``.
+
+    Parameters
+    ----------
+    config : CN
+        Reads ``data.type``, ``data.root``, ``data.splits``, ``data.seed``, ``data.splitter``,
+        ``model.type`` and ``llm.tok_len``.
+
+    Returns
+    -------
+    tuple
+        One dataset, to be split by ``data.splits``, or ``(train, val, test)`` where the data have
+        an official test split (the validation rows are then cut from the training rows); and
+        the configuration.
+
+    Raises
+    ------
+    ConfigError
+        The data or the tokenizer cannot be found.
+    """
+    name = str(config.data.type).rpartition("@")[0]
+    records, test = _records(config, name)
+    model, _, hub = str(config.model.type).rpartition("@")
+    tokenizer, _ = get_tokenizer(
+        model or hub,
+        config.llm.cache.model or None,
+        config.llm.tok_len,
+        hub if model else "huggingface_llm",
+        config.model.revision,
+    )
+    rows = InstructionRows(records, tokenizer, config.llm.tok_len)
+    if test is None:
+        return rows, config
+    shares = [float(share) for share in config.data.splits[:2]]
+    # Floor, as data.splits is applied everywhere else.
+    held_out = int(len(rows) * shares[1] / max(sum(shares), 1e-9) + 1e-9)
+    order = np.random.RandomState(config.data.seed).permutation(len(rows))
+    logger.info("%s: the test rows are the official ones (%d).", name, len(test))
+    return (
+        take(rows, order[held_out:]),
+        take(rows, order[:held_out]),
+        InstructionRows(test, tokenizer, config.llm.tok_len),
+    ), config
+
+
+def _records(config: Any, name: str) -> tuple[list[Record], list[Record] | None]:
+    """Records by the name of the data set, with what each needs done to it."""
+    root = config.data.root
+    if name.lower().endswith((".json", ".jsonl")):
+        return read_own_file(root, name), None
+    name = name.lower()
+    if name not in INSTRUCTION_DATA:
+        known = ", ".join(f"{data}@llm" for data in INSTRUCTION_DATA)
+        raise ConfigError(
+            "data.type",
+            config.data.type,
+            "there is no such instruction data set",
+            f"Write one of {known}, FILE.json@llm or FILE.jsonl@llm",
+        )
+    records, test = read_records(root, INSTRUCTION_DATA[name])
+    if name == "gsm8k":
+        for record in [*records, *(test or [])]:
+            record["output"] = record["output"].replace("####", "The answer is")
+    if name == "code_search_net":
+        for record in records:
+            record["instruction"] = f"{record['category']} {record['instruction']}"
+    if name == "rosetta_alpaca" and config.data.splitter == "meta":
+        # Too few rows to be a client of their own.
+        records = [record for record in records if record["category"] != "X86-64 Assembly"]
+    return records, test

@@ -1,0 +1,239 @@
+"""Instruction data: which files, which columns."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from federatedscope.core.errors import ConfigError
+from federatedscope.llm.hub import hub_is_reachable
+
+__all__ = ["INSTRUCTION_DATA", "InstructionData", "read_own_file", "read_records"]
+
+logger = logging.getLogger(__name__)
+
+Record = dict[str, str]
+
+
+@dataclass(frozen=True)
+class InstructionData:
+    """A named data set of instructions.
+
+    Attributes
+    ----------
+    name : str
+        Name in ``data.type`` before ``@llm``.
+    title : str
+        One line for lists.
+    files : tuple of str
+        Files below ``data.root``, the first that is there is read; ``*`` stands for any text,
+        all matching files are read.
+    columns : dict
+        Column of ``instruction``, ``input``, ``output`` and ``category`` where it has another
+        name.
+    test_files : tuple of str
+        The same for an official test split.
+    hub : tuple of (str, str or None) or None
+        Repository and subset on the Hugging Face hub.
+    """
+
+    name: str
+    title: str
+    files: tuple[str, ...]
+    columns: Mapping[str, str] = field(default_factory=dict)
+    test_files: tuple[str, ...] = ()
+    hub: tuple[str, str | None] | None = None
+
+
+INSTRUCTION_DATA: dict[str, InstructionData] = {
+    data.name: data
+    for data in (
+        InstructionData(
+            "gsm8k",
+            "school arithmetic in words with a chain of reasoning",
+            ("gsm8k_train.jsonl", "gsm8k/train.parquet", "gsm8k/train.jsonl"),
+            {"instruction": "question", "output": "answer"},
+            ("gsm8k_test.jsonl", "gsm8k/test.parquet", "gsm8k/test.jsonl"),
+            ("openai/gsm8k", "main"),
+        ),
+        InstructionData(
+            "alpaca",
+            "52,000 generated instructions",
+            ("alpaca_data.json", "alpaca/train.parquet"),
+            hub=("tatsu-lab/alpaca", None),
+        ),
+        InstructionData(
+            "alpaca_cleaned",
+            "Alpaca's instructions, corrected",
+            ("alpaca_data_cleaned.json", "alpaca_cleaned/train.parquet"),
+            hub=("yahma/alpaca-cleaned", None),
+        ),
+        InstructionData(
+            "dolly-15k",
+            "15,000 written instructions in eight categories",
+            ("databricks-dolly-15k.jsonl", "dolly_15k/train.parquet", "dolly-15k/train.parquet"),
+            {"input": "context", "output": "response"},
+            hub=("databricks/databricks-dolly-15k", None),
+        ),
+        InstructionData(
+            "rosetta_alpaca",
+            "programming tasks in several languages",
+            ("rosetta_alpaca.json", "rosetta_alpaca/train.parquet"),
+            {"category": "input"},
+        ),
+        InstructionData(
+            "code_search_net",
+            "functions and their descriptions in six languages",
+            (
+                "*/final/jsonl/train/*_train_*.jsonl.gz",
+                "code_search_net.jsonl",
+                "code_search_net/train.parquet",
+            ),
+            {
+                "instruction": "docstring",
+                "input": "language",
+                "output": "code",
+                "category": "language",
+            },
+        ),
+    )
+}
+
+
+def read_records(root: str, data: InstructionData) -> tuple[list[Record], list[Record] | None]:
+    """Training records, and those of the official test split where there are any.
+
+    Parameters
+    ----------
+    root : str
+        ``data.root``.
+    data : InstructionData
+        The data set.
+
+    Raises
+    ------
+    ConfigError
+        It is neither below ``root`` nor on a hub that answers.
+    """
+    base = Path(root).expanduser()
+    files = _find(base, data.files)
+    if files:
+        test = _find(base, data.test_files)
+        return _read(files, data.columns), _read(test, data.columns) if test else None
+    splits = _from_hub(data)
+    if splits is None:
+        other = ", or let the hub deliver it on a machine that reaches it" if data.hub else ""
+        raise ConfigError(
+            "data.root",
+            root,
+            f"{data.name} is not in this folder (looked for {', '.join(data.files)})"
+            + (" nor in the Hugging Face cache, and the hub cannot be reached" if data.hub else ""),
+            f"Put {data.files[0].replace('*', 'LANGUAGE')} there or give another data.root{other}; "
+            "--embedded runs the built-in miniature, which needs no files",
+        )
+    test_rows = splits["test"] if data.test_files and "test" in splits else None
+    return (
+        _to_records(splits["train"], data.columns),
+        None if test_rows is None else _to_records(test_rows, data.columns),
+    )
+
+
+def read_own_file(root: str, name: str) -> list[Record]:
+    """Records of ``FILE.json`` or ``FILE.jsonl`` (as it is, or below ``root``).
+
+    Raises
+    ------
+    ConfigError
+        The file is not there or has no ``instruction`` and ``output``.
+    """
+    path = Path(name).expanduser()
+    candidates = [path] if path.is_absolute() else [Path(root).expanduser() / path, path]
+    for candidate in candidates:
+        if candidate.is_file():
+            return _read([candidate], {})
+    raise ConfigError(
+        "data.type",
+        f"{name}@llm",
+        f"there is no file {' or '.join(map(str, candidates))}",
+        "Give the path in data.type, or its folder in data.root",
+    )
+
+
+def _find(root: Path, patterns: Iterable[str]) -> list[Path]:
+    for pattern in patterns:
+        found = sorted(root.glob(pattern))
+        if found:
+            return found
+    return []
+
+
+def _read(files: list[Path], columns: Mapping[str, str]) -> list[Record]:
+    return [record for file in files for record in _to_records(_rows(file), columns, file)]
+
+
+def _rows(file: Path) -> Iterator[dict[str, Any]]:
+    """Rows of a Parquet, JSON, JSON-lines or gzipped JSON-lines file."""
+    if file.suffix == ".parquet":
+        import pyarrow.parquet
+
+        with pyarrow.parquet.ParquetFile(file) as parquet:
+            for piece in parquet.iter_batches():
+                yield from piece.to_pylist()
+        return
+    opener = gzip.open if file.suffix == ".gz" else open
+    try:
+        with opener(file, "rt", encoding="utf-8") as stream:
+            if file.suffix == ".json":
+                yield from json.load(stream)
+            else:
+                yield from (json.loads(line) for line in stream if line.strip())
+    except (json.JSONDecodeError, UnicodeDecodeError, gzip.BadGzipFile) as error:
+        raise ConfigError(
+            "data.type",
+            str(file),
+            f"the file cannot be read ({error})",
+            "Use a list of JSON objects (.json), or one JSON object a line (.jsonl)",
+        ) from error
+
+
+def _to_records(
+    rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str], file: Path | None = None
+) -> list[Record]:
+    names = {key: columns.get(key, key) for key in ("instruction", "input", "output", "category")}
+    records = []
+    for number, row in enumerate(rows, start=1):
+        record = {
+            key: "" if row.get(column) is None else str(row[column])
+            for key, column in names.items()
+        }
+        if names["instruction"] not in row or names["output"] not in row:
+            raise ConfigError(
+                "data.type",
+                str(file or ""),
+                f"row {number} has no {names['instruction']} or no {names['output']}",
+                f"Give every row {names['instruction']} and {names['output']} "
+                "(input and category are optional)",
+            )
+        records.append(record)
+    return records
+
+
+def _from_hub(data: InstructionData) -> Any:
+    """The splits from the hub or its cache, ``None`` where they cannot be had."""
+    if data.hub is None:
+        return None
+    import datasets
+
+    offline = not hub_is_reachable()
+    try:
+        return datasets.load_dataset(
+            *data.hub, download_config=datasets.DownloadConfig(local_files_only=offline)
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        logger.debug("%s: %s", data.hub[0], error)
+        return None

@@ -1,0 +1,71 @@
+"""Is a model at hand? Answered in seconds, before anything else is started."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from urllib.parse import urlparse
+
+from huggingface_hub import constants, try_to_load_from_cache
+
+from federatedscope.core.errors import ConfigError
+
+WAYS_OUT = (
+    "Give a local folder in Hugging Face format (model.type /path/to/model@huggingface_llm), or "
+    "run the built-in miniature with --embedded, or unset HF_HUB_OFFLINE on a machine that reaches "
+    "the hub"
+)
+
+
+def hub_is_reachable(timeout: float = 3.0) -> bool:
+    """Whether the Hugging Face hub answers.
+
+    With a proxy in the environment the question is left to the download itself.
+    """
+    if constants.HF_HUB_OFFLINE:
+        return False
+    if any(os.environ.get(name) for name in ("https_proxy", "HTTPS_PROXY", "all_proxy")):
+        return True
+    url = urlparse(constants.ENDPOINT)
+    try:
+        with socket.create_connection((url.hostname or "", url.port or 443), timeout=timeout):
+            return True
+    except OSError:
+        return False
+
+
+def check_model_source(field: str, name: str) -> None:
+    """Make sure that a Hugging Face model is a local folder, in the cache, or can be fetched.
+
+    Parameters
+    ----------
+    field : str
+        Configuration key to name in the error.
+    name : str
+        Hub ID or path.
+
+    Raises
+    ------
+    ConfigError
+        None of the three.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise ConfigError(
+                field, name, "the folder has no config.json, so it is no Hugging Face model", WAYS_OUT
+            )
+        return
+    if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+        raise ConfigError(field, name, "there is no such folder", WAYS_OUT)
+    if isinstance(try_to_load_from_cache(name, "config.json"), str):
+        return
+    if not hub_is_reachable():
+        raise ConfigError(
+            field,
+            name,
+            "the model is neither a local folder nor in the Hugging Face cache, and the hub "
+            "cannot be reached",
+            WAYS_OUT,
+        )

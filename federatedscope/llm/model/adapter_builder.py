@@ -1,0 +1,153 @@
+"""PEFT adapters from ``llm.adapter.args``."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from federatedscope.core.errors import ConfigError
+
+FIELD = "llm.adapter.args"
+_OURS = ("adapter_package", "adapter_method")
+# A parameter that is common to all clients and never trained under a method's rule.
+FROZEN_A = ("lora_A", "lora_embedding_A")
+
+
+def _config_classes() -> dict[str, Any]:
+    import peft
+
+    return {
+        "lora": peft.LoraConfig,
+        "vera": peft.VeraConfig,
+        "prefix": peft.PrefixTuningConfig,
+        "prompt": peft.PromptTuningConfig,
+        "p-tuning": peft.PromptEncoderConfig,
+    }
+
+
+def adapter_arguments(cfg: Any) -> dict[str, Any]:
+    """The first entry of ``llm.adapter.args`` as a plain dict."""
+    args = cfg.llm.adapter.args
+    entry = args[0] if args else {}
+    return {key: _plain(value) for key, value in dict(entry).items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def adapter_method(cfg: Any) -> str:
+    """``lora``, ``vera``, ... or ``""`` without an adapter."""
+    if not cfg.llm.adapter.use:
+        return ""
+    return str(adapter_arguments(cfg).get("adapter_method", "lora")).lower()
+
+
+def peft_config(cfg: Any, task: str) -> Any:
+    """Build PEFT's configuration; its own fields are passed through.
+
+    Parameters
+    ----------
+    cfg : CN
+        Reads ``llm.adapter.args``: ``adapter_package`` (``peft``), ``adapter_method`` (``lora``,
+        ``vera``, ``prefix``, ``prompt``, ``p-tuning``) and any field of PEFT's configuration
+        class, e.g. ``r``, ``lora_alpha``, ``use_rslora``, ``target_modules``, ``rank_pattern``.
+    task : str
+        PEFT's task type, ``SEQ_CLS`` or ``CAUSAL_LM``.
+
+    Raises
+    ------
+    ConfigError
+        An unknown package, method or field, or a value that PEFT refuses.
+    """
+    args = adapter_arguments(cfg)
+    package = args.get("adapter_package", "peft")
+    if package != "peft":
+        raise ConfigError(
+            f"{FIELD}.adapter_package", package, "only PEFT's adapters are supported", "write 'peft'"
+        )
+    method = adapter_method(cfg)
+    classes = _config_classes()
+    if method not in classes:
+        raise ConfigError(
+            f"{FIELD}.adapter_method",
+            method,
+            "no such adapter",
+            f"use one of {', '.join(classes)}",
+        )
+    own = {key: value for key, value in args.items() if key not in _OURS}
+    _check_fields(own, classes[method])
+    try:
+        return classes[method](task_type=task, **own)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(FIELD, own, f"PEFT refuses it: {error}", "correct the field") from error
+
+
+def _check_fields(own: dict[str, Any], config_class: Any) -> None:
+    known = {f.name for f in dataclasses.fields(config_class)}
+    for key, value in own.items():
+        if key in known:
+            continue
+        near = difflib.get_close_matches(key, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"see the fields of {config_class.__name__}"
+        raise ConfigError(f"{FIELD}.{key}", value, f"{config_class.__name__} has no such field", hint)
+
+
+def add_adapter(model: Any, cfg: Any, task: str, meta: bool = False) -> Any:
+    """Wrap a model with its adapter and freeze the rest.
+
+    Parameters
+    ----------
+    model : transformers.PreTrainedModel
+        The base model.
+    cfg : CN
+        See :func:`peft_config`. ``federate.freeze_A`` freezes A at its common random start.
+    task : str
+        PEFT's task type.
+    meta : bool
+        The model has no storage yet (shapes and names only).
+
+    Raises
+    ------
+    ConfigError
+        ``target_modules`` match nothing, or PEFT has no default for the architecture.
+    """
+    from peft import get_peft_model
+
+    config = peft_config(cfg, task)
+    try:
+        wrapped = get_peft_model(model, config, low_cpu_mem_usage=meta)
+    except ValueError as error:
+        raise ConfigError(
+            f"{FIELD}.target_modules",
+            adapter_arguments(cfg).get("target_modules"),
+            f"PEFT cannot place the adapter in this architecture ({error})",
+            "name existing linear layers, e.g. target_modules: ['query', 'value'] for BERT and "
+            "RoBERTa or ['q_proj', 'v_proj'] for LLaMA, or 'all-linear'",
+        ) from error
+    if cfg.federate.freeze_A:
+        for name, parameter in wrapped.named_parameters():
+            if any(keyword in name for keyword in FROZEN_A):
+                parameter.requires_grad_(False)
+    return wrapped
+
+
+def head_names(names: list[str]) -> list[str]:
+    """Those of the trainable parameters that belong to the classification head."""
+    return [name for name in names if is_head(name)]
+
+
+def is_head(name: str) -> bool:
+    """Whether a parameter belongs to the classification head.
+
+    PEFT trains a copy of it under ``modules_to_save``; without an adapter it is the module
+    ``classifier``, ``score`` or ``classification_head``.
+    """
+    parts = name.split(".")
+    return "modules_to_save" in parts or any(
+        part in ("classifier", "score", "classification_head") for part in parts
+    )

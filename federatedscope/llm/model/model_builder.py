@@ -1,0 +1,118 @@
+"""Hugging Face models, with or without an adapter, from ``model.type``."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import torch
+
+from federatedscope.core.errors import ConfigError
+from federatedscope.llm.model.adapter_builder import add_adapter
+from federatedscope.llm.task import SEQ_CLS, split_model_type, task_type
+
+logger = logging.getLogger(__name__)
+
+
+def load_config(cfg: Any) -> Any:
+    """Hugging Face's configuration of the model, with the task's number of labels."""
+    from transformers import AutoConfig
+
+    name, _ = split_model_type(cfg.model.type)
+    extra: dict[str, Any] = {}
+    if task_type(cfg) == SEQ_CLS:
+        extra["num_labels"] = cfg.data.num_labels
+        extra["problem_type"] = (
+            "regression" if cfg.data.num_labels == 1 else "single_label_classification"
+        )
+    try:
+        config = AutoConfig.from_pretrained(
+            name,
+            cache_dir=cfg.llm.cache.model or None,
+            revision=cfg.model.get("revision") or None,
+            **extra,
+        )
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            "model.type",
+            cfg.model.type,
+            f"its configuration cannot be loaded ({str(error).splitlines()[0]})",
+            "check the name, or give a local folder in Hugging Face format",
+        ) from error
+    if getattr(config, "pad_token_id", None) is None:
+        # Decoders that classify pool at the last token that is no padding.
+        eos = getattr(config, "eos_token_id", None)
+        config.pad_token_id = eos[0] if isinstance(eos, list) else eos
+    return config
+
+
+def _auto_class(task: str) -> Any:
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+    return AutoModelForSequenceClassification if task == SEQ_CLS else AutoModelForCausalLM
+
+
+def build_skeleton(cfg: Any) -> torch.nn.Module:
+    """The model without storage: names, shapes and what is trainable, in a fraction of a second.
+
+    Used to check ``target_modules``, ``personalization.local_param`` and memory before any
+    weights are read.
+    """
+    config = load_config(cfg)
+    with torch.device("meta"):
+        model = _auto_class(task_type(cfg)).from_config(config)
+    if cfg.llm.adapter.use:
+        return add_adapter(model, cfg, task_type(cfg), meta=True)
+    return model
+
+
+def get_llm(cfg: Any, base_dtype: torch.dtype = torch.float32) -> torch.nn.Module:
+    """Load the model and add its adapter.
+
+    Parameters
+    ----------
+    cfg : CN
+        ``model.type`` (``NAME_OR_PATH@huggingface_llm``), ``llm.adapter``, ``data.num_labels``.
+    base_dtype : torch.dtype
+        Of the frozen base. Trainable parameters are float32 in any case.
+
+    Returns
+    -------
+    torch.nn.Module
+        A ``PeftModel``, or the bare model without an adapter.
+    """
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    task = task_type(cfg)
+    name, hub = split_model_type(cfg.model.type)
+    auto_class = _auto_class(task)
+    if hub == "modelscope_llm":
+        name = _modelscope_folder(cfg, name)
+    model = auto_class.from_pretrained(
+        name,
+        config=load_config(cfg),
+        dtype=base_dtype if cfg.llm.adapter.use else torch.float32,
+        cache_dir=cfg.llm.cache.model or None,
+        revision=cfg.model.get("revision") or None,
+    )
+    if not cfg.llm.adapter.use:
+        return model
+    model = add_adapter(model, cfg, task)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    return model
+
+
+def _modelscope_folder(cfg: Any, name: str) -> str:
+    try:
+        from modelscope import snapshot_download  # type: ignore[import-not-found]
+    except ImportError as error:
+        raise ConfigError(
+            "model.type",
+            cfg.model.type,
+            "the package modelscope is not installed",
+            "pip install modelscope, or use a Hugging Face name or folder with @huggingface_llm",
+        ) from error
+    return snapshot_download(name)

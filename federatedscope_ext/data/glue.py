@@ -1,0 +1,179 @@
+"""The GLUE benchmark: ``data.type: TASK@glue``.
+
+Rows come from a folder (``data.root``), else from the Hugging Face cache or hub. Training rows
+are the task's training rows, validation rows its validation rows; test labels are not public, so
+there is no test split. Rows are tokenised once.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from federatedscope.core.data import BaseDataTranslator
+from federatedscope.register import register_data
+from federatedscope_ext.data.hub import WAYS_OUT, load_from_hub, load_tokenizer
+from federatedscope_ext.data.rows import TextRows
+from federatedscope_ext.data.sources import FileSource, HubSource, Source, find_split
+from federatedscope_ext.data.tokenise import cache_folder, encode_source
+from federatedscope_ext.errors import ExtensionError
+from federatedscope_ext.metrics.glue import check_metrics
+from federatedscope_ext.tasks import GLUE_ALIASES, GLUE_TASKS, TextTask
+
+__all__ = ["build_glue", "class_number", "encode_rows", "find_sources", "set_task"]
+
+logger = logging.getLogger(__name__)
+
+
+def build_glue(config: Any, client_cfgs: Any = None) -> tuple[dict[int, Any], Any] | None:
+    """Data of all workers for ``TASK@glue``, ``None`` for other types.
+
+    Sets ``data.num_labels``, ``data.label_list``, and ``eval.metrics`` where it is empty.
+
+    Raises
+    ------
+    ExtensionError
+        Unknown task, files that are not there, or a metric that the task does not have.
+    """
+    name, _, suffix = str(config.data.type).rpartition("@")
+    if suffix.lower() != "glue":
+        return None
+    task, matched = _task(config, name.lower())
+    set_task(config, task)
+    split = task.validation[0 if matched else -1]
+    if len(task.validation) > 1:
+        logger.info("%s: validation rows are %s.", task.name, split)
+    sources = find_sources(config, task, ("train", split), ("glue",))
+    logger.info("%s: test labels are not public; only validation rows are evaluated.", task.name)
+    train, val = encode_rows(config, task, sources)
+    return BaseDataTranslator(config, client_cfgs)((train, val, [])), config
+
+
+def _task(config: Any, name: str) -> tuple[TextTask, bool]:
+    """The task and whether its matched validation rows are wanted."""
+    name, matched = GLUE_ALIASES.get(name, (name, None))
+    if name not in GLUE_TASKS:
+        known = ", ".join(f"{task}@glue" for task in GLUE_TASKS)
+        raise ExtensionError(
+            "data.type", config.data.type, "there is no such GLUE task", f"Write one of {known}"
+        )
+    return GLUE_TASKS[name], config.data.get("matched", True) if matched is None else matched
+
+
+def set_task(config: Any, task: TextTask) -> None:
+    """Write what the task decides into the configuration, after checking the metrics."""
+    check_metrics(config.eval.metrics, task)
+    if not config.eval.metrics:
+        config.eval.metrics = list(task.metrics)
+    config.data.num_labels = task.num_labels
+    config.data.label_list = list(task.labels)
+
+
+def find_sources(
+    config: Any, task: TextTask, splits: tuple[str, ...], folders: tuple[str, ...] = ()
+) -> list[Source]:
+    """The splits of a task from ``data.root``, the cache or the hub.
+
+    Parameters
+    ----------
+    config : CN
+        Reads ``data.root``.
+    task : TextTask
+        The task.
+    splits : tuple of str
+        Names of the splits that are needed.
+    folders : tuple of str
+        Names of the folder above the task's own, in ``data.root`` or its ``data``.
+
+    Raises
+    ------
+    ExtensionError
+        The folder lacks a split, or there is no folder and no hub.
+    """
+    root = Path(config.data.root).expanduser()
+    candidates = [root / above / task.name for above in folders]
+    candidates += [root / task.name]
+    candidates += [root / "data" / above / task.name for above in (*folders, "")]
+    for folder in candidates:
+        if folder.is_dir() and any(find_split(folder, split) for split in splits):
+            return [_local(folder, split) for split in splits]
+    found = load_from_hub(task.hub)
+    if found is None:
+        layout = "/".join((*folders, task.name, "SPLIT.parquet"))
+        raise ExtensionError(
+            "data.root",
+            str(config.data.root),
+            f"{task.name} is neither in this folder (no {candidates[0]}) nor in the Hugging Face "
+            "cache, and the hub cannot be reached or does not have it",
+            WAYS_OUT.format(layout=layout),
+        )
+    dataset, origin = found
+    logger.info("%s: from %s", task.name, origin)
+    return [HubSource(dataset[split], f"{task.name} {split}") for split in splits]
+
+
+def _local(folder: Path, split: str) -> Source:
+    files = find_split(folder, split)
+    if not files:
+        there = sorted(file.name for file in folder.iterdir())
+        raise ExtensionError(
+            "data.root",
+            str(folder),
+            f"there is no {split} split in this folder, only {', '.join(there)}",
+            f"Put {split}.parquet (or .jsonl, .csv) there, or give another data.root",
+        )
+    return FileSource(files)
+
+
+def encode_rows(config: Any, task: TextTask, sources: list[Source]) -> list[TextRows]:
+    """Tokenised rows of each source with the tokenizer of ``model.type``."""
+    tokenizer = load_tokenizer(config)
+    cache = cache_folder(config)
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+
+    def to_label(value: Any) -> int | float:
+        return class_number(value, task)
+
+    rows = []
+    for source in sources:
+        encoded = encode_source(
+            source,
+            tokenizer,
+            task.sentence_keys,
+            to_label,
+            config.llm.tok_len,
+            cache,
+            label_tag=repr(task.labels),
+        )
+        rows.append(TextRows(encoded, pad, task.labels))
+    return rows
+
+
+def class_number(value: Any, task: TextTask) -> int | float:
+    """A value of the label column as a class number (-1: none) or a regression's target.
+
+    Raises
+    ------
+    ExtensionError
+        It is no label of the task.
+    """
+    try:
+        if task.is_regression:
+            return float(value)
+        if isinstance(value, str) and value in task.labels:
+            return task.labels.index(value)
+        number = int(value)
+    except (TypeError, ValueError):
+        number = -2
+    if not -1 <= number < task.num_labels:
+        raise ExtensionError(
+            "data.type",
+            task.name,
+            f"the label {value!r} is none of {', '.join(task.labels) or 'the real numbers'}",
+            "Use the label numbers or names in this order, -1 for rows without a label",
+        )
+    return number
+
+
+register_data("glue", build_glue)

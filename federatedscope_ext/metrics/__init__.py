@@ -1,0 +1,5 @@
+"""Metrics of the tasks; importing this package registers them."""
+
+from federatedscope_ext.metrics import glue
+
+__all__ = ["glue"]

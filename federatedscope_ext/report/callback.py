@@ -1,0 +1,83 @@
+"""The report as part of a run: made when the run ends, whatever way it ends."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from federatedscope import register as registry
+from federatedscope_ext.report.records import RunRecord
+from federatedscope_ext.report.summary import RunSummary
+
+__all__ = ["ReportCallback", "make_report"]
+
+logger = logging.getLogger(__name__)
+
+
+def make_report(record: RunRecord) -> list[Path]:
+    """Write ``metrics.csv``, ``curves/*.png`` and ``report.html`` into the run's folder.
+
+    Returns
+    -------
+    list of Path
+        The files written, ``report.html`` last.
+
+    Raises
+    ------
+    OSError
+        If a file cannot be written.
+    """
+    # Drawing is imported here: a run should not pay for matplotlib before it starts.
+    from federatedscope_ext.report.csv import write_csv
+    from federatedscope_ext.report.curves import draw_curves
+    from federatedscope_ext.report.html import write_html
+
+    summary = RunSummary(record)
+    return [write_csv(record), *draw_curves(summary), write_html(summary)]
+
+
+class ReportCallback:
+    """Run callback that leaves the report in the run folder.
+
+    Parameters
+    ----------
+    cfg : CN
+        The run's configuration (nothing of it is needed yet).
+    """
+
+    def __init__(self, cfg: Any = None) -> None:
+        self.cfg = cfg
+
+    def on_run_end(self, run: Mapping[str, Any], outdir: str | Path) -> None:
+        """Make the report; a report that fails is logged and never costs the run.
+
+        Parameters
+        ----------
+        run : mapping
+            The content of ``run.json`` as it is at the end.
+        outdir : str or Path
+            The run folder.
+        """
+        try:
+            written = make_report(RunRecord.load(outdir, run=run))
+        except (OSError, ValueError, ImportError) as error:
+            logger.warning(
+                "The run is complete, but its report could not be made (%s). Make it again with: "
+                "python -m federatedscope_ext report %s",
+                error,
+                outdir,
+            )
+            return
+        logger.info("Report: %s", written[-1])
+
+
+def _register() -> None:
+    """Announce the callback where the runtime has callbacks; upstream has none."""
+    register_callback = getattr(registry, "register_callback", None)
+    if register_callback is not None:
+        register_callback("report", ReportCallback)
+
+
+_register()

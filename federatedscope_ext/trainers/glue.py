@@ -1,0 +1,43 @@
+"""``trainer.type: gluetrainer``: sequence classification and regression with Hugging Face models.
+
+Works on batches of ``input_ids``, ``attention_mask``, optionally ``token_type_ids``, and
+``labels``. Predictions are kept as logits, so every metric of ``eval.metrics`` can be computed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from federatedscope.core.trainers import GeneralTorchTrainer
+from federatedscope.core.trainers.context import CtxVar
+from federatedscope.core.trainers.enums import LIFECYCLE
+from federatedscope.register import register_trainer
+
+_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+
+
+class GlueTrainer(GeneralTorchTrainer):
+    """Fine-tunes a sequence classifier (labels are class indices, or floats for regression)."""
+
+    def _hook_on_batch_forward(self, ctx: Any) -> None:
+        batch = ctx.data_batch
+        labels = batch["labels"].to(ctx.device)
+        inputs = {name: batch[name].to(ctx.device) for name in _INPUTS if name in batch}
+        output = ctx.model(**inputs, labels=labels)
+        loss = output.loss
+        if not torch.isfinite(loss.detach()):
+            # Never trained on and never averaged; the runtime counts such batches.
+            ctx.skip_this_batch = CtxVar(True, LIFECYCLE.BATCH)
+        ctx.y_true = CtxVar(labels, LIFECYCLE.BATCH)
+        ctx.y_prob = CtxVar(output.logits, LIFECYCLE.BATCH)
+        ctx.loss_batch = CtxVar(loss, LIFECYCLE.BATCH)
+        ctx.batch_size = CtxVar(len(labels), LIFECYCLE.BATCH)
+
+
+def build_glue_trainer(trainer_type: str) -> type[GlueTrainer] | None:
+    """Answer to ``gluetrainer``."""
+    return GlueTrainer if trainer_type.lower() == "gluetrainer" else None
+
+
+register_trainer("gluetrainer", build_glue_trainer)

@@ -1,0 +1,198 @@
+"""The command line and the way from it to a configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from federatedscope import register
+from federatedscope.core.cmd_args import CommandLine, check_presets, help_text, parse_args
+from federatedscope.core.configs.config import CN, global_cfg
+from federatedscope.core.configs.loading import (
+    build_config,
+    check_run,
+    client_config,
+    load_client_cfgs,
+)
+from federatedscope.core.errors import ConfigError, UserError
+
+PARSED = [
+    ("", {}),
+    ("--cfg a.yaml", {"cfg_file": "a.yaml"}),
+    ("--cfg=a.yaml --check", {"cfg_file": "a.yaml", "check": True}),
+    ("seed 1 --cfg a.yaml federate.client_num 3 --quiet",
+     {"cfg_file": "a.yaml", "quiet": True, "opts": ["seed", "1", "federate.client_num", "3"]}),
+    ("federate.sample_client_num -1 grad.grad_clip -1e-3",
+     {"opts": ["federate.sample_client_num", "-1", "grad.grad_clip", "-1e-3"]}),
+    ("seed=1 expname=a=b", {"opts": ["seed", "1", "expname", "a=b"]}),
+    ("client_1.dataloader.batch_size 4 seed 2 client_12.seed=3",
+     {"opts": ["seed", "2"],
+      "client_opts": ["client_1.dataloader.batch_size", "4", "client_12.seed", "3"]}),
+    ("--client_cfg c.yaml --outdir out", {"client_cfg_file": "c.yaml", "outdir": "out"}),
+    ("--embedded seed 1 --tiny", {"presets": ["embedded", "tiny"], "opts": ["seed", "1"]}),
+    ("--help", {"help": "all"}),
+    ("--help federate", {"help": "federate"}),
+    ("-h --cfg a.yaml", {"help": "all", "cfg_file": "a.yaml"}),
+    ("--version", {"version": True}),
+    ("--local_rank=2 seed 1", {"local_rank": 2, "opts": ["seed", "1"]}),
+    ("--local-rank 2", {"local_rank": 2}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("line", "expected"), PARSED)
+def test_parse(line: str, expected: dict[str, Any]) -> None:
+    assert parse_args(line.split()) == CommandLine(**expected)
+
+
+REFUSED = [
+    ("federate.client_num", "federate.client_num VALUE"),
+    ("seed 1 federate.client_num", "federate.client_num VALUE"),
+    ("federate.client_num --check", "federate.client_num VALUE"),
+    ("--federate.client_num=3", "Write: federate.client_num 3"),
+    ("--federate.client_num 3", "without dashes"),
+    ("--seed=3", "Write: seed 3"),
+    ("federate.client_num 3 4", "after 'federate.client_num 3'"),
+    ("run.yaml seed 1", "--cfg run.yaml"),
+    ("--cfg", "--cfg"),
+    ("--local_rank x", "invalid int"),
+]
+
+
+@pytest.mark.parametrize(("line", "words"), REFUSED)
+def test_wrong_command_lines_say_what_to_write(line: str, words: str) -> None:
+    with pytest.raises(UserError) as caught:
+        parse_args(line.split())
+    assert words in str(caught.value)
+
+
+def test_unknown_flag_and_registered_preset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(register, "preset_dict", {"embedded": lambda cfg, given: []})
+    check_presets(["embedded"])
+    with pytest.raises(UserError, match=r"Did you mean --embedded\?"):
+        check_presets(["embeded"])
+    with pytest.raises(UserError, match=r"Did you mean --check\?"):
+        check_presets(["chek"])
+
+
+def test_help_lists_sections_and_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    def preset(cfg: CN, given: set[str]) -> list[dict[str, Any]]:
+        """A small run."""
+        return []
+
+    monkeypatch.setattr(register, "preset_dict", {"small": preset})
+    overview = help_text(global_cfg)
+    for words in ("--client_cfg", "--small", "A small run.", "federate", "personalization"):
+        assert words in overview
+    section = help_text(global_cfg, "train.optimizer")
+    assert section.startswith("train.optimizer.type = 'SGD'") and "train.optimizer.lr" in section
+    assert "[auto, shared, local]" in help_text(global_cfg, "personalization.head")
+    with pytest.raises(UserError, match=r"Did you mean federate\?"):
+        help_text(global_cfg, "fedrate")
+
+
+RUN = """
+extensions: []
+federate: {client_num: 2, total_round_num: 4}
+data: {type: 'gsm8k@llm', splitter: iid}
+model: {type: 'gpt2@huggingface_llm'}
+trainer: {type: llmtrainer}
+"""
+
+
+def test_build_config_merges_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def small(cfg: CN, given: set[str]) -> list[dict[str, Any]]:
+        was = cfg.llm.tok_len
+        if "llm.tok_len" not in given:
+            cfg.llm.tok_len = 16
+        return [{"field": "llm.tok_len", "was": was, "now": 16, "why": "small"}]
+
+    monkeypatch.setattr(register, "preset_dict", {"small": small})
+    file = tmp_path / "run.yaml"
+    file.write_text(RUN)
+    line = f"--cfg {file} --small federate.total_round_num 9 --outdir {tmp_path}/o"
+    run = build_config(parse_args(line.split()))
+    assert (run.cfg.federate.client_num, run.cfg.federate.total_round_num) == (2, 9)
+    assert (run.cfg.llm.tok_len, run.swaps[0]["was"]) == (16, 128)
+    assert run.cfg.outdir == f"{tmp_path}/o" and run.cfg.cfg_file == str(file)
+    assert {"federate.client_num", "federate.total_round_num", "outdir"} <= run.given
+    assert "llm.tok_len" not in run.given
+    check_run(run)
+    assert run.cfg.federate.sample_client_num == 2
+    assert global_cfg.federate.client_num == 0
+
+
+def test_extensions_come_from_command_line_then_yaml(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("extensions: [no_such_extension]")
+    with pytest.raises(ConfigError, match="no_such_extension"):
+        build_config(parse_args(["--cfg", str(file)]))
+    assert build_config(parse_args(["--cfg", str(file), "extensions", "[]"])).cfg.extensions == []
+    (tmp_path / "my_extension_abc.py").write_text(
+        "from federatedscope.register import register_config\n"
+        "def f(cfg):\n    cfg.my_key_abc = 3\n"
+        "register_config('my_key_abc', f)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(register, "config_dict", {})
+    file.write_text("extensions: [my_extension_abc]\nmy_key_abc: 5")
+    assert build_config(parse_args(["--cfg", str(file)])).cfg.my_key_abc == 5
+
+
+def test_client_settings_are_typed_and_merged(tmp_path: Path) -> None:
+    cfg = global_cfg.clone()
+    cfg.merge_from_list(["federate.client_num", 2, "train.optimizer.lr", 0.5])
+    file = tmp_path / "clients.yaml"
+    file.write_text("client_1: {train: {optimizer: {lr: '1e-3', momentum: 0.9}}}\nclient_2: {}")
+    opts = ["client_2.dataloader.batch_size", "4", "client_1.train.optimizer.lr", "2"]
+    clients = load_client_cfgs(str(file), opts, cfg)
+    assert clients is not None
+    assert clients.to_dict() == {
+        "client_1": {"train": {"optimizer": {"lr": 2.0, "momentum": 0.9}}},
+        "client_2": {"dataloader": {"batch_size": 4}},
+    }
+    cfg.freeze()
+    first, second = (client_config(cfg, clients, k) for k in (1, 2))
+    assert first.train.optimizer.to_dict() == {"type": "SGD", "lr": 2.0, "momentum": 0.9}
+    assert (second.dataloader.batch_size, second.train.optimizer.lr) == (4, 0.5)
+    assert first.is_frozen() and cfg.train.optimizer.lr == 0.5
+    assert client_config(cfg, None, 1).to_dict() == cfg.to_dict()
+    assert load_client_cfgs(None, [], cfg) is None
+
+
+@pytest.mark.parametrize(
+    ("opts", "field"),
+    [
+        (["client_3.seed", "1"], "client_3"),
+        (["client_0.seed", "1"], "client_0"),
+        (["client_1.dataloader.batch_sze", "1"], "client_1.dataloader.batch_sze"),
+        (["client_1.dataloader.batch_size", "x"], "client_1.dataloader.batch_size"),
+        (["client_1.federate.method", "fedsa"], "client_1.federate.method"),
+        (["client_1.outdir", "x"], "client_1.outdir"),
+    ],
+)
+def test_wrong_client_settings_name_client_and_key(opts: list[str], field: str) -> None:
+    cfg = global_cfg.clone()
+    cfg.merge_from_list(["federate.client_num", 2])
+    with pytest.raises(ConfigError) as caught:
+        load_client_cfgs(None, opts, cfg)
+    assert caught.value.field == field
+
+
+def test_client_file_of_another_kind(tmp_path: Path) -> None:
+    file = tmp_path / "clients.yaml"
+    file.write_text("client_group_1: {seed: 1}")
+    with pytest.raises(ConfigError, match="not the name of a client"):
+        load_client_cfgs(str(file), [], global_cfg.clone())
+
+
+def test_refused_features_are_found_in_client_settings(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(RUN)
+    line = ["--cfg", str(file), "client_2.trainer.type", "cvtrainer"]
+    with pytest.raises(ConfigError) as caught:
+        check_run(build_config(parse_args(line)))
+    assert caught.value.field == "client_2.trainer.type"
