@@ -20,7 +20,9 @@ from torch import Tensor
 from federatedscope.core.errors import UserError
 
 
-def save_checkpoint(path: str | os.PathLike[str], state: Mapping[str, Tensor], cur_round: int) -> None:
+def save_checkpoint(
+    path: str | os.PathLike[str], state: Mapping[str, Tensor], cur_round: int
+) -> None:
     """Write a checkpoint; a crash leaves either the old file or the new one.
 
     Parameters

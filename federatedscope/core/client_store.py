@@ -16,7 +16,6 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -161,7 +160,9 @@ class ClientStore:
         for owner in list(self._spilled):
             self._path(owner).unlink(missing_ok=True)
             self._spilled.discard(owner)
-        if self.spill_dir is not None and self.spill_dir.is_dir() and not any(
-            self.spill_dir.iterdir()
+        if (
+            self.spill_dir is not None
+            and self.spill_dir.is_dir()
+            and not any(self.spill_dir.iterdir())
         ):
             self.spill_dir.rmdir()

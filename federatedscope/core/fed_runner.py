@@ -19,6 +19,8 @@ import torch
 from federatedscope.core.callbacks import Callbacks
 from federatedscope.core.client_store import ClientStore
 from federatedscope.core.communication import SERVER_ID, TrafficLedger
+from federatedscope.core.configs.config import CN
+from federatedscope.core.configs.loading import client_config
 from federatedscope.core.message import Message
 from federatedscope.core.seeding import derived_seed, seeded
 
@@ -36,7 +38,7 @@ class StandaloneRunner:
         Workers of the chosen method.
     config : CN
         The run's configuration.
-    client_configs : mapping, optional
+    client_configs : CN, optional
         ``client_k`` to what differs for client k.
     model : torch.nn.Module
         The one module that all workers share, on its device.
@@ -53,7 +55,7 @@ class StandaloneRunner:
         client_class: type[Any],
         config: Any,
         model: torch.nn.Module,
-        client_configs: Mapping[str, Any] | None = None,
+        client_configs: CN | None = None,
         device: str = "cpu",
         callbacks: Callbacks | None = None,
     ) -> None:
@@ -68,7 +70,7 @@ class StandaloneRunner:
         self.unseen_clients = draw_unseen_clients(config)
         self.server = self._build_server(server_class)
         self.clients = {
-            client_id: self._build_client(client_class, client_id, client_configs or {})
+            client_id: self._build_client(client_class, client_id, client_configs)
             for client_id in range(1, config.federate.client_num + 1)
         }
 
@@ -98,19 +100,13 @@ class StandaloneRunner:
         )
 
     def _build_client(
-        self, client_class: type[Any], client_id: int, overrides: Mapping[str, Any]
+        self, client_class: type[Any], client_id: int, client_configs: CN | None
     ) -> Any:
-        cfg = self.cfg
-        own = overrides.get(f"client_{client_id}")
-        if own:
-            cfg = cfg.clone()
-            cfg.defrost()
-            cfg.merge_from_other_cfg(own)
-            cfg.freeze(save=False)
+        own = client_configs is not None and f"client_{client_id}" in client_configs
         return client_class(
             ID=client_id,
             server_id=SERVER_ID,
-            config=cfg,
+            config=client_config(self.cfg, client_configs, client_id) if own else self.cfg,
             data=self.data[client_id],
             model=self.model,
             device=self.device,

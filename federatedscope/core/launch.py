@@ -6,7 +6,7 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
@@ -15,15 +15,15 @@ from typing import Any
 from rich.console import Console
 
 from federatedscope import __version__, register
-from federatedscope.core.cmd_args import CommandLine, check_presets, help_text, parse_args
+from federatedscope.core.cmd_args import CommandLine, help_text, parse_args
 from federatedscope.core.configs.config import (
     CN,
     apply_registered_configs,
     global_cfg,
     write_config,
 )
-from federatedscope.core.configs.refusals import check_runnable
-from federatedscope.core.errors import ConfigError, is_user_error
+from federatedscope.core.configs.loading import RunConfig, build_config, check_run
+from federatedscope.core.errors import is_user_error
 from federatedscope.core.extensions import load_extensions
 from federatedscope.core.logging_setup import (
     log_to_folder,
@@ -65,12 +65,11 @@ def _main(argv: Sequence[str] | None) -> int:
         return EXIT_OK
     if arguments.help or not (arguments.cfg_file or arguments.opts):
         return _print_help(arguments)
-    cfg = read_config(arguments)
-    clients = read_client_config(arguments)
-    check_runnable(cfg)
+    settings = build_config(arguments)
+    check_run(settings)
     if arguments.check:
-        return _check_only(cfg)
-    return run(cfg, clients, quiet=arguments.quiet, outdir_given=_names_outdir(arguments, cfg))
+        return _check_only(settings)
+    return run(settings, quiet=arguments.quiet)
 
 
 def _print_help(arguments: CommandLine) -> int:
@@ -79,10 +78,6 @@ def _print_help(arguments: CommandLine) -> int:
     apply_registered_configs(cfg)
     Console().print(help_text(cfg, arguments.help or "all"), highlight=False, markup=False)
     return EXIT_OK
-
-
-def _names_outdir(arguments: CommandLine, cfg: Any) -> bool:
-    return bool(arguments.outdir) or cfg.outdir != global_cfg.outdir
 
 
 @contextmanager
@@ -103,62 +98,21 @@ def _terminate_like_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGTERM, previous)
 
 
-def read_config(arguments: CommandLine) -> CN:
-    """Defaults, extensions' keys, yaml, presets, command line; in this order, the last wins."""
-    preliminary = global_cfg.clone()
-    preliminary.set_new_allowed(True)
-    if arguments.cfg_file:
-        preliminary.merge_from_file(arguments.cfg_file)
-    preliminary.merge_from_list(arguments.opts)
-    load_extensions(preliminary.extensions)
-    check_presets(arguments.presets)
-    cfg = global_cfg.clone()
-    apply_registered_configs(cfg)
-    if arguments.cfg_file:
-        cfg.merge_from_file(arguments.cfg_file)
-        cfg.cfg_file = str(arguments.cfg_file)
-    given = set(arguments.opts[::2])
-    cfg.merge_from_list(arguments.opts)
-    presets = list(arguments.presets)
-    if cfg.embedded.use and "embedded" not in presets:
-        presets.append("embedded")
-    for name in presets:
-        for swap in register.preset_dict[name](cfg, given):
-            logger.info("%s: %s %r -> %r (%s)", name, *(swap[k] for k in ("field", "was", "now", "why")))
-    if arguments.outdir:
-        cfg.outdir = arguments.outdir
-    cfg.assert_cfg()
-    return cfg
-
-
-def read_client_config(arguments: CommandLine) -> dict[str, CN]:
-    """``client_k`` to what is different for client k, from ``--client_cfg`` and the command line."""
-    clients = CN(new_allowed=True)
-    if arguments.client_cfg_file:
-        clients = CN.load_cfg(Path(arguments.client_cfg_file))
-        clients.set_new_allowed(True)
-    clients.merge_from_list(arguments.client_opts)
-    for name, own in clients.items():
-        if not name.startswith("client_") or not name[7:].isdigit() or not isinstance(own, Mapping):
-            raise ConfigError(
-                "--client_cfg", name, "it is no client", "write sections client_1, client_2, ..."
-            )
-    return dict(clients)
-
-
-def _check_only(cfg: CN) -> int:
-    prepared = prepare(cfg, {}, quiet=True)
-    Console().print(f"Yes: {cfg.cfg_file or 'this configuration'} runs.", highlight=False)
+def _check_only(settings: RunConfig) -> int:
     from federatedscope.core.monitors.progress import print_run_summary
 
+    prepared = prepare(settings)
     print_run_summary(prepared.run, Console())
+    Console().print(f"Yes: {settings.cfg.cfg_file or 'this configuration'} runs.", highlight=False)
     return EXIT_OK
 
 
 class Prepared:
     """What :func:`prepare` found out: settled configuration, data, device, precision, description."""
 
-    def __init__(self, cfg: Any, data: Any, device: str, precision: Any, run: dict[str, Any]) -> None:
+    def __init__(
+        self, cfg: Any, data: Any, device: str, precision: Any, run: dict[str, Any]
+    ) -> None:
         self.cfg = cfg
         self.data = data
         self.device = device
@@ -166,12 +120,15 @@ class Prepared:
         self.run = run
 
 
-def prepare(cfg: CN, clients: Mapping[str, CN], quiet: bool = False) -> Prepared:
+def prepare(settings: RunConfig) -> Prepared:
     """Everything before weights are read: machine, data, model's shapes, method, checks."""
+    cfg = settings.cfg
     # Imported here: errors of the configuration are shown before PyTorch has loaded.
     from federatedscope.core.auxiliaries.data_builder import get_data
     from federatedscope.core.auxiliaries.dataloader_builder import check_loadable
+    from federatedscope.core.auxiliaries.optimizer_builder import check_optimizer
     from federatedscope.core.machine import choose_device, use_all_cores
+    from federatedscope.core.monitors.trackers import check_trackers
     from federatedscope.core.precision import choose_precision
     from federatedscope.core.preflight import describe_run
     from federatedscope.core.seeding import setup_seed
@@ -184,9 +141,10 @@ def prepare(cfg: CN, clients: Mapping[str, CN], quiet: bool = False) -> Prepared
     name, hub = split_model_type(cfg.model.type)
     if hub == "huggingface_llm":
         check_model_source("model.type", name)
-    check_client_ids(cfg, clients)
+    check_trackers(cfg)
+    check_optimizer("train.optimizer", **cfg.train.optimizer)
     setup_seed(cfg.seed)
-    data, modified = get_data(cfg.clone(), dict(clients) or None)
+    data, modified = get_data(cfg.clone(), settings.client_cfgs)
     cfg.merge_from_other_cfg(modified)
     cfg.assert_cfg()
     check_loadable(data, cfg)
@@ -204,43 +162,26 @@ def prepare(cfg: CN, clients: Mapping[str, CN], quiet: bool = False) -> Prepared
     return Prepared(run_cfg, data, device, precision, description)
 
 
-def check_client_ids(cfg: CN, clients: Mapping[str, CN]) -> None:
-    """Per-client settings must be for clients that exist, and of known keys and types."""
-    for name, own in clients.items():
-        if cfg.federate.client_num and int(name[7:]) > cfg.federate.client_num:
-            raise ConfigError(
-                f"--client_cfg {name}",
-                own,
-                f"federate.client_num is {cfg.federate.client_num}",
-                f"use client_1 .. client_{cfg.federate.client_num}",
-            )
-        cfg.clone().merge_from_other_cfg(own)
-
-
-def run(
-    cfg: CN, clients: Mapping[str, CN] | None = None, quiet: bool = False, outdir_given: bool = True
-) -> int:
-    """Prepare and run a merged configuration; returns the exit code.
+def run(settings: RunConfig, quiet: bool = False) -> int:
+    """Prepare and run a merged, checked configuration; returns the exit code.
 
     Parameters
     ----------
-    cfg : CN
-        The merged, checked configuration.
-    clients : mapping, optional
-        Per-client settings.
+    settings : RunConfig
+        See :func:`federatedscope.core.configs.loading.build_config`.
     quiet : bool
-        No progress and no summary, only the final line.
-    outdir_given : bool
-        ``cfg.outdir`` is the run's folder itself, not the parent of a folder with a made-up name.
+        No progress and no summary.
     """
-    clients = clients or {}
-    prepared = prepare(cfg, clients, quiet)
-    outdir = choose_outdir(cfg, outdir_given)
+    cfg = settings.cfg
+    prepared = prepare(settings)
+    outdir = choose_outdir(cfg, outdir_given="outdir" in settings.given)
     handler = log_to_folder(outdir)
     try:
         write_config(cfg, outdir / "config.yaml")
         place_outputs(prepared, outdir)
-        return _execute(prepared, clients, quiet)
+        for swap in prepared.run["swaps"]:
+            logger.info("Swapped %(field)s: %(was)r -> %(now)r (%(why)s)", swap)
+        return _execute(prepared, settings.client_cfgs, quiet)
     finally:
         stop_logging_to_folder(handler)
 
@@ -274,7 +215,7 @@ def build_callbacks(cfg: Any, quiet: bool) -> Any:
     return Callbacks(members)
 
 
-def _execute(prepared: Prepared, clients: Mapping[str, CN], quiet: bool) -> int:
+def _execute(prepared: Prepared, clients: CN | None, quiet: bool) -> int:
     from federatedscope.core.machine import peak_memory_bytes
     from federatedscope.core.monitors.progress import print_run_summary
 
@@ -302,7 +243,9 @@ def _execute(prepared: Prepared, clients: Mapping[str, CN], quiet: bool) -> int:
         "error": None if failure is None else f"{type(failure).__name__}: {failure}",
         "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "seconds": round(time.perf_counter() - started, 3),
-        "last_round": min(getattr(getattr(runner, "server", None), "state", 0), cfg.federate.total_round_num),
+        "last_round": min(
+            getattr(getattr(runner, "server", None), "state", 0), cfg.federate.total_round_num
+        ),
         "peak_memory_bytes": peak_memory_bytes(),
     }
     callbacks.on_run_end(description, cfg.outdir)
@@ -311,11 +254,14 @@ def _execute(prepared: Prepared, clients: Mapping[str, CN], quiet: bool) -> int:
     if failure is not None:
         raise failure
     if not quiet or status != "finished":
-        print(f"{status.capitalize()} after round {description['last_round']}: {cfg.outdir}", file=sys.stderr)
+        print(
+            f"{status.capitalize()} after round {description['last_round']}: {cfg.outdir}",
+            file=sys.stderr,
+        )
     return EXIT_OK if status == "finished" else EXIT_INTERRUPTED
 
 
-def build_runner(prepared: Prepared, clients: Mapping[str, CN], callbacks: Any) -> Any:
+def build_runner(prepared: Prepared, clients: CN | None, callbacks: Any) -> Any:
     """Read the weights once and build the workers around them."""
     from federatedscope.core.auxiliaries.model_builder import get_model
     from federatedscope.core.auxiliaries.worker_builder import get_client_cls, get_server_cls

@@ -54,7 +54,9 @@ def use_all_cores() -> int:
     ``OMP_NUM_THREADS`` in the environment is respected.
     """
     wanted = os.environ.get("OMP_NUM_THREADS")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     threads = int(wanted) if wanted and wanted.isdigit() and int(wanted) > 0 else cores
     torch.set_num_threads(threads)
     return threads

@@ -387,7 +387,9 @@ def _notes(cfg: Any, precision: Precision, device: str, data: Mapping[int, Any])
     if cfg.train.is_enable_half and precision.name == "fp32":
         notes.append(f"Runs in fp32: {precision.reason}.")
     if cfg.eval_device >= 0 and f"cuda:{cfg.eval_device}" != device:
-        notes.append(f"eval_device {cfg.eval_device}: evaluation runs where training runs, {device}.")
+        notes.append(
+            f"eval_device {cfg.eval_device}: evaluation runs where training runs, {device}."
+        )
     if task_type(cfg) == OTHER:
         notes.append("The model comes from a registered builder.")
     small = [k for k, v in data.items() if k and 0 < _rows(v, "train") < cfg.dataloader.batch_size]

@@ -54,7 +54,10 @@ def check_model_source(field: str, name: str) -> None:
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise ConfigError(
-                field, name, "the folder has no config.json, so it is no Hugging Face model", WAYS_OUT
+                field,
+                name,
+                "the folder has no config.json, so it is no Hugging Face model",
+                WAYS_OUT,
             )
         return
     if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:

@@ -45,9 +45,7 @@ def hub_is_reachable(timeout: float = TIMEOUT) -> bool:
 
 def _answers(url: str, timeout: float) -> bool:
     try:
-        with urllib.request.urlopen(
-            urllib.request.Request(url, method="HEAD"), timeout=timeout
-        ):
+        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=timeout):
             return True
     except urllib.error.HTTPError as error:
         # 403 and 407 come from proxies that do not let anything through.

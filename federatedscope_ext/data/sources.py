@@ -80,8 +80,8 @@ class FileSource:
     def pieces(self, columns: Sequence[str]) -> Iterator[Columns]:
         """The rows of some columns, a few thousand at a time."""
         for file in self.files:
-            yield from _parquet(file, columns) if file.suffix == ".parquet" else _text(
-                file, columns
+            yield from (
+                _parquet(file, columns) if file.suffix == ".parquet" else _text(file, columns)
             )
 
 

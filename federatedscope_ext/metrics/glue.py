@@ -94,9 +94,7 @@ def spearman(y_true: Any, y_prob: Any, metric: str = "spearmanr", **kwargs: Any)
     return _correlation(spearmanr, *_numbers(metric, y_true, y_prob))
 
 
-def _correlation(
-    function: Callable[..., Any], x: npt.NDArray[Any], y: npt.NDArray[Any]
-) -> float:
+def _correlation(function: Callable[..., Any], x: npt.NDArray[Any], y: npt.NDArray[Any]) -> float:
     if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return 0.0
     return float(function(x, y).statistic)

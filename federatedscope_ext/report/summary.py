@@ -158,7 +158,8 @@ class RunSummary:
         return self.evaluations.curve(series, metric or self.metric)
 
     @cached_property
-    def _main_curve(self) -> list[tuple[int, Spread]]:
+    def main_curve(self) -> list[tuple[int, Spread]]:
+        """``(round, spread)`` of the main metric in the headline evaluation."""
         return self.curve(self.headline)
 
     @cached_property
@@ -167,7 +168,7 @@ class RunSummary:
 
         Round 0 is the untrained model and only counts when nothing else was evaluated.
         """
-        points = [(r, s.plain) for r, s in self._main_curve if math.isfinite(s.plain)]
+        points = [(r, s.plain) for r, s in self.main_curve if math.isfinite(s.plain)]
         trained = [point for point in points if point[0] > 0] or points
         if not trained:
             return None
@@ -177,7 +178,7 @@ class RunSummary:
     @cached_property
     def last_round(self) -> int | None:
         """The last round whose evaluation is complete."""
-        return self._main_curve[-1][0] if self._main_curve else None
+        return self.main_curve[-1][0] if self.main_curve else None
 
     @property
     def rounds_done(self) -> int:
@@ -264,7 +265,7 @@ class RunSummary:
         for event in self.record.train:
             bad[event.round] += event.nonfinite
         ends = {event.round: event for event in self.record.rounds}
-        evaluated = dict(self._main_curve)
+        evaluated = dict(self.main_curve)
         server = dict(self.curve(self.population("server")))
         rows = []
         for round_ in sorted(set(losses) | set(ends) | set(evaluated) | set(server)):

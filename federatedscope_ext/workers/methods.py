@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 
 from federatedscope.core.workers import Client, Server
 from federatedscope.register import register_worker
-
 from federatedscope_ext.methods import FEDSA, FFA, Method
 
 

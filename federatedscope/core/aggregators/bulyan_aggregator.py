@@ -19,10 +19,9 @@ from torch import Tensor, nn
 
 from federatedscope.core.aggregators.clients_avg_aggregator import ClientsAvgAggregator
 from federatedscope.core.aggregators.robust import (
-    best,
     check_reported,
     faulty_clients,
-    krum_scores,
+    krum_order,
     middle,
     per_coordinate,
     squared_distances,
@@ -59,8 +58,8 @@ class BulyanAggregator(ClientsAvgAggregator):
         chosen: list[int] = []
         while len(chosen) < len(uploads) - 2 * self.byzantine_node_num:
             here = torch.tensor(remaining, device=distances.device)
-            scores = krum_scores(distances[here][:, here], self.byzantine_node_num)
-            chosen.append(remaining.pop(best(scores, 1)[0]))
+            order = krum_order(distances[here][:, here], self.byzantine_node_num)
+            chosen.append(remaining.pop(order[0]))
         return [uploads[i] for i in sorted(chosen)]
 
     def aggregate(self, agg_info: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -17,11 +17,10 @@ from torch import Tensor, nn
 from federatedscope.core.aggregators.clients_avg_aggregator import ClientsAvgAggregator
 from federatedscope.core.aggregators.mean import running_mean
 from federatedscope.core.aggregators.robust import (
-    best,
     bft_argument,
     check_reported,
     faulty_clients,
-    krum_scores,
+    krum_order,
     squared_distances,
 )
 from federatedscope.core.aggregators.uploads import Upload, normalised_weights, read_uploads
@@ -66,8 +65,8 @@ class KrumAggregator(ClientsAvgAggregator):
 
     def _chosen(self, uploads: list[Upload]) -> list[Upload]:
         check_reported(uploads, "krum", self._needed)
-        scores = krum_scores(squared_distances(uploads, self.device), self.byzantine_node_num)
-        return [uploads[i] for i in sorted(best(scores, self.krum_agg_num))]
+        order = krum_order(squared_distances(uploads, self.device), self.byzantine_node_num)
+        return [uploads[i] for i in sorted(order[: self.krum_agg_num])]
 
     def aggregate(self, agg_info: Mapping[str, Any]) -> dict[str, Tensor]:
         """See :meth:`Aggregator.aggregate`."""

@@ -1,4 +1,4 @@
-"""What the robust rules share: how many faulty clients they stand, distances, Krum's scores.
+"""What the robust rules share: how many faulty clients they stand, distances, Krum's order.
 
 ``n`` is the number of uploads of a round and ``f`` (``aggregator.byzantine_node_num``) the largest
 number of them that may be arbitrary. The published rules are stated for updates ``x_k - x_t``; all
@@ -96,7 +96,7 @@ def squared_distances(uploads: list[Upload], device: Device = "cpu") -> Tensor:
     for key, tensor in uploads[0].state.items():
         if not tensor.is_floating_point():
             continue
-        rows = stacked(uploads, key, device).flatten(1)
+        rows = stacked(uploads, key, device).reshape(count, tensor.numel())
         for i in range(count - 1):
             part = (rows[i + 1 :] - rows[i]).square().sum(1)
             total[i, i + 1 :] += part
@@ -104,30 +104,27 @@ def squared_distances(uploads: list[Upload], device: Device = "cpu") -> Tensor:
     return total
 
 
-def krum_scores(distances: Tensor, faulty: int) -> Tensor:
-    """Krum's score: the sum of the squared distances to the ``n - f - 2`` nearest others.
+def krum_order(distances: Tensor, faulty: int) -> list[int]:
+    """Indices by Krum's score, best first.
+
+    The score is the sum of the squared distances to the ``n - f - 2`` nearest others (at least one).
+    With a single neighbour two uploads that are each other's nearest always tie; the smaller
+    sum of all distances then decides, so that the choice does not depend on the order of arrival.
 
     Parameters
     ----------
     distances : Tensor
-        Squared distances, shape ``(n, n)``.
+        Squared distances, shape ``(n, n)``, zero on the diagonal.
     faulty : int
-        ``f``. At least one neighbour is always counted.
-
-    Returns
-    -------
-    Tensor
-        Shape ``(n,)``; lower is better.
+        ``f``.
     """
     count = distances.shape[0]
     neighbours = max(count - faulty - 2, 1)
-    others = distances.clone().fill_diagonal_(float("inf")).sort(dim=1).values[:, : count - 1]
-    return others[:, :neighbours].sum(1)
-
-
-def best(scores: Tensor, number: int) -> list[int]:
-    """Indices of the ``number`` lowest scores; among equals the earlier upload."""
-    return [int(i) for i in torch.argsort(scores, stable=True)[:number]]
+    # The first column of the sorted distances is the upload itself.
+    scores = distances.sort(dim=1).values[:, 1 : 1 + neighbours].sum(1)
+    order = torch.argsort(distances.sum(1), stable=True)
+    order = order[torch.argsort(scores[order], stable=True)]
+    return [int(i) for i in order]
 
 
 def uniform_weights(uploads: list[Upload], chosen: list[Upload]) -> Mapping[int, float]:

@@ -196,7 +196,8 @@ class _GroupedByLength(Sampler[int]):
         order = torch.randperm(len(self.lengths), generator=self.generator).numpy()
         # The rows of a last, smaller batch are any rows, not always the shortest ones.
         order, rest = np.split(order, [len(order) // size * size])
-        groups = np.split(order, range(size * BATCHES_PER_GROUP, len(order), size * BATCHES_PER_GROUP))
+        step = size * BATCHES_PER_GROUP
+        groups = np.split(order, range(step, len(order), step))
         batches = np.concatenate(
             [group[np.argsort(self.lengths[group], kind="stable")] for group in groups]
         ).reshape(-1, size)

@@ -87,8 +87,11 @@ def build_config(args: CommandLine) -> RunConfig:
         cfg.outdir = args.outdir
         given.add("outdir")
     swaps: list[dict[str, Any]] = []
-    for name in args.presets:
-        swaps += register.preset_dict[name](cfg, set(given)) or []
+    presets = list(args.presets)
+    if cfg.embedded.use and "embedded" in register.preset_dict and "embedded" not in presets:
+        presets.append("embedded")
+    for name in presets:
+        swaps += register.preset_dict[name](cfg, set(_leaves(overrides))) or []
     clients = load_client_cfgs(args.client_cfg_file, args.client_opts, cfg)
     return RunConfig(cfg, clients, frozenset(given), swaps)
 

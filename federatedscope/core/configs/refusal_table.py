@@ -185,12 +185,6 @@ REFUSALS = (
         "Training a linear head before evaluation",
         "Write finetune.simple_tuning: False; finetune.before_eval: True trains the adapter",
     ),
-    Refusal(
-        "wandb.use",
-        "Weights & Biases",
-        "Write wandb.use: False; tensorboard.use: True and"
-        " the run's own report show the same curves",
-    ),
     *(
         Refusal(f"hpo.{key}", "Hyper-parameter search", f"Leave hpo.{key} at its default")
         for key in ("ss", "fedex.use", "fts.use", "pfedhpo.use")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import ItemsView, Iterator, Mapping, ValuesView
-from typing import Any, ClassVar
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from federatedscope.core.auxiliaries.dataloader_builder import get_dataloader
 from federatedscope.core.data.utils import merge_datasets
+
+if TYPE_CHECKING:
+    from _collections_abc import dict_items, dict_values
 
 __all__ = ["SPLITS", "ClientData", "StandaloneDataDict"]
 
@@ -103,12 +106,12 @@ class ClientData(dict[str, Any]):
     def __iter__(self) -> Iterator[str]:
         return super().__iter__()
 
-    def items(self) -> ItemsView[str, Any]:
+    def items(self) -> dict_items[str, Any]:
         """Entries, loaders built."""
         self._build_all()
         return super().items()
 
-    def values(self) -> ValuesView[Any]:
+    def values(self) -> dict_values[str, Any]:
         """Values, loaders built."""
         self._build_all()
         return super().values()

@@ -39,9 +39,7 @@ class DummyDataTranslator(BaseDataTranslator):
         for worker, data in dataset.items():
             config = client_config(self.global_cfg, self.client_cfgs, worker)
             if not isinstance(data, Mapping):
-                data = dict(
-                    zip(SPLITS, self.split_train_val_test(data, config), strict=True)
-                )
+                data = dict(zip(SPLITS, self.split_train_val_test(data, config), strict=True))
             datadict[worker] = ClientData(config, **data)
         hollow = [k for k, data in datadict.items() if k > 0 and not data.rows("train")]
         if hollow:

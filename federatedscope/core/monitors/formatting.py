@@ -34,9 +34,7 @@ def summarize(results: Mapping[str, Sequence[float]], form: str) -> dict[str, fl
     summary: dict[str, float] = {}
     for key, values in results.items():
         value = np.asarray(values, dtype=np.float64)
-        if key.split("_", 1)[-1] in _COUNTS:
-            summary[key] = float(value.mean())
-        elif form == "avg":
+        if key.split("_", 1)[-1] in _COUNTS or form == "avg":
             summary[key] = float(value.mean())
         elif form == "weighted_avg":
             rows = np.asarray(results[f"{split_of(key)}_total"], dtype=np.float64)

@@ -236,14 +236,20 @@ def _summary_rows(run: Event) -> list[tuple[str, str]]:
     rows.append(("weights", run["weights"]))
     rows.append(("evaluation", run["evaluation"]["note"]))
     rows.append(
-        ("device", f"{run['device']}, {run['threads']} threads, {run['precision']} ({run['precision_reason']})")
+        (
+            "device",
+            f"{run['device']}, {run['threads']} threads, {run['precision']} ({run['precision_reason']})",
+        )
     )
     memory, traffic = run["memory_estimate_bytes"], run["bytes_per_round"]
     if memory:
         rows.append(("memory", f"about {human_bytes(memory['total'])} (estimate)"))
     if traffic:
         rows.append(
-            ("a round sends", f"{human_bytes(traffic['up'])} up, {human_bytes(traffic['down'])} down")
+            (
+                "a round sends",
+                f"{human_bytes(traffic['up'])} up, {human_bytes(traffic['down'])} down",
+            )
         )
     rows.append(("seed", f"{run['seed']} (data: {run['data_seed']})"))
     return rows
@@ -251,7 +257,16 @@ def _summary_rows(run: Event) -> list[tuple[str, str]]:
 
 def _client_table(run: Event) -> Table:
     table = Table(title="Clients", title_justify="left")
-    for column in ("client", "train", "val", "test", "weight", "rank", "training labels", "majority"):
+    for column in (
+        "client",
+        "train",
+        "val",
+        "test",
+        "weight",
+        "rank",
+        "training labels",
+        "majority",
+    ):
         table.add_column(column, justify="left" if "labels" in column else "right")
     names = run["label_names"]
     for client in run["clients"]:

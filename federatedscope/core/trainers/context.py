@@ -97,9 +97,7 @@ class Context(LifecycleDict):
         As configured; the optimizer is new in every routine.
     """
 
-    def __init__(
-        self, model: nn.Module, cfg: Any, data: Any = None, device: Any = None
-    ) -> None:
+    def __init__(self, model: nn.Module, cfg: Any, data: Any = None, device: Any = None) -> None:
         super().__init__()
         self.cfg = cfg
         self.model = model

@@ -92,9 +92,7 @@ class Client(Worker):
     def _register_default_handlers(self) -> None:
         register = self.register_handlers
         register("assign_client_id", self.callback_funcs_for_assign_id)
-        register(
-            "ask_for_join_in_info", self.callback_funcs_for_join_in_info, ["join_in_info"]
-        )
+        register("ask_for_join_in_info", self.callback_funcs_for_join_in_info, ["join_in_info"])
         register("address", self.callback_funcs_for_address)
         register("model_para", self.callback_funcs_for_model_para, ["model_para"])
         register("evaluate", self.callback_funcs_for_evaluate, ["metrics"])

@@ -156,9 +156,7 @@ class Server(Worker):
             ["assign_client_id", "ask_for_join_in_info", "address", "model_para"],
         )
         register("join_in_info", self.callback_funcs_for_join_in, ["address", "model_para"])
-        register(
-            "model_para", self.callback_funcs_model_para, ["model_para", "evaluate", "finish"]
-        )
+        register("model_para", self.callback_funcs_model_para, ["model_para", "evaluate", "finish"])
         register("metrics", self.callback_funcs_for_metrics, ["converged"])
 
     # Start

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import time
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +16,8 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset
 
-from federatedscope.llm.dataset.prompts import build_prompt
+from federatedscope.core.data.array_cache import cached_arrays
+from federatedscope.llm.dataset.prompts import PROMPT_DICT, build_prompt
 
 __all__ = ["IGNORE_INDEX", "InstructionRows"]
 
@@ -41,6 +45,8 @@ class InstructionRows(Dataset[dict[str, Any]]):
         The model's tokenizer.
     tok_len : int
         Longest row in tokens.
+    cache : path, optional
+        Folder to keep the tokens in, for the next start.
 
     Attributes
     ----------
@@ -52,14 +58,23 @@ class InstructionRows(Dataset[dict[str, Any]]):
         As given.
     """
 
-    def __init__(self, records: Sequence[Record], tokenizer: Any, tok_len: int) -> None:
+    def __init__(
+        self,
+        records: Sequence[Record],
+        tokenizer: Any,
+        tok_len: int,
+        cache: Path | None = None,
+    ) -> None:
         self.records = list(records)
         self.tokenizer = tokenizer
         pad = tokenizer.pad_token_id
         self.pad_token_id = 0 if pad is None else int(pad)
         self.labels = _categories(self.records)
-        self._codes = None if self.labels is None else np.unique(self.labels, return_inverse=True)[1]
-        self._tokens, self._offsets, self._answers = _encode(self.records, tokenizer, tok_len)
+        codes = np.unique([] if self.labels is None else self.labels, return_inverse=True)[1]
+        self._codes = None if self.labels is None else codes
+        arrays = _tokens_of(self.records, tokenizer, tok_len, cache)
+        self._tokens, self._offsets = arrays["tokens"], arrays["offsets"]
+        self._answers = arrays["answers"]
         self.lengths = np.diff(self._offsets)
 
     def __len__(self) -> int:
@@ -118,9 +133,36 @@ def _categories(records: Sequence[Record]) -> npt.NDArray[Any] | None:
     return np.asarray([record.get("category", "") for record in records])
 
 
-def _encode(
-    records: Sequence[Record], tokenizer: Any, tok_len: int
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64], npt.NDArray[np.int32]]:
+def _tokens_of(
+    records: Sequence[Record], tokenizer: Any, tok_len: int, cache: Path | None
+) -> Mapping[str, npt.NDArray[Any]]:
+    """The rows' tokens, from the cache where there is one."""
+    if cache is None:
+        return _encode(records, tokenizer, tok_len)
+    digest = hashlib.sha256()
+    for record in records:
+        digest.update(json.dumps(record, sort_keys=True).encode())
+    key = repr((1, digest.hexdigest(), _tokenizer_text(tokenizer), PROMPT_DICT, tok_len))
+    arrays, known = cached_arrays(
+        cache / "instructions", key, lambda: _encode(records, tokenizer, tok_len)
+    )
+    if known:
+        logger.info("%d rows, tokenised before (%s)", len(records), cache)
+    return arrays
+
+
+def _tokenizer_text(tokenizer: Any) -> str:
+    """Everything that decides what the tokenizer does."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return repr((type(tokenizer).__name__, sorted(tokenizer.get_vocab().items())))
+    # Left from an earlier call; every call sets them again.
+    backend.no_truncation()
+    backend.no_padding()
+    return f"{type(tokenizer).__name__} {tokenizer.eos_token_id} {backend.to_str()}"
+
+
+def _encode(records: Sequence[Record], tokenizer: Any, tok_len: int) -> dict[str, npt.NDArray[Any]]:
     """Tokens of all rows one after the other, where rows begin, tokens of each prompt."""
     started = time.perf_counter()
     tokens, offsets, answers = array("i"), [0], array("i")
@@ -128,9 +170,10 @@ def _encode(
     end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
     for start in range(0, len(records), PIECE):
         piece = records[start : start + PIECE]
-        prompts = tokenizer([build_prompt(record) for record in piece])["input_ids"]
-        outputs = tokenizer([r["output"] for r in piece], add_special_tokens=False)["input_ids"]
-        for prompt, output in zip(prompts, outputs, strict=True):
+        # Not verbose: rows are cut below, so their length is no reason for a warning.
+        prompts = tokenizer([build_prompt(r) for r in piece], verbose=False)["input_ids"]
+        outputs = tokenizer([r["output"] for r in piece], add_special_tokens=False, verbose=False)
+        for prompt, output in zip(prompts, outputs["input_ids"], strict=True):
             prompt = _without_end(prompt, tokenizer)
             kept_prompt, answer = _fit(prompt, [*output, *end], tok_len, tokenizer.bos_token_id)
             cut += len(kept_prompt) + len(answer) < len(prompt) + len(output) + len(end)
@@ -146,11 +189,11 @@ def _encode(
         cut,
         tok_len,
     )
-    return (
-        np.asarray(tokens, dtype=np.int32),
-        np.asarray(offsets, dtype=np.int64),
-        np.asarray(answers, dtype=np.int32),
-    )
+    return {
+        "tokens": np.asarray(tokens, dtype=np.int32),
+        "offsets": np.asarray(offsets, dtype=np.int64),
+        "answers": np.asarray(answers, dtype=np.int32),
+    }
 
 
 def _without_end(prompt: list[int], tokenizer: Any) -> list[int]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from federatedscope.core.data.array_cache import cache_folder
 from federatedscope.core.data.utils import take
 from federatedscope.core.errors import ConfigError
 from federatedscope.llm.dataset.instruction_rows import InstructionRows
@@ -54,7 +55,8 @@ def load_llm_dataset(config: Any) -> tuple[Any, Any]:
         hub if model else "huggingface_llm",
         config.model.revision,
     )
-    rows = InstructionRows(records, tokenizer, config.llm.tok_len)
+    cache = cache_folder(config)
+    rows = InstructionRows(records, tokenizer, config.llm.tok_len, cache)
     if test is None:
         return rows, config
     shares = [float(share) for share in config.data.splits[:2]]
@@ -65,7 +67,7 @@ def load_llm_dataset(config: Any) -> tuple[Any, Any]:
     return (
         take(rows, order[held_out:]),
         take(rows, order[:held_out]),
-        InstructionRows(test, tokenizer, config.llm.tok_len),
+        InstructionRows(test, tokenizer, config.llm.tok_len, cache),
     ), config
 
 

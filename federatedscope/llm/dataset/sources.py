@@ -6,6 +6,7 @@ import gzip
 import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -127,14 +128,15 @@ def read_records(root: str, data: InstructionData) -> tuple[list[Record], list[R
         return _read(files, data.columns), _read(test, data.columns) if test else None
     splits = _from_hub(data)
     if splits is None:
+        example = next(name for name in data.files if "*" not in name)
         other = ", or let the hub deliver it on a machine that reaches it" if data.hub else ""
         raise ConfigError(
             "data.root",
             root,
             f"{data.name} is not in this folder (looked for {', '.join(data.files)})"
             + (" nor in the Hugging Face cache, and the hub cannot be reached" if data.hub else ""),
-            f"Put {data.files[0].replace('*', 'LANGUAGE')} there or give another data.root{other}; "
-            "--embedded runs the built-in miniature, which needs no files",
+            f"Put {example} there or give another data.root{other}; --embedded runs the built-in "
+            "miniature, which needs no files",
         )
     test_rows = splits["test"] if data.test_files and "test" in splits else None
     return (
@@ -229,11 +231,24 @@ def _from_hub(data: InstructionData) -> Any:
         return None
     import datasets
 
-    offline = not hub_is_reachable()
+    with _offline(not hub_is_reachable()):
+        try:
+            return datasets.load_dataset(*data.hub)
+        except (OSError, ValueError, RuntimeError) as error:
+            logger.debug("%s: %s", data.hub[0], error)
+            return None
+
+
+@contextmanager
+def _offline(wanted: bool) -> Iterator[None]:
+    """Tell the hub's libraries not to try the network, so that they do not retry for minutes."""
+    import datasets.config
+    import huggingface_hub.constants as constants
+
+    before = constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE
+    if wanted:
+        constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
     try:
-        return datasets.load_dataset(
-            *data.hub, download_config=datasets.DownloadConfig(local_files_only=offline)
-        )
-    except (OSError, ValueError, RuntimeError) as error:
-        logger.debug("%s: %s", data.hub[0], error)
-        return None
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE = before

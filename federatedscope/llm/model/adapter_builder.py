@@ -68,7 +68,10 @@ def peft_config(cfg: Any, task: str) -> Any:
     package = args.get("adapter_package", "peft")
     if package != "peft":
         raise ConfigError(
-            f"{FIELD}.adapter_package", package, "only PEFT's adapters are supported", "write 'peft'"
+            f"{FIELD}.adapter_package",
+            package,
+            "only PEFT's adapters are supported",
+            "write 'peft'",
         )
     method = adapter_method(cfg)
     classes = _config_classes()
@@ -93,8 +96,12 @@ def _check_fields(own: dict[str, Any], config_class: Any) -> None:
         if key in known:
             continue
         near = difflib.get_close_matches(key, known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"see the fields of {config_class.__name__}"
-        raise ConfigError(f"{FIELD}.{key}", value, f"{config_class.__name__} has no such field", hint)
+        hint = (
+            f"did you mean {near[0]!r}?" if near else f"see the fields of {config_class.__name__}"
+        )
+        raise ConfigError(
+            f"{FIELD}.{key}", value, f"{config_class.__name__} has no such field", hint
+        )
 
 
 def add_adapter(model: Any, cfg: Any, task: str, meta: bool = False) -> Any:

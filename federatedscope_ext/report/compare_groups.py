@@ -1,0 +1,189 @@
+"""One run as a comparison sees it, and groups of runs of one setup."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from federatedscope_ext.report.records import RunRecord
+from federatedscope_ext.report.run_setup import RunSetup, setup_of
+from federatedscope_ext.report.summary import RunSummary
+
+__all__ = ["FIGURES", "ClientFigure", "Figure", "Group", "Run"]
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A figure over the runs of a group; ``std`` is NaN for fewer than two runs."""
+
+    mean: float
+    std: float
+    n: int
+
+    @classmethod
+    def of(cls, values: Iterable[float | None]) -> Figure | None:
+        """Mean and sample standard deviation of what was measured; ``None`` of nothing.
+
+        A value that was measured and is not finite stays in: it makes the mean NaN.
+        """
+        found = [value for value in values if value is not None]
+        if not found:
+            return None
+        mean = math.fsum(found) / len(found)
+        std = math.nan
+        if len(found) > 1:
+            std = math.sqrt(math.fsum((v - mean) ** 2 for v in found) / (len(found) - 1))
+        return cls(mean, std, len(found))
+
+
+@dataclass(frozen=True, slots=True)
+class ClientFigure:
+    """One client over the runs of a group, at each run's best round."""
+
+    baseline: float
+    best: Figure
+
+
+class Run:
+    """One run with the figures that a comparison shows; ``None`` is *not measured*."""
+
+    def __init__(self, record: RunRecord, metric: str | None = None) -> None:
+        self.record = record
+        self.summary = RunSummary(record, _resolve(metric, record))
+        self.setup: RunSetup = setup_of(record)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run came to its end."""
+        return self.record.info.status == "finished"
+
+    @property
+    def seed(self) -> int | None:
+        """The run's seed."""
+        return self.record.info.seed
+
+    def figure(self, name: str) -> float | None:
+        """A figure by name, one of :data:`FIGURES`."""
+        return FIGURES[name](self.summary)
+
+    def curve(self) -> dict[int, float]:
+        """Plain mean of the headline evaluation by round."""
+        return {round_: spread.plain for round_, spread in self.summary.main_curve}
+
+
+def _measured(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _at_best(attribute: str) -> Callable[[RunSummary], float | None]:
+    def figure(summary: RunSummary) -> float | None:
+        spread = summary.spread(summary.headline, summary.best_round)
+        return getattr(spread, attribute) if spread else None
+
+    return figure
+
+
+def _at_last(attribute: str) -> Callable[[RunSummary], float | None]:
+    def figure(summary: RunSummary) -> float | None:
+        spread = summary.spread(summary.headline, summary.last_round)
+        return getattr(spread, attribute) if spread else None
+
+    return figure
+
+
+def _before(summary: RunSummary) -> float | None:
+    spread = summary.spread(summary.other_phase("before"), summary.best_round)
+    return spread.plain if spread else None
+
+
+def _best_round(summary: RunSummary) -> float | None:
+    return None if summary.best_round is None else float(summary.best_round)
+
+
+FIGURES: dict[str, Callable[[RunSummary], float | None]] = {
+    "baseline": lambda summary: _measured(summary.mean_baseline()),
+    "best": _at_best("plain"),
+    "best_round": _best_round,
+    "last": _at_last("plain"),
+    "weighted_best": _at_best("weighted"),
+    "weighted_last": _at_last("weighted"),
+    "before": _before,
+    "sampling_error": lambda summary: _measured(_at_best("error")(summary) or math.nan),
+    "bytes_up_per_round": lambda summary: _measured(summary.communication.per_round_up),
+    "seconds_per_round": lambda summary: _measured(summary.seconds_per_round),
+    "rounds_done": lambda summary: float(summary.rounds_done),
+}
+"""What is compared, by name: a function of one run's summary."""
+
+
+@dataclass
+class Group:
+    """Runs of one setup."""
+
+    runs: list[Run]
+    columns: dict[str, str] = field(default_factory=dict)
+
+    def figure(self, name: str) -> Figure | None:
+        """A figure of :data:`FIGURES` over the runs."""
+        return Figure.of(run.figure(name) for run in self.runs)
+
+    @property
+    def label(self) -> str:
+        """The values that tell this group from the others."""
+        return ", ".join(self.columns.values()) or self.runs[0].setup.fields.get("variant", "run")
+
+    @property
+    def unfinished(self) -> int:
+        """Number of runs that did not come to their end."""
+        return sum(not run.finished for run in self.runs)
+
+    @property
+    def runs_text(self) -> str:
+        """How many seeds, and whether all runs are complete."""
+        seeds = len({run.seed for run in self.runs})
+        text = f"{seeds} seed{'s' if seeds != 1 else ''}"
+        if seeds != len(self.runs):
+            text += f", {len(self.runs)} runs"
+        if self.unfinished:
+            text += f" ({self.unfinished} unfinished)"
+        return text
+
+    def clients(self) -> dict[int, ClientFigure]:
+        """Every client's metric at its run's best round, over the runs; unseen ones left out."""
+        found: dict[int, list[float]] = {}
+        baselines: dict[int, float] = {}
+        for run in self.runs:
+            for row in run.summary.client_rows:
+                if not row.unseen and not math.isnan(row.best):
+                    found.setdefault(row.id, []).append(row.best)
+                    baselines.setdefault(row.id, row.baseline)
+        figures = {client: Figure.of(values) for client, values in sorted(found.items())}
+        return {
+            client: ClientFigure(baselines[client], figure)
+            for client, figure in figures.items()
+            if figure is not None
+        }
+
+    def curve(self) -> list[tuple[int, Figure]]:
+        """``(round, figure)`` of the plain mean, over the rounds that all its runs evaluated."""
+        curves = [run.curve() for run in self.runs if run.curve()]
+        if not curves:
+            return []
+        common = set.intersection(*(set(curve) for curve in curves))
+        points = []
+        for round_ in sorted(common or set().union(*curves)):
+            figure = Figure.of(curve.get(round_) for curve in curves)
+            if figure is not None:
+                points.append((round_, figure))
+        return points
+
+
+def _resolve(metric: str | None, record: RunRecord) -> str | None:
+    """A metric as the run calls it: ``acc`` stands for the ``val_acc`` it has."""
+    if metric is None:
+        return None
+    names = {name for event in record.evals for name in event.metrics}
+    if metric in names:
+        return metric
+    return next((f"{s}_{metric}" for s in ("val", "test") if f"{s}_{metric}" in names), metric)

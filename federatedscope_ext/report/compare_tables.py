@@ -1,0 +1,174 @@
+"""A comparison as text: a table for the terminal, markdown, CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Callable, Sequence
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from federatedscope_ext.report.compare import Comparison
+from federatedscope_ext.report.compare_groups import FIGURES, Figure, Group
+from federatedscope_ext.report.wording import NOTHING, bytes_text, duration_text, metric_text
+
+__all__ = [
+    "client_rows",
+    "compare_csv",
+    "compare_markdown",
+    "comparison_rows",
+    "figure_text",
+    "print_comparison",
+]
+
+Rows = tuple[list[str], list[list[str]]]
+
+
+def figure_text(figure: Figure | None, show: Callable[[float], str] = metric_text) -> str:
+    """``0.8310 ± 0.0120``; without a spread for a single run, a dash for nothing."""
+    if figure is None:
+        return NOTHING
+    mean = "nan" if math.isnan(figure.mean) else show(figure.mean)
+    return mean if math.isnan(figure.std) else f"{mean} ± {show(figure.std)}"
+
+
+def _plain(figure: Figure | None, show: Callable[[float], str]) -> str:
+    return NOTHING if figure is None else show(figure.mean)
+
+
+def _rounds(group: Group) -> str:
+    done = group.figure("rounds_done")
+    return _plain(done, lambda value: f"{value:g}")
+
+
+def comparison_rows(comparison: Comparison) -> Rows:
+    """Titles and lines of the comparison, one line per group; columns without a value are left out.
+
+    Fields come under their own name without its section, unless that is ambiguous.
+    """
+    titles = [_short(name, comparison.columns) for name in comparison.columns]
+    columns: list[tuple[str, Callable[[Group], str]]] = [
+        ("runs", lambda group: group.runs_text),
+        ("majority baseline", lambda group: _plain(group.figure("baseline"), metric_text)),
+        ("plain mean, best round", lambda group: figure_text(group.figure("best"))),
+        ("best round", lambda group: _plain(group.figure("best_round"), lambda v: f"{v:.3g}")),
+        ("plain mean, last round", lambda group: figure_text(group.figure("last"))),
+        ("weighted mean, best round", lambda group: figure_text(group.figure("weighted_best"))),
+        ("before aggregation", lambda group: figure_text(group.figure("before"))),
+        ("sent per round", lambda group: _plain(group.figure("bytes_up_per_round"), bytes_text)),
+        ("time per round", lambda group: _plain(group.figure("seconds_per_round"), duration_text)),
+        ("rounds", _rounds),
+    ]
+    lines = [list(group.columns.values()) for group in comparison.groups]
+    for title, text in columns:
+        cells = [text(group) for group in comparison.groups]
+        if any(cell != NOTHING for cell in cells):
+            titles.append(title)
+            for line, cell in zip(lines, cells, strict=True):
+                line.append(cell)
+    return titles, lines
+
+
+def client_rows(comparison: Comparison, limit: int | None = None) -> Rows:
+    """A line per client: its baseline, and its metric in every group at the best round."""
+    tables = [group.clients() for group in comparison.groups]
+    clients = sorted(set().union(*tables))
+    titles = ["client", "majority baseline", *(group.label for group in comparison.groups)]
+    lines = []
+    for client in clients[:limit]:
+        figures = [table.get(client) for table in tables]
+        baselines = list(dict.fromkeys(metric_text(f.baseline) for f in figures if f))
+        lines.append(
+            [str(client), " / ".join(baselines), *(figure_text(f.best if f else None)
+             for f in figures)]
+        )  # fmt: skip
+    return titles, lines
+
+
+def print_comparison(comparison: Comparison, console: Console, clients: bool = False) -> None:
+    """Print the comparison as tables for a terminal."""
+    direction = "larger" if comparison.larger_is_better else "smaller"
+    console.print(f"[bold]{escape(comparison.metric)}[/bold] ({direction} is better)")
+    fields = len(comparison.columns) + 1
+    console.print(_table(comparison_rows(comparison), fields))
+    if clients:
+        limit = 25
+        console.print(_table(client_rows(comparison, limit), 1))
+        total = len(set().union(*(group.clients() for group in comparison.groups)))
+        if total > limit:
+            console.print(f"The first {limit} of {total} clients; --format csv has all of them.")
+    for text in comparison.notes:
+        console.print(f"[yellow]Note:[/yellow] {escape(text)}")
+
+
+def _table(content: Rows, left: int) -> Table:
+    titles, lines = content
+    table = Table(show_edge=False, pad_edge=False)
+    for at, title in enumerate(titles):
+        table.add_column(escape(title), justify="left" if at < left else "right")
+    for line in lines:
+        table.add_row(*map(escape, line))
+    return table
+
+
+def compare_markdown(comparison: Comparison, clients: bool = False) -> str:
+    """The comparison as markdown tables, notes as a list."""
+    parts = [f"Metric: `{comparison.metric}`", "", *_markdown(comparison_rows(comparison))]
+    if clients:
+        parts += ["", *_markdown(client_rows(comparison))]
+    if comparison.notes:
+        parts += ["", *(f"- {note}" for note in comparison.notes)]
+    return "\n".join(parts) + "\n"
+
+
+def _markdown(content: Rows) -> list[str]:
+    titles, lines = content
+    rows = [titles, ["---"] * len(titles), *lines]
+    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+
+
+def compare_csv(comparison: Comparison, clients: bool = False) -> str:
+    """The comparison as CSV with plain numbers: mean, std and n of every figure.
+
+    With ``clients`` one line per group and client instead.
+    """
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    if clients:
+        writer.writerow([*comparison.columns, "client", "baseline", "best_mean", "best_std", "n"])
+        for group in comparison.groups:
+            for client, found in group.clients().items():
+                writer.writerow(
+                    [*group.columns.values(), client, _number(found.baseline),
+                     *_figure_cells(found.best), found.best.n]
+                )  # fmt: skip
+        return out.getvalue()
+    heads = [f"{name}_{part}" for name in FIGURES for part in ("mean", "std")]
+    writer.writerow([*comparison.columns, "metric", "runs", "seeds", "unfinished", *heads])
+    for group in comparison.groups:
+        figures = [group.figure(name) for name in FIGURES]
+        writer.writerow(
+            [*group.columns.values(), group.runs[0].summary.metric, len(group.runs),
+             "/".join(str(run.seed) for run in group.runs), group.unfinished,
+             *(cell for figure in figures for cell in _figure_cells(figure))]
+        )  # fmt: skip
+    return out.getvalue()
+
+
+def _figure_cells(figure: Figure | None) -> list[float | str]:
+    return ["", ""] if figure is None else [_number(figure.mean), _number(figure.std)]
+
+
+def _number(value: float) -> float | str:
+    return value if math.isfinite(value) else ""
+
+
+def _short(name: str, names: Sequence[str]) -> str:
+    """``optimizer.lr`` as ``lr`` when no other column ends so."""
+    last = name.rpartition(".")[2]
+    if last == "type":
+        last = name.split(".")[-2]
+    return last if sum(other.rpartition(".")[2] == last for other in names) <= 1 else name

@@ -1,0 +1,128 @@
+"""What was set up in a run, as flat fields: the basis on which runs are told apart."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import yaml
+
+from federatedscope_ext.report.records import RunRecord
+from federatedscope_ext.report.run_info import RunInfo
+
+__all__ = ["RunSetup", "setup_of"]
+
+ABSENT = "-"
+
+# Not setup: the seed, outcomes, the machine, and texts that follow from the setup.
+_NOT_SETUP = frozenset(
+    ["format", "name", "status", "stopped_by", "error", "started", "finished", "seconds", "seed",
+     "outdir", "command", "device", "threads", "precision_reason", "parameters", "label_names",
+     "memory_estimate_bytes", "bytes_per_round", "peak_memory_bytes", "versions", "notes", "swaps",
+     "best_round", "last_round", "clients", "larger_is_better", "evaluation.note", "task_type"]
+)  # fmt: skip
+_NOT_SETUP_CONFIG = (
+    "seed", "outdir", "expname", "expname_tag", "verbose", "print_decimal_digits", "device",
+    "eval_device", "use_gpu", "wandb", "tensorboard", "cfg_file", "quiet", "cfg_check_funcs",
+    "federate.save_to", "federate.save_freq", "federate.client_memory_mb",
+)  # fmt: skip
+_FIRST = ("method", "variant", "head_rule", "task", "model", "data_seed", "client_num")
+
+
+@dataclass(frozen=True)
+class RunSetup:
+    """Setup fields of a run as text, by dotted name.
+
+    Attributes
+    ----------
+    fields : dict
+        From ``run.json``, with ``client_num``, ``partition`` (a fingerprint of who has which
+        rows and labels) and ``ranks`` in place of the client list.
+    config : dict
+        From ``config.yaml``; empty where there is none that can be read.
+    """
+
+    fields: Mapping[str, str]
+    config: Mapping[str, str] = field(default_factory=dict)
+
+    def get(self, name: str) -> str:
+        """A field, of ``run.json`` first; a dash where the run has no such field."""
+        return self.fields.get(name, self.config.get(name, ABSENT))
+
+    @cached_property
+    def all_names(self) -> set[str]:
+        """Names of all fields."""
+        return set(self.fields) | set(self.config)
+
+
+def setup_of(record: RunRecord) -> RunSetup:
+    """The setup of a run, read from its ``run.json`` and ``config.yaml``."""
+    info = record.info
+    fields = {
+        name: value
+        for key, item in info.raw.items()
+        if key not in _NOT_SETUP
+        for name, value in _flatten(key, item)
+        if name not in _NOT_SETUP
+    }
+    fields["client_num"] = str(len(info.clients))
+    fields["partition"] = _partition(info)
+    fields["ranks"] = _ranks(info)
+    ordered = {name: fields[name] for name in _FIRST if name in fields}
+    return RunSetup({**ordered, **fields}, _config(record))
+
+
+def _flatten(name: str, value: Any) -> Iterator[tuple[str, str]]:
+    """``('optimizer.lr', '0.002')`` and so on; lists are one value."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _flatten(f"{name}.{key}" if name else str(key), item)
+    elif isinstance(value, list | tuple):
+        simple = all(isinstance(item, str | int | float) for item in value)
+        yield name, "/".join(map(_text, value)) if simple else json.dumps(value, default=str)
+    else:
+        yield name, _text(value)
+
+
+def _text(value: object) -> str:
+    """One form for equal values: 1e-3 and 0.001 are the same learning rate."""
+    if isinstance(value, float) and not isinstance(value, bool):
+        return f"{value:.12g}"
+    return ABSENT if value is None else str(value)
+
+
+def _partition(info: RunInfo) -> str:
+    """A short fingerprint of which client has how many rows of which label."""
+    content = [
+        [client.id, sorted(client.rows.items()),
+         sorted((split, sorted(counts.items())) for split, counts in client.labels.items())]
+        for client in info.clients
+    ]  # fmt: skip
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:6]
+
+
+def _ranks(info: RunInfo) -> str:
+    """How many clients have which rank, for example ``8 (3)``."""
+    counts = Counter(client.rank for client in info.clients if client.rank is not None)
+    return ", ".join(f"{rank} ({number})" for rank, number in sorted(counts.items())) or ABSENT
+
+
+def _config(record: RunRecord) -> dict[str, str]:
+    """``config.yaml`` as flat fields; a file that cannot be read says nothing."""
+    path = record.outdir / "config.yaml"
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    if not isinstance(tree, dict):
+        return {}
+    return {
+        name: value
+        for name, value in _flatten("", tree)
+        if not any(name == one or name.startswith(f"{one}.") for one in _NOT_SETUP_CONFIG)
+    }
