@@ -2,7 +2,7 @@
 # fedsa, fedavg, ffa and local under both head rules, several seeds, one fixed partition, on real data
 # and a real pretrained encoder that fits a CPU; ends with the comparison table.
 #
-#   bash scripts/compare_methods.sh TASK DATA_ROOT MODEL_DIR OUTDIR
+#   bash scripts/compare_methods.sh TASK DATA_ROOT MODEL_DIR OUTDIR [section.key value ...]
 #
 #   TASK       sst2, mnli or another GLUE task
 #   DATA_ROOT  folder with glue/TASK/*.parquet
@@ -13,6 +13,8 @@ set -euo pipefail
 source "$(dirname "$0")/environment.sh"
 ensure_environment requirements.txt
 task="$1" data="$2" model="$3" out="$4"
+shift 4
+extra=("$@")
 
 finished() { grep -qs '"status": "finished"' "$1/run.json"; }
 
@@ -24,7 +26,8 @@ run() { # METHOD HEAD SEED
         federate.method "$1" personalization.head "$2" seed "$3" \
         data.type "$task@glue" data.root "$data" data.seed "${DATA_SEED:-1}" \
         model.type "$model@huggingface_llm" \
-        federate.total_round_num "${ROUNDS:-10}" eval.freq "${EVAL_EVERY:-5}"
+        federate.total_round_num "${ROUNDS:-10}" eval.freq "${EVAL_EVERY:-5}" \
+        ${extra[@]+"${extra[@]}"}
 }
 
 for seed in ${SEEDS:-0 1 2}; do

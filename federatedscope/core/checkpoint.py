@@ -1,7 +1,7 @@
 """Checkpoints: tensors and a round number, nothing that can run code.
 
-A file is ``{"cur_round": t, "model": state_dict}`` in PyTorch's format (``.ckpt``, ``.pt``, ``.pth``,
-what FederatedScope writes and reads) or safetensors with the round in its metadata.
+A file is ``{"cur_round": t, "model": state_dict}`` in PyTorch's format (``.ckpt``, ``.pt``,
+``.pth``, what FederatedScope writes and reads) or safetensors with the round in its metadata.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """One backbone, many clients.
 
 Server and clients of a process share one module. What belongs to one of them (LoRA A and B, the
-head, whatever else is trainable) lives here under its ID, and :meth:`ClientStore.activate` points the
-module's parameters at it. Nothing is copied: a client that trains writes into its own tensors and
+head, whatever else is trainable) lives here under its ID, and :meth:`ClientStore.activate` points
+the module's parameters at it. Nothing is copied: a client that trains writes into its own tensors and
 no operation on one client can reach another's.
 
 The runner activates a worker before it hands it a message, so every worker, also one that an
@@ -43,6 +43,27 @@ def owned_tensors(model: nn.Module) -> dict[str, Tensor]:
     return owned
 
 
+def _buffer_homes(
+    model: nn.Module, owned: Mapping[str, Tensor]
+) -> dict[str, tuple[nn.Module, str]]:
+    """For each owned buffer, the module that holds it and its name there."""
+    return {
+        f"{prefix}.{name}" if prefix else name: (module, name)
+        for prefix, module in model.named_modules()
+        for name in module._buffers
+        if (f"{prefix}.{name}" if prefix else name) in owned
+    }
+
+
+def checkpoint_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """What a checkpoint needs besides the base model: owned tensors and frozen adapter factors.
+
+    FFA-LoRA's frozen A is nobody's own, yet without it the trained B means nothing.
+    """
+    adapter = {name: p for name, p in model.named_parameters() if "lora_" in name}
+    return {**owned_tensors(model), **adapter}
+
+
 class ClientStore:
     """Every participant's tensors over one shared module.
 
@@ -75,6 +96,7 @@ class ClientStore:
         self.shared_module = shared_module
         self.active: int | None = None
         self._slots = owned_tensors(model)
+        self._buffers = _buffer_homes(model, self._slots)
         self._initial = {name: slot.detach().clone() for name, slot in self._slots.items()}
         self._states: OrderedDict[int, dict[str, Tensor]] = OrderedDict()
         self._spilled: set[int] = set()
@@ -102,6 +124,7 @@ class ClientStore:
         """
         if self.shared_module or owner == self.active:
             return
+        self._take_back()
         state = self._state_of(owner)
         for name, slot in self._slots.items():
             slot.data = state[name]
@@ -113,7 +136,23 @@ class ClientStore:
         """The tensors of ``owner`` themselves (no copies)."""
         if self.shared_module:
             return {name: slot.data for name, slot in self._slots.items()}
+        if owner == self.active:
+            self._take_back()
         return self._state_of(owner)
+
+    def _take_back(self) -> None:
+        """Remember what the active participant's tensors are now.
+
+        Training in place leaves them what they were; a trainer of an extension may also have put
+        others in their place (``param.data = ...``, ``model.to(...)``, a buffer set anew).
+        """
+        if self.active is None:
+            return
+        for name, (module, attribute) in self._buffers.items():
+            current = module._buffers[attribute]
+            if current is not None:
+                self._slots[name] = current
+        self._states[self.active] = {name: slot.data for name, slot in self._slots.items()}
 
     def _state_of(self, owner: int) -> dict[str, Tensor]:
         if owner in self._states:

@@ -7,7 +7,7 @@ machines get managers of their own with the same three methods.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,14 +22,17 @@ class TrafficLedger:
 
     ``up`` and ``down`` belong to training; ``evaluation`` is what was sent down only so that
     clients could evaluate the new state (a deployment sends it once, at the next round's start).
+    ``messages`` counts all messages of a run by type and is never set back.
     """
 
     up: dict[int, int] = field(default_factory=dict)
     down: dict[int, int] = field(default_factory=dict)
     evaluation: dict[int, int] = field(default_factory=dict)
+    messages: Counter[str | None] = field(default_factory=Counter)
 
     def record(self, message: Message) -> None:
         """Count one message."""
+        self.messages[message.msg_type] += 1
         size = payload_bytes(message.content)
         if not size or message.msg_type == "finish":
             return

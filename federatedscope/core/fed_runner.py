@@ -1,8 +1,8 @@
 """Where work runs. Today: all workers in this process, connected by one queue.
 
-A runner builds the workers and carries messages between them; what the workers do is theirs. A runner
-over a process group or over machines replaces this class and the communication manager, nothing
-else.
+A runner builds the workers and carries messages between them; what the workers do is theirs. A
+runner over a process group or over machines replaces this class and the communication manager,
+nothing else.
 """
 
 from __future__ import annotations

@@ -108,7 +108,7 @@ def _check_only(settings: RunConfig) -> int:
 
 
 class Prepared:
-    """What :func:`prepare` found out: settled configuration, data, device, precision, description."""
+    """What :func:`prepare` found out: settled configuration, data, device, precision, summary."""
 
     def __init__(
         self, cfg: Any, data: Any, device: str, precision: Any, run: dict[str, Any]
@@ -127,6 +127,7 @@ def prepare(settings: RunConfig) -> Prepared:
     from federatedscope.core.auxiliaries.data_builder import get_data
     from federatedscope.core.auxiliaries.dataloader_builder import check_loadable
     from federatedscope.core.auxiliaries.optimizer_builder import check_optimizer
+    from federatedscope.core.auxiliaries.scheduler_builder import check_scheduler
     from federatedscope.core.machine import choose_device, use_all_cores
     from federatedscope.core.monitors.trackers import check_trackers
     from federatedscope.core.precision import choose_precision
@@ -143,6 +144,7 @@ def prepare(settings: RunConfig) -> Prepared:
         check_model_source("model.type", name)
     check_trackers(cfg)
     check_optimizer("train.optimizer", **cfg.train.optimizer)
+    check_scheduler("train.scheduler", **cfg.train.scheduler)
     setup_seed(cfg.seed)
     data, modified = get_data(cfg.clone(), settings.client_cfgs)
     cfg.merge_from_other_cfg(modified)

@@ -48,7 +48,7 @@ def choose_precision(cfg: Any, device: str, probe: Callable[[], float] | None = 
     device : str
         ``cpu`` or ``cuda:k``.
     probe : callable, optional
-        Returns how many times faster bf16 autocast is than fp32 on this CPU; measured by default.
+        How many times as fast as fp32 bf16 autocast is on this CPU; measured by default.
     """
     wanted = cfg.train.get("half_dtype", "auto")
     if not cfg.train.is_enable_half:

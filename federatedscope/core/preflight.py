@@ -359,7 +359,7 @@ def _histogram(holder: Any, split: str, most: int = 64) -> dict[str, int] | None
     dataset = _dataset(holder, split)
     if dataset is None or labels_of(dataset) is None:
         return None
-    counts = label_histogram(dataset)
+    counts = label_histogram(dataset) or {}
     return {str(k): int(v) for k, v in counts.items()} if 0 < len(counts) <= most else None
 
 

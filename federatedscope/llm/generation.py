@@ -60,17 +60,24 @@ def generate(
     list of str
         The continuations without the prompts.
     """
-    rows = [tokenizer(prompt)["input_ids"][-max_prompt_tokens:] for prompt in prompts]
+    closing = {tokenizer.eos_token_id, tokenizer.sep_token_id} - {None}
+    rows = []
+    for prompt in prompts:
+        ids = tokenizer(prompt)["input_ids"]
+        # Some tokenizers close every text; the answer has to follow without an end in between.
+        while ids and ids[-1] in closing:
+            ids.pop()
+        rows.append(ids[-max_prompt_tokens:])
     longest = max(len(row) for row in rows)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     pad = pad or 0
     # Padded on the left, so that every row's continuation begins at the same place.
-    ids = torch.tensor([[pad] * (longest - len(row)) + row for row in rows], device=device)
+    padded = torch.tensor([[pad] * (longest - len(row)) + row for row in rows], device=device)
     mask = torch.tensor(
         [[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=device
     )
     output = model.generate(
-        input_ids=ids,
+        input_ids=padded,
         attention_mask=mask,
         max_new_tokens=max_new_tokens,
         do_sample=False,

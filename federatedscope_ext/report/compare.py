@@ -20,7 +20,7 @@ from federatedscope_ext.report.records import RunRecord, find_runs
 __all__ = ["Comparison", "compare", "load_runs"]
 
 DERIVED = ("variant", "local_param", "adapter.scale", "evaluation.phases", "evaluation.scope",
-           "partition", "adapter.target_modules", "weights")  # fmt: skip
+           "partition", "adapter.target_modules", "weights", "ranks")  # fmt: skip
 """Fields that get a column only when the other columns do not determine them."""
 
 

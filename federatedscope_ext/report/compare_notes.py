@@ -101,10 +101,13 @@ def _sampling(groups: Sequence[Group]) -> Iterator[str]:
     if errors and len(groups) > 1:
         yield (
             f"One run's mean has a sampling error of about {max(errors):.2g} from its finite "
-            f"number of evaluation rows: differences under {2 * max(errors):.2g} mean little. "
-            "± is the spread over seeds, which train differently but are evaluated on the same "
-            "rows."
+            f"number of evaluation rows: differences under {2 * max(errors):.2g} mean little."
         )
+        if any(len(group.runs) > 1 for group in groups):
+            yield (
+                "± is the spread over seeds, which train differently but are evaluated on the "
+                "same rows: it does not contain that sampling error."
+            )
 
 
 def _listed(values: Sequence[str]) -> str:

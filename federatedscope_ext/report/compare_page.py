@@ -76,7 +76,6 @@ def _chart(comparison: Comparison) -> Canvas | None:
 
 
 def _page(comparison: Comparison, chart: Path | None) -> str:
-    titles, lines = comparison_rows(comparison)
     fields = len(comparison.columns) + 1
     direction = "larger" if comparison.larger_is_better else "smaller"
     count = len(comparison.runs)
@@ -90,9 +89,13 @@ def _page(comparison: Comparison, chart: Path | None) -> str:
                 f"{comparison.metric}, {direction} is better. Runs that differ only in their seed "
                 "are one line: mean ± sample standard deviation over seeds."
             ),
-            table(titles, lines, text_columns=range(fields)),
+            table(*comparison_rows(comparison, costs=False), text_columns=range(fields)),
             note("Notes", bullets(comparison.notes), "warn") if comparison.notes else "",
             section("Curves", figure(chart, image) if chart else ""),
+            section(
+                "Costs",
+                table(*comparison_rows(comparison, results=False), text_columns=range(fields)),
+            ),
             section(
                 "Clients",
                 table(

@@ -6,6 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 from rich.console import Console
 from rich.markup import escape
@@ -39,31 +40,31 @@ def _plain(figure: Figure | None, show: Callable[[float], str]) -> str:
     return NOTHING if figure is None else show(figure.mean)
 
 
-def _rounds(group: Group) -> str:
-    done = group.figure("rounds_done")
-    return _plain(done, lambda value: f"{value:g}")
+_RESULTS: dict[str, Callable[[Group], str]] = {
+    "majority baseline": lambda group: _plain(group.figure("baseline"), metric_text),
+    "best plain mean": lambda group: figure_text(group.figure("best")),
+    "at round": lambda group: _plain(group.figure("best_round"), lambda value: f"{value:.3g}"),
+    "last plain mean": lambda group: figure_text(group.figure("last")),
+    "best weighted mean": lambda group: figure_text(group.figure("weighted_best")),
+    "before aggregation": lambda group: figure_text(group.figure("before")),
+}
+_COSTS: dict[str, Callable[[Group], str]] = {
+    "rounds done": lambda group: _plain(group.figure("rounds_done"), lambda value: f"{value:g}"),
+    "sent per round": lambda group: _plain(group.figure("bytes_up_per_round"), bytes_text),
+    "time per round": lambda group: _plain(group.figure("seconds_per_round"), duration_text),
+}
 
 
-def comparison_rows(comparison: Comparison) -> Rows:
+def comparison_rows(comparison: Comparison, results: bool = True, costs: bool = True) -> Rows:
     """Titles and lines of the comparison, one line per group; columns without a value are left out.
 
-    Fields come under their own name without its section, unless that is ambiguous.
+    The fields that differ come first, under their own name without its section unless that is
+    ambiguous, then the runs, then results and costs as asked for.
     """
-    titles = [_short(name, comparison.columns) for name in comparison.columns]
-    columns: list[tuple[str, Callable[[Group], str]]] = [
-        ("runs", lambda group: group.runs_text),
-        ("majority baseline", lambda group: _plain(group.figure("baseline"), metric_text)),
-        ("plain mean, best round", lambda group: figure_text(group.figure("best"))),
-        ("best round", lambda group: _plain(group.figure("best_round"), lambda v: f"{v:.3g}")),
-        ("plain mean, last round", lambda group: figure_text(group.figure("last"))),
-        ("weighted mean, best round", lambda group: figure_text(group.figure("weighted_best"))),
-        ("before aggregation", lambda group: figure_text(group.figure("before"))),
-        ("sent per round", lambda group: _plain(group.figure("bytes_up_per_round"), bytes_text)),
-        ("time per round", lambda group: _plain(group.figure("seconds_per_round"), duration_text)),
-        ("rounds", _rounds),
-    ]
-    lines = [list(group.columns.values()) for group in comparison.groups]
-    for title, text in columns:
+    titles = [_short(name, comparison.columns) for name in comparison.columns] + ["runs"]
+    lines = [[*group.columns.values(), group.runs_text] for group in comparison.groups]
+    columns = {**(_RESULTS if results else {}), **(_COSTS if costs else {})}
+    for title, text in columns.items():
         cells = [text(group) for group in comparison.groups]
         if any(cell != NOTHING for cell in cells):
             titles.append(title)
@@ -92,11 +93,10 @@ def print_comparison(comparison: Comparison, console: Console, clients: bool = F
     """Print the comparison as tables for a terminal."""
     direction = "larger" if comparison.larger_is_better else "smaller"
     console.print(f"[bold]{escape(comparison.metric)}[/bold] ({direction} is better)")
-    fields = len(comparison.columns) + 1
-    console.print(_table(comparison_rows(comparison), fields))
+    _print_wide(comparison_rows(comparison), len(comparison.columns) + 1, console)
     if clients:
         limit = 25
-        console.print(_table(client_rows(comparison, limit), 1))
+        _print_wide(client_rows(comparison, limit), 1, console)
         total = len(set().union(*(group.clients() for group in comparison.groups)))
         if total > limit:
             console.print(f"The first {limit} of {total} clients; --format csv has all of them.")
@@ -104,11 +104,42 @@ def print_comparison(comparison: Comparison, console: Console, clients: bool = F
         console.print(f"[yellow]Note:[/yellow] {escape(text)}")
 
 
+def _print_wide(content: Rows, left: int, console: Console) -> None:
+    """A table; where it is too wide, as many numbered parts of it as fit the width."""
+    titles, lines = content
+    widths = [width + 3 for width in _widths(content)]
+    if sum(widths) <= console.width:
+        console.print(_table(content, left))
+        return
+    parts: list[list[int]] = [[]]
+    for at, width in enumerate(widths):
+        used = 4 + sum(widths[other] for other in parts[-1])
+        if parts[-1] and used + width > console.width:
+            parts.append([])
+        parts[-1].append(at)
+    for part in parts:
+        rows = [[str(at), *(line[i] for i in part)] for at, line in enumerate(lines, start=1)]
+        console.print(
+            _table((["#", *(titles[i] for i in part)], rows), sum(i < left for i in part) + 1)
+        )
+        console.print()
+
+
+def _widths(content: Rows) -> list[int]:
+    """The least width of every column: no cell is broken, titles only between words."""
+    titles, lines = content
+    return [
+        max(map(len, [*title.split(), *(line[at] for line in lines)]))
+        for at, title in enumerate(titles)
+    ]
+
+
 def _table(content: Rows, left: int) -> Table:
     titles, lines = content
     table = Table(show_edge=False, pad_edge=False)
-    for at, title in enumerate(titles):
-        table.add_column(escape(title), justify="left" if at < left else "right")
+    for at, (title, width) in enumerate(zip(titles, _widths(content), strict=True)):
+        justify: Literal["left", "right"] = "left" if at < left else "right"
+        table.add_column(escape(title), justify=justify, width=width)
     for line in lines:
         table.add_row(*map(escape, line))
     return table

@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 _SMALLER_IS_BETTER = ("loss", "perplexity", "ppl", "error", "mse", "mae")
-_BOOKKEEPING = ("total", "loss", "avg_loss")
+_BOOKKEEPING = ("total", "correct", "loss", "avg_loss", "loss_regular")
 
 Metrics = Mapping[str, float]
 

@@ -1,8 +1,9 @@
 """Workers of ``fedsa`` and ``ffa``.
 
-Both methods are decided by what a client trains, sends and keeps (:mod:`federatedscope_ext.methods`);
-the messages are those of FedAvg. So their workers only write that decision into the configuration:
-``personalization.local_param`` for what stays, ``federate.freeze_A`` for what is not trained.
+Both methods are decided by what a client trains, sends and keeps
+(:mod:`federatedscope_ext.methods`); the messages are those of FedAvg. So their workers only write
+that decision into the configuration: ``personalization.local_param`` for what stays,
+``federate.freeze_A`` for what is not trained.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from aggregation_cases import (
     State,
     assert_close,
     config,
+    dense,
     flat,
     oracle_mean,
     round_of,
@@ -140,6 +141,8 @@ def test_normbounding_equals_oracle() -> None:
     uploads[1] = {n: 100 * t for n, t in uploads[1].items()}
     uploads[2] = {n: current[n] + 1e-3 * t for n, t in uploads[2].items()}
     bound = 4.0
+    slightly = 1.2 * bound / np.linalg.norm(flat([uploads[3]])[0])
+    uploads[3] = {n: current[n] + slightly * t for n, t in uploads[3].items()}
     shift, points = flat([current])[0], flat(uploads)
     clipped = []
     for point in points:

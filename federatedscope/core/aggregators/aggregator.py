@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from federatedscope.core.aggregators.uploads import normalised_weights, read_uploads
 from federatedscope.core.checkpoint import load_checkpoint, save_checkpoint
-from federatedscope.core.client_store import owned_tensors
+from federatedscope.core.client_store import checkpoint_tensors
 from federatedscope.core.errors import UserError
 
 
@@ -91,7 +91,7 @@ class Aggregator(ABC):
                 mine[name].copy_(value)
 
     def save_model(self, path: str | os.PathLike[str], cur_round: int = -1) -> None:
-        """Write the tensors that the server owns, and the round, atomically.
+        """Write the server's tensors (frozen adapter factors included) and the round, atomically.
 
         Parameters
         ----------
@@ -100,7 +100,7 @@ class Aggregator(ABC):
         cur_round : int
             Rounds completed.
         """
-        save_checkpoint(path, owned_tensors(self._required_model()), cur_round)
+        save_checkpoint(path, checkpoint_tensors(self._required_model()), cur_round)
 
     def load_model(self, path: str | os.PathLike[str]) -> int:
         """Read a checkpoint of :meth:`save_model` or of FederatedScope; returns its round.

@@ -107,8 +107,8 @@ def squared_distances(uploads: list[Upload], device: Device = "cpu") -> Tensor:
 def krum_order(distances: Tensor, faulty: int) -> list[int]:
     """Indices by Krum's score, best first.
 
-    The score is the sum of the squared distances to the ``n - f - 2`` nearest others (at least one).
-    With a single neighbour two uploads that are each other's nearest always tie; the smaller
+    The score is the sum of the squared distances to the ``n - f - 2`` nearest others (at least
+    one). With a single neighbour two uploads that are each other's nearest always tie; the smaller
     sum of all distances then decides, so that the choice does not depend on the order of arrival.
 
     Parameters

@@ -112,8 +112,8 @@ class Progress(Callback):
         skipped = f"  {event['nonfinite']} steps skipped" if event["nonfinite"] else ""
         tokens = f"  {speed:,.0f} tokens/s" if event["tokens"] else ""
         self._print(
-            f"round {event['round']}/{self.rounds}  client {event['client']}  train  loss {loss:.4f}  "
-            f"{event['steps']} steps  {event['seconds']:.1f} s{tokens}{skipped}"
+            f"round {event['round']}/{self.rounds}  client {event['client']}  train  "
+            f"loss {loss:.4f}  {event['steps']} steps  {event['seconds']:.1f} s{tokens}{skipped}"
         )
 
     def on_eval(self, event: Event) -> None:
@@ -223,13 +223,14 @@ def _summary_rows(run: Event) -> list[tuple[str, str]]:
         rows.append(("adapter", f"{adapter['method']}, rank {adapter['r']}{scale} on {where}"))
     kept = ", ".join(run["local_param"]) or "nothing"
     rows.append(("stays on the client", f"{kept} (head: {run['head_rule']})"))
-    steps = f"{run['local_update_steps']} {run['batch_or_epoch']}{'e' if run['batch_or_epoch'] == 'batch' else ''}s"
+    unit = "batches" if run["batch_or_epoch"] == "batch" else "epochs"
+    steps = f"{run['local_update_steps']} {unit}"
     optimizer = run["optimizer"]
     rows.append(
         (
             "training",
-            f"{run['rounds']} rounds, {run['sample_client_num']} of {len(run['clients'])} clients a "
-            f"round, {steps} of {run['batch_size']} rows, {optimizer.get('type')} lr "
+            f"{run['rounds']} rounds, {run['sample_client_num']} of {len(run['clients'])} clients "
+            f"a round, {steps} of {run['batch_size']} rows, {optimizer.get('type')} lr "
             f"{optimizer.get('lr')}",
         )
     )
@@ -238,7 +239,8 @@ def _summary_rows(run: Event) -> list[tuple[str, str]]:
     rows.append(
         (
             "device",
-            f"{run['device']}, {run['threads']} threads, {run['precision']} ({run['precision_reason']})",
+            f"{run['device']}, {run['threads']} threads, {run['precision']} "
+            f"({run['precision_reason']})",
         )
     )
     memory, traffic = run["memory_estimate_bytes"], run["bytes_per_round"]

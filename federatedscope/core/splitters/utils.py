@@ -147,7 +147,7 @@ def _fill_empty(parts: list[list[int]], codes: IntArray, frequency: IntArray) ->
     held = np.zeros_like(frequency)
     for client, part in enumerate(parts):
         np.add.at(held[:, client], codes[np.asarray(part, dtype=np.int64)], 1)
-    for client in empty:
+    for client in np.random.permutation(empty).tolist():
         for row_class in np.argsort(-frequency[:, client], kind="stable"):
             donor = int(np.argmax(held[row_class]))
             if frequency[row_class, client] == 0:

@@ -104,9 +104,9 @@ class Context(LifecycleDict):
         self.data = data
         self.device = device
         self.cur_round = 0
-        self.cur_mode = None
+        self.cur_mode: Any = None
         self.mode_stack: list[str] = []
-        self.cur_split = None
+        self.cur_split: Any = None
         self.split_stack: list[str] = []
         self.criterion = get_criterion(cfg.criterion.type, device)
         self.regularizer = get_regularizer(cfg.regularizer.type)
@@ -125,6 +125,7 @@ class Context(LifecycleDict):
         split = self.cur_split or mode
         size = int(self.get(f"num_{split}_data") or 0)
         loader = self.cfg.dataloader
+        numbers: tuple[int | None, ...]
         if mode == MODE.TRAIN:
             numbers = calculate_batch_epoch_num(
                 self.cfg.train.local_update_steps * self.cfg.grad.grad_accum_count,

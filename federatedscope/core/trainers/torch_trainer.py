@@ -16,7 +16,7 @@ from federatedscope.core.auxiliaries.dataloader_builder import get_dataloader
 from federatedscope.core.auxiliaries.optimizer_builder import get_optimizer, parameter_groups
 from federatedscope.core.auxiliaries.scheduler_builder import get_scheduler
 from federatedscope.core.checkpoint import load_checkpoint, save_checkpoint
-from federatedscope.core.client_store import owned_tensors
+from federatedscope.core.client_store import checkpoint_tensors, owned_tensors
 from federatedscope.core.errors import UserError
 from federatedscope.core.trainers.context import Context, CtxVar
 from federatedscope.core.trainers.enums import LIFECYCLE, MODE
@@ -267,13 +267,13 @@ class GeneralTorchTrainer(Trainer):
 
     def save_model(self, path: str | os.PathLike[str], cur_round: int = -1) -> None:
         """Write the worker's own tensors and the round, atomically."""
-        state = {name: t.detach() for name, t in owned_tensors(self.ctx.model).items()}
+        state = {name: t.detach() for name, t in checkpoint_tensors(self.ctx.model).items()}
         save_checkpoint(Path(path), state, cur_round)
 
     def load_model(self, path: str | os.PathLike[str]) -> int:
         """Read a checkpoint of :meth:`save_model` or of FederatedScope; returns its round."""
         state, cur_round = load_checkpoint(Path(path))
-        mine = owned_tensors(self.ctx.model)
+        mine = checkpoint_tensors(self.ctx.model)
         for name in mine.keys() & state.keys():
             mine[name].data.copy_(state[name])
         return cur_round

@@ -8,7 +8,7 @@ A round is seven steps, each a method below, in this order::
     collect              callback_funcs_model_para
     aggregate            _perform_federated_aggregation
     evaluate             eval -> callback_funcs_for_metrics
-    record               _merge_and_format_eval_results, check_and_save
+    record               _merge_and_format_eval_results, check_and_save (in ``results.py``)
 
 ``check_and_move_on`` leads from one to the next. Progress, files and curves are callbacks and
 stay outside.
@@ -17,7 +17,6 @@ stay outside.
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,16 +26,15 @@ from federatedscope.core.auxiliaries.trainer_builder import get_trainer
 from federatedscope.core.client_store import owned_tensors
 from federatedscope.core.communication import SERVER_ID, StandaloneCommManager, TrafficLedger
 from federatedscope.core.message import Message
-from federatedscope.core.monitors.early_stopper import EarlyStopper
 from federatedscope.core.sampler import get_sampler
 from federatedscope.core.trainers.utils import shared_part
-from federatedscope.core.workers.base_worker import Worker
 from federatedscope.core.workers.client import ISOLATED_METHODS
+from federatedscope.core.workers.results import ResultKeeper
 
 logger = logging.getLogger(__name__)
 
 
-class Server(Worker):
+class Server(ResultKeeper):
     """The server of the course.
 
     Parameters
@@ -91,8 +89,8 @@ class Server(Worker):
         self.client_num = client_num
         self.total_round_num = total_round_num
         self.sample_client_num = int(config.federate.sample_client_num)
-        self.unseen_clients_id = list(unseen_clients_id or [])
         self._setup_model(config, model, device)
+        self._setup_results(config, list(unseen_clients_id or []))
         self._setup_books(config)
         self.ledger: TrafficLedger = kwargs.get("ledger") or TrafficLedger()
         self.comm_manager = StandaloneCommManager(
@@ -127,22 +125,14 @@ class Server(Worker):
             self.trainers = [self.trainer]
 
     def _setup_books(self, config: Any) -> None:
-        self.best_results: dict[str, Any] = {}
-        self.history_results: dict[str, dict[str, list[float]]] = {}
-        self.early_stopper = EarlyStopper(
-            config.early_stop.patience,
-            config.early_stop.delta,
-            config.early_stop.improve_indicator_mode,
-            self._monitor.the_larger_the_better,
-        )
         self.sampler = get_sampler(
             config.federate.sampler, client_num=self.client_num, seed=config.seed
         )
         self.msg_buffer: dict[str, dict[int, Any]] = {"train": {}, "eval": {}}
+        self.staled_msg_buffer: list[Any] = []
         self.join_in_client_num = 0
         self.join_in_info: dict[int, Any] = {}
         self.is_finish = False
-        self.stopped_early = False
         self._awaits_evaluation = False
         self._aggregated_num = 0
         self.cur_timestamp: float = 0
@@ -224,7 +214,6 @@ class Server(Worker):
                 receivers = [i for i in receivers if i not in self.unseen_clients_id]
         if filter_unseen_clients:
             self.sampler.change_state(self.unseen_clients_id, "seen")
-        self._awaits_evaluation = self._awaits_evaluation or msg_type == "evaluate"
         if msg_type == "model_para" and self.callbacks is not None:
             self.callbacks.on_round_start(self.state + 1, receivers)
         # An evaluation belongs to the round before, which has just been completed.
@@ -327,34 +316,48 @@ class Server(Worker):
             self._awaits_evaluation = False
             self._merge_and_format_eval_results()
         else:
-            self._aggregated_num = self._perform_federated_aggregation()
-            self.state += 1
-            self.msg_buffer["train"].clear()
-            if self.state >= self.total_round_num or self.state % self._cfg.eval.freq == 0:
-                self.eval()
+            self._finish_training_round()
         # The next round waits for the clients' evaluation, where one is under way: it may be the
         # one that stops the course.
         if not self._awaits_evaluation and not self.is_finish:
-            logger.info("----------- Starting a new training round (Round #%d) -----", self.state)
-            self._start_new_training_round(self._aggregated_num)
+            self._go_on()
         return True
+
+    def _finish_training_round(self) -> None:
+        self._aggregated_num = self._perform_federated_aggregation()
+        self._record_round()
+        self.state += 1
+        self.msg_buffer["train"].clear()
+        if self.state >= self.total_round_num or self.state % self._cfg.eval.freq == 0:
+            asked = self.ledger.messages["evaluate"]
+            self.eval()
+            self._awaits_evaluation = self.ledger.messages["evaluate"] > asked
+
+    def _go_on(self) -> None:
+        if self.state >= self.total_round_num:
+            # Only where an extension's evaluation does not end the course by itself.
+            self.terminate(msg_type="finish")
+            return
+        logger.info("----------- Starting a new training round (Round #%d) -----", self.state)
+        self._start_new_training_round(self._aggregated_num)
 
     # Step 5: aggregate
 
     def _perform_federated_aggregation(self) -> int:
         """Aggregate the round's uploads into the server's model; returns their number."""
-        uploads = self.msg_buffer["train"][self.state]
+        agg_info = {**self._round_uploads(), "current": self._shared_state()}
+        self._load_aggregated(self.aggregator.aggregate(agg_info))
+        return len(agg_info["client_feedback"])
+
+    def _round_uploads(self) -> dict[str, Any]:
+        """This round's uploads in the form that aggregators take, by client ID."""
+        uploads = self.msg_buffer["train"].get(self.state, {})
         client_ids = sorted(uploads)
-        agg_info = {
+        return {
             "client_feedback": [uploads[i] for i in client_ids],
             "recover_fun": self.recover_fun,
             "staleness": [(i, 0) for i in client_ids],
-            "current": self._shared_state(),
         }
-        result = self.aggregator.aggregate(agg_info)
-        self._load_aggregated(result)
-        self._record_round(client_ids, agg_info)
-        return len(client_ids)
 
     def _load_aggregated(self, result: Any) -> None:
         own = owned_tensors(self.model)
@@ -362,16 +365,17 @@ class Server(Worker):
             if name in own:
                 own[name].data.copy_(value)
 
-    def _record_round(self, client_ids: list[int], agg_info: dict[str, Any]) -> None:
+    def _record_round(self) -> None:
         traffic = self.ledger.take()
         if self.callbacks is None:
             return
+        agg_info = self._round_uploads()
         weights = getattr(self.aggregator, "weights", None)
         self.callbacks.on_round(
             {
                 "event": "round",
                 "round": self.state + 1,
-                "sampled": client_ids,
+                "sampled": [client_id for client_id, _ in agg_info["staleness"]],
                 "bytes_up": {str(k): v for k, v in sorted(traffic.up.items())},
                 "bytes_down": {str(k): v for k, v in sorted(traffic.down.items())},
                 "bytes_evaluation": {str(k): v for k, v in sorted(traffic.evaluation.items())},
@@ -406,130 +410,6 @@ class Server(Worker):
         """Keep a client's evaluation; go on when all are there."""
         self.msg_buffer["eval"].setdefault(message.state, {})[message.sender] = message.content
         return self.check_and_move_on(check_eval_result=True)
-
-    def callback_funcs_for_local_metrics(self, message: Message) -> None:
-        """Record what a client reached right after local training, before aggregation."""
-        self._emit_eval(message.sender, message.content, "before", "personal", message.state + 1)
-
-    def _emit_eval(
-        self, client: int, metrics: dict[str, Any], phase: str, scope: str, rnd: int
-    ) -> None:
-        if self.callbacks is None or not metrics:
-            return
-        self.callbacks.on_eval(
-            {
-                "event": "eval",
-                "round": rnd,
-                "client": client,
-                "phase": phase,
-                "scope": scope,
-                "unseen": client in self.unseen_clients_id,
-                "metrics": {k: v for k, v in metrics.items() if isinstance(v, int | float)},
-            }
-        )
-
-    # Step 7: record
-
-    def _merge_and_format_eval_results(self) -> None:
-        self._remember(self.merge_eval_results_from_all_clients())
-        self.msg_buffer["eval"].clear()
-        self.check_and_save()
-
-    def _remember(self, formatted: dict[str, Any]) -> None:
-        for form, values in formatted.items():
-            if isinstance(values, dict):
-                history = self.history_results.setdefault(form, {})
-                for key, value in values.items():
-                    history.setdefault(key, []).append(value)
-
-    def merge_eval_results_from_all_clients(self) -> dict[str, Any]:
-        """Summaries over clients, participating and unseen ones apart; written and compared."""
-        rnd = max(self.msg_buffer["eval"])
-        results = {k: v for k, v in sorted(self.msg_buffer["eval"][rnd].items()) if v}
-        scope = "personal" if self._is_personal else "global"
-        for client, metrics in results.items():
-            self._emit_eval(client, metrics, phase="after", scope=scope, rnd=self.state)
-        merged: dict[str, Any] = {}
-        improved = False
-        for unseen in (False, True):
-            group = [m for k, m in results.items() if (k in self.unseen_clients_id) == unseen]
-            if group:
-                formatted, is_best = self._summarize_group(group, rnd, unseen)
-                merged.update(formatted)
-                improved = improved or (is_best and not unseen)
-        if improved:
-            self._save_best()
-        return merged
-
-    @property
-    def _is_personal(self) -> bool:
-        """Whether clients evaluate tensors that no other client has."""
-        method = self._cfg.federate.method.lower()
-        return bool(self._cfg.personalization.local_param) or method == "local"
-
-    def _summarize_group(
-        self, group: list[dict[str, Any]], rnd: int, unseen: bool
-    ) -> tuple[dict[str, Any], bool]:
-        keys = {key: None for metrics in group for key in metrics}
-        table = {key: [float(m[key]) for m in group if key in m] for key in keys}
-        formatted = self._monitor.format_eval_res(
-            table, rnd=rnd, role="Server #", forms=self._cfg.eval.report
-        )
-        prefix = "unseen_" if unseen else ""
-        best = self.best_results
-        self._monitor.update_best_result(best, table, f"{prefix}client_best_individual")
-        is_best = False
-        for form in ("fairness", "avg", "weighted_avg"):
-            summary = formatted.get(f"Results_{form}")
-            if summary:
-                is_best = self._monitor.update_best_result(
-                    best, summary, f"{prefix}client_summarized_{form}"
-                )
-        if unseen:
-            formatted = {
-                f"{k}_unseen" if k.startswith("Results_") else k: v for k, v in formatted.items()
-            }
-        self._monitor.save_formatted_results(formatted)
-        return formatted, is_best
-
-    def check_and_save(self) -> None:
-        """Early stopping, checkpoints, and the end of the course."""
-        if self._should_stop():
-            self.stopped_early = True
-            self._monitor.global_converged()
-            self._send("converged", list(self.comm_manager.neighbors))
-        federate = self._cfg.federate
-        if federate.save_to and federate.save_freq > 0 and self.state % federate.save_freq == 0:
-            self._save(f"{self.state}_")
-        if self.stopped_early or self.state >= self.total_round_num:
-            self.save_best_results()
-            self.terminate(msg_type="finish")
-
-    def _should_stop(self) -> bool:
-        if self._cfg.federate.method.lower() in ISOLATED_METHODS:
-            return False
-        for form in ("Results_weighted_avg", "Results_avg"):
-            history = self.history_results.get(form, {}).get(self._monitor.round_wise_update_key)
-            if history:
-                return self.early_stopper.track_and_check(history)
-        return False
-
-    def _save_best(self) -> None:
-        if self._cfg.federate.save_to:
-            self._save("")
-
-    def _save(self, prefix: str) -> None:
-        path = Path(self._cfg.federate.save_to)
-        self.aggregator.save_model(str(path.with_name(prefix + path.name)), self.state)
-
-    def save_best_results(self) -> None:
-        """Write the final model and the line of best results."""
-        if self._cfg.federate.save_to:
-            self._save("final_")
-        formatted = self._monitor.format_eval_res(
-            self.best_results, rnd="Final", role="Server #", forms=["raw"], return_raw=True
-        )
-        self._monitor.save_formatted_results(formatted)
 
     def terminate(self, msg_type: str = "finish") -> None:
         """End the course for everybody."""

@@ -107,7 +107,7 @@ def get_llm(cfg: Any, base_dtype: torch.dtype = torch.float32) -> torch.nn.Modul
 
 def _modelscope_folder(cfg: Any, name: str) -> str:
     try:
-        from modelscope import snapshot_download  # type: ignore[import-not-found]
+        from modelscope import snapshot_download
     except ImportError as error:
         raise ConfigError(
             "model.type",

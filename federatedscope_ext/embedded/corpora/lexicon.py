@@ -45,123 +45,79 @@ class Genre:
 ACTORS: dict[str, tuple[str, str, str]] = {
     noun: (plural, general, generals)
     for general, generals, nouns in (
-        (
-            "animal",
-            "animals",
-            "dog:dogs cat:cats horse:horses cow:cows duck:ducks goat:goats pig:pigs rabbit:rabbits",
-        ),
-        (
-            "worker",
-            "workers",
-            "farmer:farmers cook:cooks waiter:waiters teacher:teachers coach:coaches nurse:nurses "
-            "doctor:doctors sailor:sailors porter:porters",
-        ),
-        ("child", "children", "boy:boys girl:girls pupil:pupils toddler:toddlers"),
-        (
-            "artist",
-            "artists",
-            "singer:singers drummer:drummers painter:painters actor:actors dancer:dancers",
-        ),
-        (
-            "adult",
-            "adults",
-            "man:men woman:women guest:guests visitor:visitors patient:patients tourist:tourists",
-        ),
+        ("animal", "animals", "dog:dogs cat:cats horse:horses cow:cows duck:ducks goat:goats"),
+        ("worker", "workers", "farmer:farmers cook:cooks teacher:teachers nurse:nurses"),
+        ("child", "children", "boy:boys girl:girls pupil:pupils"),
+        ("artist", "artists", "singer:singers painter:painters actor:actors"),
+        ("adult", "adults", "man:men woman:women guest:guests tourist:tourists"),
     )
     for noun, plural in (pair.split(":") for pair in nouns.split())
 }
 
 #: family of things -> (general word, its members)
 THINGS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "fruit": ("fruit", ("apple", "pear", "banana", "plum", "orange")),
-    "meal": ("meal", ("soup", "sandwich", "pie", "salad")),
-    "instrument": ("instrument", ("guitar", "violin", "piano", "drum", "flute")),
-    "vehicle": ("vehicle", ("car", "truck", "bus", "tractor", "van")),
+    "fruit": ("fruit", ("apple", "pear", "banana", "plum")),
+    "instrument": ("instrument", ("guitar", "violin", "drum", "flute")),
+    "vehicle": ("vehicle", ("car", "truck", "bus", "tractor")),
     "print": ("text", ("book", "letter", "newspaper", "poster")),
     "clothing": ("garment", ("shirt", "coat", "hat", "scarf")),
-    "container": ("container", ("box", "bucket", "basket", "bag")),
 }
 
 PEOPLE_ACTIVITIES: tuple[Activity, ...] = (
-    Activity("eating", "having", "consuming", ("fruit", "meal")),
-    Activity("playing", "practising", "making music on", ("instrument",)),
-    Activity("driving", "steering", "travelling in", ("vehicle",)),
-    Activity("reading", "studying", "looking at", ("print",)),
-    Activity("wearing", "dressed in", "covered by", ("clothing",)),
-    Activity("carrying", "lugging", "holding", ("container", "instrument")),
+    Activity("eating", "tasting", "consuming", ("fruit",)),
+    Activity("playing", "practising", "using", ("instrument",)),
+    Activity("driving", "steering", "operating", ("vehicle",)),
+    Activity("reading", "studying", "viewing", ("print",)),
     Activity("washing", "scrubbing", "cleaning", ("vehicle", "clothing")),
-    Activity("buying", "purchasing", "paying for", ("fruit", "print", "clothing")),
-    Activity("singing", "chanting", "making sounds"),
+    Activity("buying", "purchasing", "acquiring", ("fruit", "print", "clothing")),
+    Activity("singing", "chanting", "performing"),
     Activity("chatting", "gossiping", "talking"),
-    Activity("arguing", "quarrelling", "fighting"),
 )
 
 SHARED_ACTIVITIES: tuple[Activity, ...] = (
     Activity("sleeping", "napping", "resting"),
     Activity("running", "racing", "moving"),
     Activity("walking", "strolling", "moving"),
-    Activity("swimming", "bathing", "getting wet"),
-    Activity("hiding", "lurking", "keeping still"),
-    Activity("drinking", "sipping", "consuming"),
+    Activity("swimming", "bathing", "floating"),
+    Activity("waiting", "lingering", "staying"),
 )
 
 #: place -> indoors (True) or outdoors
 PLACES: dict[str, bool] = {
-    **dict.fromkeys(
-        ("kitchen", "library", "classroom", "stable", "gym", "restaurant", "hospital", "hall"), True
-    ),
-    **dict.fromkeys(("theatre", "station", "cabin", "clinic"), True),
-    **dict.fromkeys(
-        ("garden", "park", "field", "yard", "meadow", "street", "playground", "orchard"), False
-    ),
-    **dict.fromkeys(("harbour", "beach", "square", "terrace"), False),
+    **dict.fromkeys(("kitchen", "library", "classroom", "stable", "restaurant", "hospital"), True),
+    **dict.fromkeys(("theatre", "station"), True),
+    **dict.fromkeys(("garden", "park", "field", "yard", "street", "playground"), False),
+    **dict.fromkeys(("harbour", "beach"), False),
 }
 
 #: pairs of words that exclude each other
 TRAITS: tuple[tuple[str, str], ...] = (("young", "old"), ("tall", "short"), ("thin", "fat"))
-MOODS: tuple[tuple[str, str], ...] = (
-    ("happy", "sad"),
-    ("tired", "lively"),
-    ("calm", "nervous"),
-    ("hungry", "full"),
-)
-COLOURS: tuple[str, ...] = ("red", "blue", "green", "white", "black", "yellow")
+MOODS: tuple[tuple[str, str], ...] = (("happy", "sad"), ("tired", "lively"), ("calm", "nervous"))
+COLOURS: tuple[str, ...] = ("red", "blue", "green", "white", "black")
 TIMES: tuple[str, ...] = ("in the morning", "at noon", "in the evening", "at night")
-NUMBERS: tuple[str, ...] = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight")
+NUMBERS: tuple[str, ...] = ("zero", "one", "two", "three", "four", "five", "six", "seven")
 
 MATCHED: tuple[Genre, ...] = (
     Genre(
         "farm",
-        ("dog", "horse", "cow", "duck", "goat", "farmer", "man", "boy"),
-        ("stable", "field", "yard", "meadow", "orchard"),
+        ("dog", "horse", "cow", "duck", "farmer", "man", "boy"),
+        ("stable", "field", "yard", "garden"),
     ),
     Genre(
         "school",
-        ("teacher", "coach", "pupil", "girl", "boy", "rabbit"),
-        ("classroom", "library", "gym", "playground", "hall"),
+        ("teacher", "pupil", "girl", "boy", "woman", "cat"),
+        ("classroom", "library", "playground", "park"),
     ),
     Genre(
         "town",
-        ("cook", "waiter", "woman", "man", "guest", "cat", "dog"),
-        ("kitchen", "restaurant", "street", "park", "garden"),
+        ("cook", "woman", "man", "guest", "cat", "dog"),
+        ("kitchen", "restaurant", "street", "park"),
     ),
 )
 
 #: genres whose words occur in unlabelled text only, and in ``validation_mismatched``
 MISMATCHED: tuple[Genre, ...] = (
-    Genre(
-        "voyage",
-        ("sailor", "porter", "tourist", "visitor", "pig"),
-        ("harbour", "beach", "station", "cabin"),
-    ),
-    Genre(
-        "stage",
-        ("singer", "drummer", "painter", "actor", "dancer"),
-        ("theatre", "square", "terrace", "hall"),
-    ),
-    Genre(
-        "ward",
-        ("nurse", "doctor", "patient", "toddler", "woman"),
-        ("hospital", "clinic", "terrace", "garden"),
-    ),
+    Genre("voyage", ("tourist", "woman", "goat", "man"), ("harbour", "beach", "station")),
+    Genre("stage", ("singer", "painter", "actor", "guest"), ("theatre", "street", "beach")),
+    Genre("ward", ("nurse", "man", "woman", "girl"), ("hospital", "garden", "station")),
 )

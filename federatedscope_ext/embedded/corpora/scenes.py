@@ -25,7 +25,7 @@ class Scene:
     genre
         Where the text is from; decides who and where.
     actor, count, trait, mood
-        Who, how many of them (1 to 6), and how they are.
+        Who, how many of them (1 to 5), and how they are.
     act, thing, colour
         What they do, with which thing (``''`` for none) of which colour.
     place, time
@@ -74,7 +74,7 @@ def sample_scene(rng: random.Random, genres: Sequence[lex.Genre], actor: str = "
     return Scene(
         genre=genre,
         actor=actor,
-        count=rng.choice((1, 1, 2, 3, 4, 5, 6)),
+        count=rng.choice((1, 1, 2, 3, 4, 5)),
         trait=rng.choice(rng.choice(lex.TRAITS)),
         mood=rng.choice(rng.choice(lex.MOODS)),
         act=act,
@@ -123,7 +123,7 @@ def alter(rng: random.Random, scene: Scene, slot: str) -> Scene:
         near = [name for name in options if name in scene.genre.places]
         return replace(scene, place=rng.choice(near or options))
     if slot == "count":
-        return replace(scene, count=int(other(rng, "123456", str(scene.count))))
+        return replace(scene, count=int(other(rng, "12345", str(scene.count))))
     if slot == "trait":
         return replace(scene, trait=opposite(lex.TRAITS, scene.trait))
     if slot == "mood":
@@ -153,7 +153,7 @@ def quantity(rng: random.Random, count: int, general: bool) -> str:
     weaker = ["at least one"]
     if count >= 2:
         weaker += ["several", "more than one", f"at least {lex.NUMBERS[rng.randint(2, count)]}"]
-    weaker.append(f"fewer than {lex.NUMBERS[rng.randint(count + 1, 8)]}")
+    weaker.append(f"fewer than {lex.NUMBERS[rng.randint(count + 1, 7)]}")
     return rng.choice(weaker)
 
 

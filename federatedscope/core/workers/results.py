@@ -1,0 +1,171 @@
+"""What a server makes of evaluations: events, summaries over clients, the best round, checkpoints.
+
+Step 7 of a round; the others are in :mod:`federatedscope.core.workers.server`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from federatedscope.core.message import Message
+from federatedscope.core.monitors.early_stopper import EarlyStopper
+from federatedscope.core.monitors.formatting import SUPPORTED_FORMS
+from federatedscope.core.workers.base_worker import Worker
+from federatedscope.core.workers.client import ISOLATED_METHODS
+
+# The mean that decides which round is best and when to stop: the first of these that there is.
+DECIDING_FORMS = ("Results_weighted_avg", "Results_avg")
+
+
+class ResultKeeper(Worker):
+    """A worker that collects the evaluations of a course.
+
+    Attributes
+    ----------
+    best_results : dict
+        Kind of summary to the metrics of its best round.
+    best_round : int or None
+        Rounds completed when the deciding mean was best.
+    history_results : dict
+        ``{"Results_avg": {"val_acc": [one value per evaluation]}}`` and the like.
+    """
+
+    aggregator: Any
+    total_round_num: int
+    msg_buffer: dict[str, dict[int, Any]]
+
+    def _setup_results(self, config: Any, unseen_clients_id: list[int]) -> None:
+        self.unseen_clients_id = unseen_clients_id
+        self.best_results: dict[str, Any] = {}
+        self.best_round: int | None = None
+        self.history_results: dict[str, dict[str, list[float]]] = {}
+        self.stopped_early = False
+        self.early_stopper = EarlyStopper(
+            config.early_stop.patience,
+            config.early_stop.delta,
+            config.early_stop.improve_indicator_mode,
+            self._monitor.the_larger_the_better,
+        )
+
+    def callback_funcs_for_local_metrics(self, message: Message) -> None:
+        """Record what a client reached right after local training, before aggregation."""
+        self._emit_eval(message.sender, message.content, "before", "personal", message.state + 1)
+
+    def _emit_eval(
+        self, client: int, metrics: dict[str, Any], phase: str, scope: str, rnd: int
+    ) -> None:
+        if self.callbacks is None or not metrics:
+            return
+        self.callbacks.on_eval(
+            {
+                "event": "eval",
+                "round": rnd,
+                "client": client,
+                "phase": phase,
+                "scope": scope,
+                "unseen": client in self.unseen_clients_id,
+                "metrics": {k: v for k, v in metrics.items() if isinstance(v, int | float)},
+            }
+        )
+
+    def _merge_and_format_eval_results(self) -> None:
+        self._remember(self.merge_eval_results_from_all_clients())
+        self.msg_buffer["eval"].clear()
+        self.check_and_save()
+
+    def _remember(self, formatted: dict[str, Any]) -> None:
+        for form, values in formatted.items():
+            if isinstance(values, dict):
+                history = self.history_results.setdefault(form, {})
+                for key, value in values.items():
+                    history.setdefault(key, []).append(value)
+
+    def merge_eval_results_from_all_clients(self) -> dict[str, Any]:
+        """Summaries over clients, participating and unseen ones apart; written and compared."""
+        rnd = max(self.msg_buffer["eval"])
+        results = {k: v for k, v in sorted(self.msg_buffer["eval"][rnd].items()) if v}
+        scope = "personal" if self._is_personal else "global"
+        for client, metrics in results.items():
+            self._emit_eval(client, metrics, phase="after", scope=scope, rnd=self.state)
+        merged: dict[str, Any] = {}
+        improved = False
+        for unseen in (False, True):
+            group = [m for k, m in results.items() if (k in self.unseen_clients_id) == unseen]
+            if group:
+                formatted, is_best = self._summarize_group(group, rnd, unseen)
+                merged.update(formatted)
+                improved = improved or (is_best and not unseen)
+        if improved:
+            self._save_best()
+        return merged
+
+    @property
+    def _is_personal(self) -> bool:
+        """Whether clients evaluate tensors that no other client has."""
+        method = self._cfg.federate.method.lower()
+        return bool(self._cfg.personalization.local_param) or method == "local"
+
+    def _summarize_group(
+        self, group: list[dict[str, Any]], rnd: int, unseen: bool
+    ) -> tuple[dict[str, Any], bool]:
+        keys = {key: None for metrics in group for key in metrics}
+        table = {key: [float(m[key]) for m in group if key in m] for key in keys}
+        formatted = self._monitor.format_eval_res(
+            table, rnd=rnd, role="Server #", forms=self._cfg.eval.report
+        )
+        prefix = "unseen_" if unseen else ""
+        best = self.best_results
+        self._monitor.update_best_result(best, table, f"{prefix}client_best_individual")
+        is_best = False
+        for form in ("fairness", "avg", "weighted_avg"):
+            summary = formatted.get(f"Results_{form}")
+            if summary:
+                is_best = self._monitor.update_best_result(
+                    best, summary, f"{prefix}client_summarized_{form}"
+                )
+        if unseen:
+            formatted = {
+                f"{k}_unseen" if k.startswith("Results_") else k: v for k, v in formatted.items()
+            }
+        self._monitor.save_formatted_results(formatted)
+        return formatted, is_best
+
+    def check_and_save(self) -> None:
+        """Early stopping, checkpoints, and the end of the course."""
+        if self._should_stop():
+            self.stopped_early = True
+            self._monitor.global_converged()
+            self._send("converged", list(self.comm_manager.neighbors))
+        federate = self._cfg.federate
+        if federate.save_to and federate.save_freq > 0 and self.state % federate.save_freq == 0:
+            self._save(f"{self.state}_")
+        if self.stopped_early or self.state >= self.total_round_num:
+            self.save_best_results()
+            self.terminate(msg_type="finish")
+
+    def _should_stop(self) -> bool:
+        if self._cfg.federate.method.lower() in ISOLATED_METHODS:
+            return False
+        for form in ("Results_weighted_avg", "Results_avg"):
+            history = self.history_results.get(form, {}).get(self._monitor.round_wise_update_key)
+            if history:
+                return self.early_stopper.track_and_check(history)
+        return False
+
+    def _save_best(self) -> None:
+        if self._cfg.federate.save_to:
+            self._save("")
+
+    def _save(self, prefix: str) -> None:
+        path = Path(self._cfg.federate.save_to)
+        self.aggregator.save_model(str(path.with_name(prefix + path.name)), self.state)
+
+    def save_best_results(self) -> None:
+        """Write the final model and the line of best results."""
+        if self._cfg.federate.save_to:
+            self._save("final_")
+        formatted = self._monitor.format_eval_res(
+            self.best_results, rnd="Final", role="Server #", forms=["raw"], return_raw=True
+        )
+        self._monitor.save_formatted_results(formatted)

@@ -1,0 +1,223 @@
+"""``python -m federatedscope_ext``: what is there to choose, and what came of it.
+
+Each command is a function that takes the parsed arguments and returns the exit status; a new one
+is such a function and its parser in :func:`build_parser`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from federatedscope_ext.catalog import CATALOG, Section, registered
+from federatedscope_ext.errors import ExtensionError
+
+PROG = "python -m federatedscope_ext"
+USER_ERROR = 2
+INTERRUPTED = 130
+WIDE = 120
+PIPED_WIDTH = 160
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments without the program's name; default those of the process.
+
+    Returns
+    -------
+    int
+        0, 2 for a mistake of the user (told in one paragraph on standard error), 130 for Ctrl-C.
+    """
+    arguments = build_parser().parse_args(argv)
+    try:
+        status: int = arguments.run(arguments)
+    except BrokenPipeError:
+        # The reader (head, less) has gone; there is nobody to tell, at exit neither.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (ValueError, OSError) as error:
+        # Anything else is a bug and deserves its traceback.
+        if not getattr(error, "is_user_error", False) and not isinstance(error, OSError):
+            raise
+        print(f"{PROG}: {error}", file=sys.stderr)
+        return USER_ERROR
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return status
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog=PROG,
+        description="Look at runs and at what can be run. A run itself is started with: "
+        "python federatedscope/main.py --cfg FILE",
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_compare(commands)
+    _add_report(commands)
+    _add_list(commands)
+    return parser
+
+
+def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "compare",
+        help="several runs side by side, seeds as mean and spread",
+        description="Put runs side by side. Runs that differ only in their seed are one line: "
+        "mean and sample standard deviation over seeds.",
+        epilog=f"Example: {PROG} compare exp/ --ignore data_seed --format markdown",
+    )
+    parser.add_argument("outdirs", nargs="+", type=Path, metavar="OUTDIR",
+                        help="a run folder, or a folder with runs somewhere below it")  # fmt: skip
+    parser.add_argument("--metric", help="metric to compare by, such as val_acc (default: the "
+                        "runs' own main metric); it also chooses the best round")  # fmt: skip
+    parser.add_argument("--by", type=_names, default=[], metavar="FIELD,...",
+                        help="group by these fields only, as in method,head_rule")  # fmt: skip
+    parser.add_argument("--ignore", type=_names, default=[], metavar="FIELD,...",
+                        help="fields that do not separate groups, as in data_seed")  # fmt: skip
+    parser.add_argument("--clients", action="store_true", help="also a table per client")
+    parser.add_argument("--format", choices=("table", "markdown", "csv"), default="table",
+                        help="form of what is printed (default: table); csv --clients prints the "
+                        "clients' table only")  # fmt: skip
+    parser.add_argument("--out", type=Path, metavar="DIR",
+                        help="also write compare.html, compare.csv and compare.png")  # fmt: skip
+    parser.set_defaults(run=run_compare)
+
+
+def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "report",
+        help="make the report of a run again",
+        description="Write metrics.csv, curves/*.png and report.html of a run folder again, also "
+        "of a run that is still going or was interrupted.",
+    )
+    parser.add_argument("outdirs", nargs="+", type=Path, metavar="OUTDIR", help="a run folder")
+    parser.set_defaults(run=run_report)
+
+
+def _add_list(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "list",
+        help="methods, tasks, models, splitters, metrics",
+        description="What can be chosen, a line each, and the yaml key that chooses it.",
+    )
+    names = [section.name for section in CATALOG]
+    parser.add_argument("sections", nargs="*", metavar="WHAT", help=f"{', '.join(names)} "
+                        "(default: all)")  # fmt: skip
+    parser.add_argument("--import", dest="modules", action="append", default=[], metavar="MODULE",
+                        help="import this module first, to list what it registers")  # fmt: skip
+    parser.set_defaults(run=run_list)
+
+
+def run_compare(arguments: argparse.Namespace) -> int:
+    """``compare``."""
+    from federatedscope_ext.report.compare import compare, load_runs
+    from federatedscope_ext.report.compare_tables import (
+        compare_csv,
+        compare_markdown,
+        print_comparison,
+    )
+
+    runs = load_runs(arguments.outdirs, arguments.metric)
+    comparison = compare(runs, arguments.by, arguments.ignore)
+    if arguments.format == "table":
+        print_comparison(comparison, _console(), arguments.clients)
+    else:
+        text = compare_markdown if arguments.format == "markdown" else compare_csv
+        print(text(comparison, arguments.clients), end="")
+    if arguments.format == "csv":
+        for note in comparison.notes:
+            print(f"Note: {note}", file=sys.stderr)
+    if arguments.out is not None:
+        from federatedscope_ext.report.compare_page import write_comparison
+
+        for path in write_comparison(comparison, arguments.out):
+            print(f"Wrote {path}", file=sys.stderr)
+    return 0
+
+
+def run_report(arguments: argparse.Namespace) -> int:
+    """``report``."""
+    from federatedscope_ext.report import RunRecord, RunSummary, make_report, print_summary
+
+    console = _console()
+    for outdir in arguments.outdirs:
+        record = RunRecord.load(outdir)
+        print_summary(RunSummary(record), console)
+        for path in make_report(record):
+            print(f"Wrote {path}", file=sys.stderr)
+    return 0
+
+
+def run_list(arguments: argparse.Namespace) -> int:
+    """``list``."""
+    known = {section.name: section for section in CATALOG}
+    for name in arguments.sections:
+        if name not in known:
+            raise ExtensionError(
+                "list", name, "there is no such list", f"Write one of {', '.join(known)}"
+            )
+    for module in arguments.modules:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise ExtensionError(
+                "--import", module, f"it cannot be imported ({error})",
+                "Give a module on the Python path, such as federatedscope.contrib.model.mine",
+            ) from error  # fmt: skip
+    console = _console()
+    for name in arguments.sections or known:
+        _print_section(known[name], console)
+    return 0
+
+
+def _print_section(section: Section, console: Console) -> None:
+    """One list, then what is registered besides; details get their own columns where they fit."""
+    console.print(f"\n[bold]{section.name}[/bold] ({escape(section.key)})")
+    wide = console.width >= WIDE
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=wide)
+    table.add_column("name", style="bold", no_wrap=True)
+    table.add_column("about")
+    for title in section.titles if wide else ():
+        table.add_column(title)
+    for entry in section.entries():
+        details = (*entry.details, *[""] * (len(section.titles) - len(entry.details)))
+        cells = [entry.name, entry.about, *details]
+        if not wide:
+            pairs = zip(section.titles, details, strict=True)
+            rest = "; ".join(f"{title}: {text}" for title, text in pairs if text)
+            cells = [entry.name, f"{entry.about}\n  {rest}" if rest else entry.about]
+        table.add_row(*map(escape, cells))
+    console.print(table)
+    if section.hint:
+        console.print(escape(section.hint))
+    for kind, keys in registered(section).items():
+        console.print(f"registered by other modules ({kind}): {escape(', '.join(keys))}")
+
+
+def _console() -> Console:
+    """Standard output, as wide as the terminal; wide enough for tables where there is none."""
+    console = Console()
+    return console if console.is_terminal else Console(width=PIPED_WIDTH)
+
+
+def _names(text: str) -> list[str]:
+    """A comma-separated list of field names."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
