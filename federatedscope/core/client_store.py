@@ -2,8 +2,8 @@
 
 Server and clients of a process share one module. What belongs to one of them (LoRA A and B, the
 head, whatever else is trainable) lives here under its ID, and :meth:`ClientStore.activate` points
-the module's parameters at it. Nothing is copied: a client that trains writes into its own tensors and
-no operation on one client can reach another's.
+the module's parameters at it. Nothing is copied: a client that trains writes into its own tensors
+and no operation on one client can reach another's.
 
 The runner activates a worker before it hands it a message, so every worker, also one that an
 extension registers, always sees its own model.

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -43,18 +44,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     0: finished; 1: failed while running; 2: a mistake in configuration or data, found before
     anything started; 130: interrupted with Ctrl-C, with everything finished so far on disk.
     """
-    errors = Console(stderr=True)
     try:
         with _terminate_like_ctrl_c():
             return _main(argv)
     except KeyboardInterrupt:
-        errors.print("Interrupted.")
+        Console(stderr=True).print("Interrupted.")
         return EXIT_INTERRUPTED
     except Exception as error:
         if not is_user_error(error):
             raise
-        errors.print(f"Error: {error}", style="red", highlight=False, soft_wrap=True, markup=False)
+        _print_error(error)
         return EXIT_USER_ERROR
+
+
+def _print_error(error: Exception) -> None:
+    text = f"Error: {error}"
+    Console(stderr=True).print(text, style="red", highlight=False, soft_wrap=True, markup=False)
 
 
 def _main(argv: Sequence[str] | None) -> int:
@@ -107,17 +112,33 @@ def _check_only(settings: RunConfig) -> int:
     return EXIT_OK
 
 
+@dataclass
 class Prepared:
-    """What :func:`prepare` found out: settled configuration, data, device, precision, summary."""
+    """What :func:`prepare` found out.
 
-    def __init__(
-        self, cfg: Any, data: Any, device: str, precision: Any, run: dict[str, Any]
-    ) -> None:
-        self.cfg = cfg
-        self.data = data
-        self.device = device
-        self.precision = precision
-        self.run = run
+    Attributes
+    ----------
+    cfg : CN
+        The settled configuration.
+    data : mapping of int to ClientData
+        0 is the server's.
+    device : str
+        Where to compute.
+    precision : Precision
+        How.
+    run : dict
+        The run's description.
+    model : torch.nn.Module or None
+        A registered model, which can be looked at only by building it; a Hugging Face model is
+        read later.
+    """
+
+    cfg: Any
+    data: Any
+    device: str
+    precision: Any
+    run: dict[str, Any]
+    model: Any = None
 
 
 def prepare(settings: RunConfig) -> Prepared:
@@ -128,6 +149,7 @@ def prepare(settings: RunConfig) -> Prepared:
     from federatedscope.core.auxiliaries.dataloader_builder import check_loadable
     from federatedscope.core.auxiliaries.optimizer_builder import check_optimizer
     from federatedscope.core.auxiliaries.scheduler_builder import check_scheduler
+    from federatedscope.core.fed_runner import draw_unseen_clients
     from federatedscope.core.machine import choose_device, use_all_cores
     from federatedscope.core.monitors.trackers import check_trackers
     from federatedscope.core.precision import choose_precision
@@ -135,6 +157,7 @@ def prepare(settings: RunConfig) -> Prepared:
     from federatedscope.core.seeding import setup_seed
     from federatedscope.core.sharing import settled
     from federatedscope.llm.hub import check_model_source
+    from federatedscope.llm.model.model_builder import build_skeleton
     from federatedscope.llm.task import split_model_type
 
     device = choose_device(cfg)
@@ -149,19 +172,25 @@ def prepare(settings: RunConfig) -> Prepared:
     data, modified = get_data(cfg.clone(), settings.client_cfgs)
     cfg.merge_from_other_cfg(modified)
     cfg.assert_cfg()
-    check_loadable(data, cfg)
+    check_loadable(data, cfg, skip=draw_unseen_clients(cfg))
     run_cfg = settled(cfg)
     precision = choose_precision(run_cfg, device)
     run_cfg.train.half_dtype = precision.name
-    skeleton = None
-    if hub:
-        from federatedscope.llm.model.model_builder import build_skeleton
-
-        skeleton = build_skeleton(run_cfg)
+    model = None if hub else build_model(run_cfg, data)
+    skeleton = build_skeleton(run_cfg) if hub else model
     description = describe_run(
         run_cfg, data, device, precision, threads, skeleton, cfg.personalization.local_param
     )
-    return Prepared(run_cfg, data, device, precision, description)
+    return Prepared(run_cfg, data, device, precision, description, model)
+
+
+def build_model(cfg: Any, data: Any, base_dtype: Any = None) -> Any:
+    """The run's model at the random start that the seed gives, the same in every process."""
+    from federatedscope.core.auxiliaries.model_builder import get_model
+    from federatedscope.core.seeding import seeded
+
+    with seeded(cfg.seed, "initial model"):
+        return get_model(cfg, data.get(1), base_dtype)
 
 
 def run(settings: RunConfig, quiet: bool = False) -> int:
@@ -180,6 +209,8 @@ def run(settings: RunConfig, quiet: bool = False) -> int:
     handler = log_to_folder(outdir)
     try:
         write_config(cfg, outdir / "config.yaml")
+        if settings.client_cfgs:
+            write_config(settings.client_cfgs, outdir / "client_config.yaml")
         place_outputs(prepared, outdir)
         for swap in prepared.run["swaps"]:
             logger.info("Swapped %(field)s: %(was)r -> %(now)r (%(why)s)", swap)
@@ -228,51 +259,56 @@ def _execute(prepared: Prepared, clients: CN | None, quiet: bool) -> int:
     started = time.perf_counter()
     runner = None
     status, stopped_by, failure = "failed", "error", None
-    callbacks.on_run_start(description)
     try:
+        callbacks.on_run_start(description)
         runner = build_runner(prepared, clients, callbacks)
         runner.run()
         status = "finished"
         stopped_by = "early_stop" if getattr(runner.server, "stopped_early", False) else "rounds"
     except KeyboardInterrupt:
         status, stopped_by = "interrupted", "ctrl_c"
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever fails, the records are completed first
         failure = error
-        logger.exception("The run failed.")
+    server = getattr(runner, "server", None)
     description |= {
         "status": status,
         "stopped_by": stopped_by,
         "error": None if failure is None else f"{type(failure).__name__}: {failure}",
         "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "seconds": round(time.perf_counter() - started, 3),
-        "last_round": min(
-            getattr(getattr(runner, "server", None), "state", 0), cfg.federate.total_round_num
-        ),
+        "best_round": getattr(server, "best_round", None),
+        "last_round": min(getattr(server, "state", 0), cfg.federate.total_round_num),
         "peak_memory_bytes": peak_memory_bytes(),
     }
     callbacks.on_run_end(description, cfg.outdir)
     if runner is not None:
         runner.close()
     if failure is not None:
-        raise failure
+        _report_failure(failure)
     if not quiet or status != "finished":
-        print(
-            f"{status.capitalize()} after round {description['last_round']}: {cfg.outdir}",
-            file=sys.stderr,
-        )
-    return EXIT_OK if status == "finished" else EXIT_INTERRUPTED
+        last = description["last_round"]
+        line = f"{status.capitalize()} after round {last}: {cfg.outdir}"
+        Console(stderr=True).print(line, highlight=False, soft_wrap=True, markup=False)
+    return {"finished": EXIT_OK, "interrupted": EXIT_INTERRUPTED}.get(status, EXIT_FAILED)
+
+
+def _report_failure(failure: Exception) -> None:
+    """The whole story to the log; on the terminal a sentence where the user can repair it."""
+    if is_user_error(failure):
+        logger.info("The run failed.", exc_info=failure)
+        _print_error(failure)
+    else:
+        logger.error("The run failed.", exc_info=failure)
 
 
 def build_runner(prepared: Prepared, clients: CN | None, callbacks: Any) -> Any:
     """Read the weights once and build the workers around them."""
-    from federatedscope.core.auxiliaries.model_builder import get_model
     from federatedscope.core.auxiliaries.worker_builder import get_client_cls, get_server_cls
     from federatedscope.core.fed_runner import StandaloneRunner
-    from federatedscope.core.seeding import seeded
 
-    cfg = prepared.cfg
-    with seeded(cfg.seed, "initial model"):
-        model = get_model(cfg, prepared.data.get(1), prepared.precision.base_dtype)
+    cfg, model = prepared.cfg, prepared.model
+    if model is None:
+        model = build_model(cfg, prepared.data, prepared.precision.base_dtype)
     model.to(prepared.device)
     return StandaloneRunner(
         data=prepared.data,

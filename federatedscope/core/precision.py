@@ -64,8 +64,8 @@ def choose_precision(cfg: Any, device: str, probe: Callable[[], float] | None = 
         return Precision("bf16", f"bf16 autocast is {ratio:.1f}x as fast as fp32 on this CPU")
     return Precision(
         "fp32",
-        f"half precision was asked for, but bf16 autocast runs at {ratio:.2f}x the speed of fp32 on "
-        "this CPU; train.half_dtype: bf16 forces it",
+        f"half precision was asked for, but bf16 autocast runs at {ratio:.2f}x the speed of fp32 "
+        "on this CPU; train.half_dtype: bf16 forces it",
     )
 
 

@@ -23,7 +23,7 @@ from federatedscope.core.errors import ConfigError
 from federatedscope.core.fed_runner import draw_unseen_clients
 from federatedscope.core.precision import Precision
 from federatedscope.core.sharing import head_rule
-from federatedscope.core.trainers.utils import shared_part
+from federatedscope.core.trainers.utils import calculate_batch_epoch_num, shared_part
 from federatedscope.core.workers.client import ISOLATED_METHODS
 from federatedscope.llm.model.adapter_builder import adapter_arguments, adapter_method
 from federatedscope.llm.task import OTHER, task_type
@@ -298,8 +298,7 @@ def describe_clients(cfg: Any, data: Mapping[int, Any]) -> list[dict[str, Any]]:
     """Rows, labels, weight and majority baseline of every client."""
     unseen = set(draw_unseen_clients(cfg))
     rows = {k: _rows(v, "train") for k, v in data.items() if k}
-    uniform = cfg.federate.ignore_weight or cfg.aggregator.weights == "uniform"
-    share = {k: 0.0 if k in unseen else (1.0 if uniform else float(n)) for k, n in rows.items()}
+    share = {k: 0.0 if k in unseen else expected_weight(cfg, n) for k, n in rows.items()}
     total = sum(share.values()) or 1.0
     rank = adapter_arguments(cfg).get("r") if cfg.llm.adapter.use else None
     described = []
@@ -318,6 +317,24 @@ def describe_clients(cfg: Any, data: Mapping[int, Any]) -> list[dict[str, Any]]:
             }
         )
     return described
+
+
+def expected_weight(cfg: Any, rows: int) -> float:
+    """What a client with that many rows weighs in the mean, before normalisation."""
+    if cfg.federate.ignore_weight or cfg.aggregator.weights == "uniform":
+        return 1.0
+    loader = cfg.dataloader
+    if cfg.aggregator.weights == "rows" or rows < (loader.batch_size if loader.drop_last else 1):
+        return float(rows)
+    full, last, epochs, _ = calculate_batch_epoch_num(
+        cfg.train.local_update_steps * cfg.grad.grad_accum_count,
+        cfg.train.batch_or_epoch,
+        rows,
+        loader.batch_size,
+        loader.drop_last,
+    )
+    size = loader.batch_size
+    return float((epochs - 1) * min(full * size, rows) + min(last * size, rows))
 
 
 def majority_baseline(histograms: Mapping[str, Mapping[str, int] | None]) -> dict[str, Any] | None:
@@ -389,6 +406,17 @@ def _notes(cfg: Any, precision: Precision, device: str, data: Mapping[int, Any])
     if cfg.eval_device >= 0 and f"cuda:{cfg.eval_device}" != device:
         notes.append(
             f"eval_device {cfg.eval_device}: evaluation runs where training runs, {device}."
+        )
+    if cfg.federate.make_global_eval and cfg.personalization.local_param:
+        notes.append(
+            f"The server is evaluated, and what stays on the clients "
+            f"({', '.join(cfg.personalization.local_param)}) is there as it was at the start. "
+            "federate.make_global_eval: False evaluates what clients really use."
+        )
+    if "after" not in cfg.eval.phases:
+        notes.append(
+            "eval.phases leaves out 'after': there is no best round and no early stopping, which "
+            "go by what clients hold after aggregation."
         )
     if task_type(cfg) == OTHER:
         notes.append("The model comes from a registered builder.")

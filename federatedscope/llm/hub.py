@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import socket
+import urllib.error
+import urllib.request
 from pathlib import Path
-from urllib.parse import urlparse
 
 from huggingface_hub import constants, try_to_load_from_cache
 
@@ -19,19 +18,16 @@ WAYS_OUT = (
 
 
 def hub_is_reachable(timeout: float = 3.0) -> bool:
-    """Whether the Hugging Face hub answers.
-
-    With a proxy in the environment the question is left to the download itself.
-    """
+    """Whether the Hugging Face hub answers within ``timeout`` seconds, through a proxy if set."""
     if constants.HF_HUB_OFFLINE:
         return False
-    if any(os.environ.get(name) for name in ("https_proxy", "HTTPS_PROXY", "all_proxy")):
-        return True
-    url = urlparse(constants.ENDPOINT)
+    request = urllib.request.Request(constants.ENDPOINT, method="HEAD")
     try:
-        with socket.create_connection((url.hostname or "", url.port or 443), timeout=timeout):
+        with urllib.request.urlopen(request, timeout=timeout):
             return True
-    except OSError:
+    except urllib.error.HTTPError:
+        return True
+    except (OSError, ValueError):
         return False
 
 

@@ -12,7 +12,7 @@ import torch
 
 from federatedscope.core.trainers import GeneralTorchTrainer
 from federatedscope.core.trainers.context import CtxVar
-from federatedscope.core.trainers.enums import LIFECYCLE
+from federatedscope.core.trainers.enums import LIFECYCLE, MODE
 from federatedscope.register import register_trainer
 
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -27,8 +27,8 @@ class GlueTrainer(GeneralTorchTrainer):
         inputs = {name: batch[name].to(ctx.device) for name in _INPUTS if name in batch}
         output = ctx.model(**inputs, labels=labels)
         loss = output.loss
-        if not torch.isfinite(loss.detach()):
-            # Never trained on and never averaged; the runtime counts such batches.
+        if ctx.cur_mode != MODE.TEST and not torch.isfinite(loss.detach()):
+            # Never trained on; the runtime counts such batches. In evaluation it shows in the loss.
             ctx.skip_this_batch = CtxVar(True, LIFECYCLE.BATCH)
         ctx.y_true = CtxVar(labels, LIFECYCLE.BATCH)
         ctx.y_prob = CtxVar(output.logits, LIFECYCLE.BATCH)

@@ -7,8 +7,6 @@ run, then the tree is frozen.
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 
 from federatedscope import register
@@ -25,6 +23,7 @@ from federatedscope.core.configs import (
 from federatedscope.core.configs.checks import register_checks
 from federatedscope.core.configs.node import CN, Argument
 from federatedscope.core.configs.schema import declare
+from federatedscope.core.files import write_text
 
 __all__ = [
     "CN",
@@ -86,17 +85,8 @@ def write_config(cfg: CN, path: str | Path) -> Path:
     Path
         The file.
     """
-    file = Path(path)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(cfg.dump(sort_keys=True, allow_unicode=True))
-        os.replace(temporary, file)
-    except OSError:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    return file
+    write_text(path, cfg.dump(sort_keys=True, allow_unicode=True))
+    return Path(path)
 
 
 global_cfg = CN()

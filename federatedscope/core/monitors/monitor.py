@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -134,12 +135,15 @@ class Monitor:
         if key not in picked:
             # A fairness summary has `val_acc_std` and no `val_acc`: nothing decides there.
             return False
-        improved = key not in best or (
-            picked[key] > best[key] if self.the_larger_the_better else picked[key] < best[key]
-        )
+        improved = key not in best or self._is_better(picked[key], best[key])
         if improved:
             best_results[results_type] = picked
         return improved
+
+    def _is_better(self, new: float, old: float) -> bool:
+        if math.isnan(old):
+            return not math.isnan(new)
+        return new > old if self.the_larger_the_better else new < old
 
     def _pick(self, name: str, value: Any) -> Any:
         if not isinstance(value, list | tuple) or not value:

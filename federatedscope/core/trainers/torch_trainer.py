@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from federatedscope.core.auxiliaries.optimizer_builder import get_optimizer, par
 from federatedscope.core.auxiliaries.scheduler_builder import get_scheduler
 from federatedscope.core.checkpoint import load_checkpoint, save_checkpoint
 from federatedscope.core.client_store import checkpoint_tensors, owned_tensors
+from federatedscope.core.data.wrap_dataset import WrapDataset
 from federatedscope.core.errors import UserError
 from federatedscope.core.trainers.context import Context, CtxVar
 from federatedscope.core.trainers.enums import LIFECYCLE, MODE
@@ -72,7 +73,9 @@ class GeneralTorchTrainer(Trainer):
                 dataset = data.get(split)
             loader = None
             if isinstance(dataset, DataLoader):
-                loader, dataset = dataset, dataset.dataset
+                loader, dataset = dataset, cast(Any, dataset.dataset)
+            elif isinstance(dataset, Mapping) and "y" in dataset:
+                dataset = WrapDataset(dataset)
             parsed[f"{split}_data"] = dataset
             parsed[f"{split}_loader"] = loader
             parsed[f"num_{split}_data"] = 0 if dataset is None else len(dataset)
@@ -228,7 +231,9 @@ class GeneralTorchTrainer(Trainer):
         loss = ctx.loss_task / count if count > 1 else ctx.loss_task
         scaler = ctx.get("scaler")
         (scaler.scale(loss) if scaler is not None else loss).backward()
-        if (ctx.cur_batch_i + 1) % count:
+        # Over the whole routine, not per epoch: a step has `count` batches wherever epochs end.
+        ctx.accumulated = CtxVar(ctx.get("accumulated", 0) + 1, LIFECYCLE.ROUTINE)
+        if ctx.accumulated % count:
             return
         if ctx.grad_clip > 0:
             if scaler is not None:

@@ -173,7 +173,7 @@ class Trainer(HookRegistry, BaseTrainer):
         if self._is_training:
             last = ctx.cur_epoch_i == ctx.num_train_epoch - 1
             return ctx.num_train_batch_last_epoch if last else ctx.num_train_batch
-        loader = ctx.get(f"{ctx.cur_split}_loader")
+        loader: Any = ctx.get(f"{ctx.cur_split}_loader")
         if hasattr(loader, "__len__"):
             return len(loader)
         return int(getattr(ctx, f"num_{ctx.cur_split}_batch"))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from federatedscope.core.auxiliaries.trainer_builder import get_trainer
+from federatedscope.core.client_store import owned_tensors
 from federatedscope.core.communication import StandaloneCommManager
 from federatedscope.core.message import Message
 from federatedscope.core.monitors.early_stopper import EarlyStopper
@@ -142,6 +143,10 @@ class Client(Worker):
             self.callbacks.on_train(self._train_event(metrics, processed, weight))
         return weight, shared
 
+    def _gen_timestamp(self, init_timestamp: float, instance_number: int = 0) -> float:
+        """The time of an answer; synchronous runs carry it through unchanged."""
+        return init_timestamp
+
     def _set_round(self) -> None:
         # Trainers written from scratch have no context; they do without schedules over rounds.
         context = getattr(self.trainer, "ctx", None)
@@ -153,7 +158,9 @@ class Client(Worker):
         if self._cfg.aggregator.weights == "processed":
             return processed
         context = getattr(self.trainer, "ctx", {})
-        return context.get("num_train_data") or processed
+        # Trainers written from scratch have no context; the data themselves know their rows.
+        rows = getattr(self.data, "rows", None)
+        return context.get("num_train_data") or (callable(rows) and rows("train")) or processed
 
     def _train_event(self, metrics: Any, processed: int, weight: float) -> dict[str, Any]:
         monitor = self._monitor
@@ -172,7 +179,9 @@ class Client(Worker):
 
     def _evaluate_before_aggregation(self, receiver: int) -> None:
         """The state right after local training (``eval.phases: ['before', ...]``)."""
-        if "before" not in self._cfg.eval.phases or (self.state + 1) % self._cfg.eval.freq:
+        done = self.state + 1
+        is_due = done % self._cfg.eval.freq == 0 or done >= self._cfg.federate.total_round_num
+        if "before" not in self._cfg.eval.phases or not is_due:
             return
         self._send("local_metrics", self._evaluate_splits(), receiver)
 
@@ -182,14 +191,25 @@ class Client(Worker):
             metrics.update(self.trainer.evaluate(target_data_split_name=split))
         return metrics
 
+    def _evaluate_finetuned(self) -> dict[str, Any]:
+        """Fine-tune a copy of what the client holds and evaluate that; training goes on without."""
+        kept = {name: t.detach().clone() for name, t in owned_tensors(self.model).items()}
+        self.trainer.finetune()
+        metrics = self._evaluate_splits()
+        mine = owned_tensors(self.model)
+        for name, tensor in kept.items():
+            mine[name].data.copy_(tensor)
+        return metrics
+
     def callback_funcs_for_evaluate(self, message: Message) -> None:
         """Take over the received state, evaluate what the client then holds, send the metrics."""
         self.state = message.state
         if message.content is not None:
             self.trainer.update(message.content)
         if self._cfg.finetune.before_eval:
-            self.trainer.finetune()
-        metrics = self._evaluate_splits()
+            metrics = self._evaluate_finetuned()
+        else:
+            metrics = self._evaluate_splits()
         self._keep_results(metrics)
         self._send("metrics", metrics, message.sender, message.timestamp)
 
@@ -205,11 +225,12 @@ class Client(Worker):
         if is_best and self._cfg.federate.save_client_model and self._cfg.federate.save_to:
             path = Path(self._cfg.federate.save_to)
             self.trainer.save_model(path.with_name(f"client_{self.ID}_{path.name}"), self.state)
-        for key, value in metrics.items():
-            self.history_results.setdefault(key, []).append(value)
-        history = self.history_results.get(self._monitor.round_wise_update_key, [])
-        if self.early_stopper.track_and_check(history):
-            self._monitor.local_converged()
+        key = self._monitor.round_wise_update_key
+        if self._is_isolated and key in metrics:
+            history = self.history_results.setdefault(key, [])
+            history.append(metrics[key])
+            if self.early_stopper.track_and_check(history):
+                self._monitor.local_converged()
 
     def callback_funcs_for_assign_id(self, message: Message) -> None:
         """Take the ID that the server gives."""

@@ -69,14 +69,10 @@ class ResultKeeper(Worker):
             }
         )
 
-    def _merge_and_format_eval_results(self) -> None:
-        self._remember(self.merge_eval_results_from_all_clients())
-        self.msg_buffer["eval"].clear()
-        self.check_and_save()
-
     def _remember(self, formatted: dict[str, Any]) -> None:
         for form, values in formatted.items():
-            if isinstance(values, dict):
+            # Raw results are one value per client: they would grow with clients and rounds.
+            if isinstance(values, dict) and form != "Results_raw":
                 history = self.history_results.setdefault(form, {})
                 for key, value in values.items():
                     history.setdefault(key, []).append(value)
@@ -97,7 +93,7 @@ class ResultKeeper(Worker):
                 merged.update(formatted)
                 improved = improved or (is_best and not unseen)
         if improved:
-            self._save_best()
+            self._keep_best()
         return merged
 
     @property
@@ -112,48 +108,41 @@ class ResultKeeper(Worker):
         keys = {key: None for metrics in group for key in metrics}
         table = {key: [float(m[key]) for m in group if key in m] for key in keys}
         formatted = self._monitor.format_eval_res(
-            table, rnd=rnd, role="Server #", forms=self._cfg.eval.report
+            table, rnd=rnd, role="Server #", forms=SUPPORTED_FORMS
         )
         prefix = "unseen_" if unseen else ""
         best = self.best_results
         self._monitor.update_best_result(best, table, f"{prefix}client_best_individual")
         is_best = False
         for form in ("fairness", "avg", "weighted_avg"):
-            summary = formatted.get(f"Results_{form}")
-            if summary:
-                is_best = self._monitor.update_best_result(
-                    best, summary, f"{prefix}client_summarized_{form}"
-                )
+            is_best = self._monitor.update_best_result(
+                best, formatted[f"Results_{form}"], f"{prefix}client_summarized_{form}"
+            )
         if unseen:
             formatted = {
                 f"{k}_unseen" if k.startswith("Results_") else k: v for k, v in formatted.items()
             }
-        self._monitor.save_formatted_results(formatted)
+        self._monitor.save_formatted_results(self._reported(formatted))
         return formatted, is_best
 
-    def check_and_save(self) -> None:
-        """Early stopping, checkpoints, and the end of the course."""
-        if self._should_stop():
-            self.stopped_early = True
-            self._monitor.global_converged()
-            self._send("converged", list(self.comm_manager.neighbors))
-        federate = self._cfg.federate
-        if federate.save_to and federate.save_freq > 0 and self.state % federate.save_freq == 0:
-            self._save(f"{self.state}_")
-        if self.stopped_early or self.state >= self.total_round_num:
-            self.save_best_results()
-            self.terminate(msg_type="finish")
+    def _reported(self, formatted: dict[str, Any]) -> dict[str, Any]:
+        """Of all summaries those that ``eval.report`` asks for."""
+        wanted = {
+            f"Results_{form}{end}" for form in self._cfg.eval.report for end in ("", "_unseen")
+        }
+        return {k: v for k, v in formatted.items() if not k.startswith("Results_") or k in wanted}
 
     def _should_stop(self) -> bool:
         if self._cfg.federate.method.lower() in ISOLATED_METHODS:
             return False
-        for form in ("Results_weighted_avg", "Results_avg"):
+        for form in DECIDING_FORMS:
             history = self.history_results.get(form, {}).get(self._monitor.round_wise_update_key)
             if history:
                 return self.early_stopper.track_and_check(history)
         return False
 
-    def _save_best(self) -> None:
+    def _keep_best(self) -> None:
+        self.best_round = self.state
         if self._cfg.federate.save_to:
             self._save("")
 

@@ -25,6 +25,7 @@ from federatedscope.core.auxiliaries.aggregator_builder import get_aggregator
 from federatedscope.core.auxiliaries.trainer_builder import get_trainer
 from federatedscope.core.client_store import owned_tensors
 from federatedscope.core.communication import SERVER_ID, StandaloneCommManager, TrafficLedger
+from federatedscope.core.errors import UserError
 from federatedscope.core.message import Message
 from federatedscope.core.sampler import get_sampler
 from federatedscope.core.trainers.utils import shared_part
@@ -370,7 +371,6 @@ class Server(ResultKeeper):
         if self.callbacks is None:
             return
         agg_info = self._round_uploads()
-        weights = getattr(self.aggregator, "weights", None)
         self.callbacks.on_round(
             {
                 "event": "round",
@@ -379,14 +379,28 @@ class Server(ResultKeeper):
                 "bytes_up": {str(k): v for k, v in sorted(traffic.up.items())},
                 "bytes_down": {str(k): v for k, v in sorted(traffic.down.items())},
                 "bytes_evaluation": {str(k): v for k, v in sorted(traffic.evaluation.items())},
-                "weights": {str(k): v for k, v in weights(agg_info).items()} if weights else {},
+                "weights": self._weights_used(agg_info),
             }
         )
+
+    def _weights_used(self, agg_info: dict[str, Any]) -> dict[str, float]:
+        """What the aggregator says about its weights; an extension's need not say anything."""
+        weights = getattr(self.aggregator, "weights", None)
+        if not callable(weights) or not agg_info["client_feedback"]:
+            return {}
+        try:
+            return {str(client): float(share) for client, share in weights(agg_info).items()}
+        except UserError:
+            # Uploads of another form than the built-in rules read, aggregated by an extension.
+            return {}
 
     # Step 6: evaluate
 
     def eval(self) -> None:
         """Evaluate on the server (``federate.make_global_eval``) or on the clients."""
+        if "after" not in self._cfg.eval.phases:
+            self.check_and_save()
+            return
         if not self._cfg.federate.make_global_eval:
             self.broadcast_model_para("evaluate", filter_unseen_clients=False)
             return
@@ -403,13 +417,33 @@ class Server(ResultKeeper):
         self._remember({"Results_avg": metrics})
         self._emit_eval(self.ID, metrics, phase="after", scope="global", rnd=self.state)
         if improved:
-            self._save_best()
+            self._keep_best()
         self.check_and_save()
 
     def callback_funcs_for_metrics(self, message: Message) -> bool:
         """Keep a client's evaluation; go on when all are there."""
         self.msg_buffer["eval"].setdefault(message.state, {})[message.sender] = message.content
         return self.check_and_move_on(check_eval_result=True)
+
+    # Step 7: record
+
+    def _merge_and_format_eval_results(self) -> None:
+        self._remember(self.merge_eval_results_from_all_clients())
+        self.msg_buffer["eval"].clear()
+        self.check_and_save()
+
+    def check_and_save(self) -> None:
+        """Early stopping, checkpoints, and the end of the course."""
+        if self._should_stop():
+            self.stopped_early = True
+            self._monitor.global_converged()
+            self._send("converged", list(self.comm_manager.neighbors))
+        federate = self._cfg.federate
+        if federate.save_to and federate.save_freq > 0 and self.state % federate.save_freq == 0:
+            self._save(f"{self.state}_")
+        if self.stopped_early or self.state >= self.total_round_num:
+            self.save_best_results()
+            self.terminate(msg_type="finish")
 
     def terminate(self, msg_type: str = "finish") -> None:
         """End the course for everybody."""

@@ -31,7 +31,7 @@ class LLMTrainer(GeneralTorchTrainer):
             for name in ("input_ids", "labels", "attention_mask")
         }
         output = ctx.model(**batch)
-        if not torch.isfinite(output.loss.detach()):
+        if ctx.cur_mode != MODE.TEST and not torch.isfinite(output.loss.detach()):
             ctx.skip_this_batch = CtxVar(True, LIFECYCLE.BATCH)
         ctx.loss_batch = CtxVar(output.loss, LIFECYCLE.BATCH)
         ctx.batch_size = CtxVar(len(batch["labels"]), LIFECYCLE.BATCH)

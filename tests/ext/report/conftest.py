@@ -12,7 +12,7 @@ import pytest
 MakeRun = Callable[..., Path]
 
 
-def run_info(clients: int, **changes: Any) -> dict[str, Any]:
+def run_info(clients: int, /, **changes: Any) -> dict[str, Any]:
     """A complete ``run.json``; ``changes`` replace fields."""
     info: dict[str, Any] = {
         "format": 1,
@@ -143,10 +143,11 @@ DEFAULT_TABLE = ((0.60, 0.50), (0.90, 0.70), (0.80, 0.74))
 
 @pytest.fixture
 def make_run(tmp_path: Path) -> MakeRun:
-    """``make_run(name, table, events=..., **run.json fields)`` writes a run, returns its folder."""
+    """``make_run(folder, table, events=..., **run.json fields)`` writes a run."""
 
     def make(
-        name: str = "run",
+        folder: str = "run",
+        /,
         table: Sequence[Sequence[float]] = DEFAULT_TABLE,
         events: Sequence[dict[str, Any]] | None = None,
         more: Sequence[dict[str, Any]] = (),
@@ -155,6 +156,6 @@ def make_run(tmp_path: Path) -> MakeRun:
         info = run_info(len(table[0]) if table else 2, **changes)
         if events is None:
             events = standard_events(table, info["main_metric"])
-        return write_run(tmp_path / name, info, [*events, *more])
+        return write_run(tmp_path / folder, info, [*events, *more])
 
     return make

@@ -188,7 +188,7 @@ def test_the_metric_can_be_chosen(make_run: Any, metric: str, best: float) -> No
 
 
 def test_a_metric_nobody_measured_is_a_user_error(make_run: Any) -> None:
-    with pytest.raises(ExtensionError, match="val_f1.*val_acc"):
+    with pytest.raises(ExtensionError, match=r"val_f1.*val_acc"):
         load_runs([make_run()], "val_f1")
 
 

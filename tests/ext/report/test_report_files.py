@@ -194,8 +194,10 @@ def test_the_terminal_table(make_run: Any) -> None:
     out = io.StringIO()
     print_summary(RunRecord.load(make_run()), Console(file=out, width=100))
     text = out.getvalue()
-    for part in ("plain mean", "0.8000", "weighted mean", "0.7667", "0.7700", "+0.3000",
-                 "after aggregation", "personal", "head: local", "no global model", "1.00 kB"):  # fmt: skip
+    for part in (
+        "plain mean", "0.8000", "weighted mean", "0.7667", "0.7700", "+0.3000", "personal",
+        "after aggregation", "head: local", "no global model", "1.00 kB",
+    ):  # fmt: skip
         assert part in text, part
 
 
