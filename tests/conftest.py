@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import json
 import os
 import random
@@ -22,11 +23,12 @@ from federatedscope.core import launch
 from federatedscope.core.callbacks import Callbacks
 from federatedscope.core.cmd_args import parse_args
 from federatedscope.core.configs.loading import build_config, check_run
+from federatedscope.core.logging_setup import setup_console
 from federatedscope.core.outdir import choose_outdir
 
-GOOD = "good fine great lovely bright warm happy superb".split()
-BAD = "bad poor awful dull grim cold sad dreadful".split()
-PLAIN = "the a film story scene actor music plot was seemed felt very rather quite and".split()
+GOOD = ["good", "fine", "great", "lovely", "bright", "warm", "happy", "superb"]
+BAD = ["bad", "poor", "awful", "dull", "grim", "cold", "sad", "dreadful"]
+PLAIN = ["the", "a", "film", "story", "scene", "actor", "music", "plot", "was", "seemed", "felt"]
 NUMBERS = [f"w{i}" for i in range(40)]
 WORDS = [*GOOD, *BAD, *PLAIN, *NUMBERS]
 ROWS = {"train": 96, "val": 36}
@@ -282,6 +284,7 @@ class Rig:
 
     def prepared(self, *opts: Any) -> Any:
         """Everything before the weights are read."""
+        setup_console(quiet=True)
         settings = build_config(parse_args(self.argv(*opts)))
         check_run(settings)
         prepared = launch.prepare(settings)
@@ -313,14 +316,59 @@ def registry() -> Iterator[None]:
 
 @pytest.fixture
 def step() -> Callable[[Any], Iterator[Any]]:
-    """Run a runner message by message: ``for message in step(runner)`` after each delivery."""
+    """Run a runner hand-over by hand-over: ``for message, receiver in step(runner)``.
+
+    Each pair comes twice: ``receiver`` negative just before the message is handled (``~receiver``
+    will handle it), and as it is just after.
+    """
 
     def steps(runner: Any) -> Iterator[Any]:
         for client in runner.clients.values():
             client.join_in()
         while runner.queue:
             message = runner.queue.popleft()
-            runner._deliver(message)
-            yield message
+            for receiver in message.receivers:
+                single = copy.copy(message)
+                single.receiver = [receiver]
+                yield single, ~receiver
+                runner._deliver(single)
+                yield single, receiver
 
     return steps
+
+
+@dataclass
+class Sent:
+    """A message as it was sent; its tensors are copies."""
+
+    type: str
+    sender: int
+    receivers: list[int]
+    state: int
+    content: Any
+
+    @property
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The tensors in it by name."""
+        content = self.content[1] if isinstance(self.content, tuple) else self.content
+        content = content if isinstance(content, dict) else {}
+        return {k: v for k, v in content.items() if isinstance(v, torch.Tensor)}
+
+
+@pytest.fixture
+def mail(monkeypatch: pytest.MonkeyPatch) -> list[Sent]:
+    """Every message that any worker sends from now on."""
+    from federatedscope.core.communication import StandaloneCommManager
+
+    sent: list[Sent] = []
+    real = StandaloneCommManager.send
+
+    def send(self: Any, message: Any) -> None:
+        content = copy.deepcopy(message.content)
+        sent.append(
+            Sent(message.msg_type, message.sender, message.receivers, message.state, content)
+        )
+        real(self, message)
+
+    monkeypatch.setattr(StandaloneCommManager, "send", send)
+    return sent

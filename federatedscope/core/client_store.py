@@ -191,6 +191,7 @@ class ClientStore:
 
     def _read(self, owner: int) -> dict[str, Tensor]:
         state = load_file(self._path(owner))
+        self._path(owner).unlink()
         self._spilled.discard(owner)
         return {name: state[name].to(slot.device) for name, slot in self._slots.items()}
 

@@ -204,11 +204,13 @@ def run(settings: RunConfig, quiet: bool = False) -> int:
         No progress and no summary.
     """
     cfg = settings.cfg
+    # What the data decide (labels, one client of many) they decide again when the file is run.
+    given = cfg.clone()
     prepared = prepare(settings)
     outdir = choose_outdir(cfg, outdir_given="outdir" in settings.given)
     handler = log_to_folder(outdir)
     try:
-        write_config(cfg, outdir / "config.yaml")
+        write_config(given, outdir / "config.yaml")
         if settings.client_cfgs:
             write_config(settings.client_cfgs, outdir / "client_config.yaml")
         place_outputs(prepared, outdir)

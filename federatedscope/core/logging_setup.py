@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import warnings
 from pathlib import Path
 
@@ -25,17 +26,27 @@ def quiet_libraries() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
+class _ConsoleHandler(logging.Handler):
+    """Writes to whatever standard error is at the time."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        sys.stderr.write(self.format(record) + "\n")
+
+
+_console = _ConsoleHandler()
+_console.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+
+
 def setup_console(quiet: bool = False) -> None:
     """Show warnings of the project on standard error; with ``quiet`` only errors."""
+    _console.setLevel(logging.ERROR if quiet else logging.WARNING)
     for name in _PACKAGES:
         logger = logging.getLogger(name)
         logger.setLevel(logging.INFO)
         logger.propagate = False
-        if not logger.handlers:
-            handler = logging.StreamHandler()
-            handler.setLevel(logging.ERROR if quiet else logging.WARNING)
-            handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
-            logger.addHandler(handler)
+        # Adding a handler twice has no effect.
+        logger.addHandler(_console)
     quiet_libraries()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import constants, try_to_load_from_cache
 
@@ -25,8 +26,9 @@ def hub_is_reachable(timeout: float = 3.0) -> bool:
     try:
         with urllib.request.urlopen(request, timeout=timeout):
             return True
-    except urllib.error.HTTPError:
-        return True
+    except urllib.error.HTTPError as error:
+        # 403 and 407 come from proxies that let nothing through.
+        return error.code < 500 and error.code not in (403, 407)
     except (OSError, ValueError):
         return False
 
@@ -68,3 +70,16 @@ def check_model_source(field: str, name: str) -> None:
             "cannot be reached",
             WAYS_OUT,
         )
+
+
+def from_pretrained(loader: Any, name: str, **options: Any) -> Any:
+    """``loader.from_pretrained``, from folder or cache where possible, else from the hub.
+
+    The cache is asked first because a hub that does not answer costs minutes of retries.
+    """
+    try:
+        return loader.from_pretrained(name, local_files_only=True, **options)
+    except OSError:
+        if not hub_is_reachable():
+            raise
+    return loader.from_pretrained(name, **options)

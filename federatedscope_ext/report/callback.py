@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from federatedscope import register as registry
+from federatedscope_ext.report.console import print_summary
 from federatedscope_ext.report.records import RunRecord
 from federatedscope_ext.report.summary import RunSummary
 
@@ -39,7 +40,7 @@ def make_report(record: RunRecord) -> list[Path]:
 
 
 class ReportCallback:
-    """Run callback that leaves the report in the run folder.
+    """Run callback that prints the result and leaves the report in the run folder.
 
     Parameters
     ----------
@@ -51,7 +52,9 @@ class ReportCallback:
         self.cfg = cfg
 
     def on_run_end(self, run: Mapping[str, Any], outdir: str | Path) -> None:
-        """Make the report; a report that fails is logged and never costs the run.
+        """Print the result and make the report; a failure here never costs the run.
+
+        A run that ended before its first evaluation has no result to print.
 
         Parameters
         ----------
@@ -61,7 +64,10 @@ class ReportCallback:
             The run folder.
         """
         try:
-            written = make_report(RunRecord.load(outdir, run=run))
+            record = RunRecord.load(outdir, run=run)
+            if record.evals:
+                print_summary(record)
+            written = make_report(record)
         except (OSError, ValueError, ImportError) as error:
             logger.warning(
                 "The run is complete, but its report could not be made (%s). Make it again with: "

@@ -104,6 +104,7 @@ def compare(runs: Sequence[Run], by: Sequence[str] = (), ignore: Sequence[str] =
     for group in groups:
         group.runs.sort(key=lambda run: (run.seed is None, run.seed))
         group.columns = {name: group.runs[0].setup.get(name) for name in columns}
+    _shorten_models(groups)
     return Comparison(groups, columns, comparison_notes(groups, keys))
 
 
@@ -157,10 +158,24 @@ def _columns(groups: Sequence[Group], keys: Sequence[str], chosen: bool) -> list
         return list(keys)
     firsts = [group.runs[0].setup for group in groups]
     columns = [name for name in keys if len({setup.get(name) for setup in firsts}) > 1]
-    for name in DERIVED:
+    arguments = [name for name in columns if name.startswith("adapter.arguments.")]
+    for name in (*DERIVED, *arguments):
         others = [other for other in columns if other != name]
         if name in columns and others:
             seen = {(tuple(s.get(o) for o in others), s.get(name)) for s in firsts}
             if len(seen) == len({rest for rest, _ in seen}):
                 columns.remove(name)
     return columns
+
+
+def _shorten_models(groups: Sequence[Group]) -> None:
+    """Show model paths by their end, where that still tells them apart."""
+    short = {
+        value: "/".join(value.partition("@")[0].split("/")[-2:])
+        for group in groups
+        if (value := group.columns.get("model")) is not None
+    }
+    if len(set(short.values())) == len(short):
+        for group in groups:
+            if "model" in group.columns:
+                group.columns["model"] = short[group.columns["model"]]

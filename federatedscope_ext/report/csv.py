@@ -38,8 +38,8 @@ def csv_rows(record: RunRecord) -> Iterator[Row]:
             yield (*head, *split_metric(name), _value(value))
     for end in record.rounds:
         yield (end.round, "", "round", "", "", "", "seconds", _value(end.seconds))
-        for name, sizes in (("bytes_up", end.bytes_up), ("bytes_down", end.bytes_down)):
-            for client, size in sizes.items():
+        for name in ("bytes_up", "bytes_down", "bytes_evaluation"):
+            for client, size in getattr(end, name).items():
                 yield (end.round, client, "round", "", "", "", name, size)
         for client, weight in end.weights.items():
             yield (end.round, client, "round", "", "", "", "weight", _value(weight))

@@ -33,10 +33,10 @@ pre { background: var(--soft); padding: .7rem .9rem; border-radius: 4px; white-s
   font-size: .88rem; font-weight: 600; color: #fff; background: var(--muted); }
 .status.finished { background: var(--good); } .status.failed { background: var(--bad); }
 .status.interrupted { background: var(--warn); }
-.stats { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.6rem, 1fr)); gap: 0;
+.stats { display: grid; grid-template-columns: repeat(auto-fit, minmax(8.3rem, 1fr)); gap: 0;
   margin: 1.4rem 0 0; border: 1px solid var(--line); border-radius: 6px; overflow: hidden; }
-.stat { padding: .8rem .9rem; box-shadow: 1px 1px 0 var(--line); }
-.stat b { display: block; font-size: 1.55rem; line-height: 1.25; font-weight: 620;
+.stat { padding: .8rem .75rem; box-shadow: 1px 1px 0 var(--line); }
+.stat b { display: block; white-space: nowrap; font-size: 1.3rem; font-weight: 620;
   font-variant-numeric: tabular-nums; }
 .stat span { display: block; font-size: .84rem; font-weight: 600; }
 .stat small { display: block; font-size: .8rem; line-height: 1.35; color: var(--muted); }

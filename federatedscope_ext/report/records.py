@@ -59,7 +59,10 @@ class EvalEvent:
 
 @dataclass(frozen=True, slots=True)
 class RoundEvent:
-    """The end of one round: who took part and what travelled (bytes by client id)."""
+    """The end of one round: who took part and what travelled (bytes by client id).
+
+    ``bytes_evaluation`` is what was sent for evaluations only; ``seconds`` leaves them out.
+    """
 
     round: int
     seconds: float
@@ -67,6 +70,7 @@ class RoundEvent:
     bytes_up: Mapping[int, int]
     bytes_down: Mapping[int, int]
     weights: Mapping[int, float]
+    bytes_evaluation: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -164,6 +168,7 @@ class RunRecord:
                     bytes_up=_by_client(raw.get("bytes_up")),
                     bytes_down=_by_client(raw.get("bytes_down")),
                     weights={int(k): float(v) for k, v in (raw.get("weights") or {}).items()},
+                    bytes_evaluation=_by_client(raw.get("bytes_evaluation")),
                 )
             )
 

@@ -93,7 +93,7 @@ def headline(summary: RunSummary) -> str:
              f"{count_text(summary.info.parameters.get('trainable'))} trainable parameters")
     )  # fmt: skip
     speed = summary.tokens_per_second
-    detail = f"{duration_text(summary.seconds_per_round)} per round"
+    detail = f"{duration_text(summary.seconds_per_round)} per round without evaluation"
     if math.isfinite(speed):
         detail += f"; {count_text(speed)} tokens/s"
     stats.append(stat(duration_text(summary.info.seconds), "wall time", detail))

@@ -50,6 +50,8 @@ def communication_section(summary: RunSummary, chart: str = "") -> str:
             ("Whole run",
              f"{bytes_text(wire.up)} sent, {bytes_text(wire.down)} received"
              + f" in {wire.rounds} rounds"),
+            ("For evaluation", f"{bytes_text(wire.evaluation)} more, in none of these figures"
+             if wire.evaluation else ""),
         ]
     )  # fmt: skip
     if not wire.rounds:
@@ -175,9 +177,11 @@ def _label_order(label: str) -> tuple[int, float, str]:
 
 
 def _pairs(values: Mapping[str, object]) -> str:
-    """``{'r': 8}`` as ``r 8``; lists joined."""
+    """``{'r': 8}`` as ``r 8``; lists joined, nested objects left out."""
     texts = []
     for key, value in values.items():
+        if isinstance(value, Mapping):
+            continue
         shown = "/".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
         texts.append(f"{key} {shown}")
     return ", ".join(texts)

@@ -60,10 +60,14 @@ class RoundRow:
 
 @dataclass(frozen=True)
 class Communication:
-    """What was measured on the wire. ``per_round_*`` and ``per_client_*`` are means in bytes."""
+    """What was measured on the wire. ``per_round_*`` and ``per_client_*`` are means in bytes.
+
+    ``evaluation`` is what was sent for evaluations only; it is in none of the other figures.
+    """
 
     up: int
     down: int
+    evaluation: int
     rounds: int
     per_round_up: float
     per_round_down: float
@@ -313,6 +317,7 @@ class RunSummary:
         return Communication(
             up=up.total(),
             down=down.total(),
+            evaluation=sum(sum(e.bytes_evaluation.values()) for e in self.record.rounds),
             rounds=rounds,
             per_round_up=up.total() / rounds if rounds else math.nan,
             per_round_down=down.total() / rounds if rounds else math.nan,
@@ -325,7 +330,7 @@ class RunSummary:
 
     @cached_property
     def seconds_per_round(self) -> float:
-        """Mean wall time of a round in seconds."""
+        """Mean wall time of a round in seconds, evaluation left out."""
         return mean(event.seconds for event in self.record.rounds)
 
     @cached_property

@@ -161,7 +161,10 @@ def _scope_sentence(summary: RunSummary, scope: str, split: str) -> tuple[str, s
             f"Client k is evaluated on its own {split} rows with {own} combined with the parts "
             + "that are shared.",
         )
-    return ("Scope: global", f"One model, the same for all, is evaluated on the {split} rows.")
+    where = f"the {split} rows that the server holds"
+    if summary.headline is not None and summary.headline.population != "server":
+        where = f"every client's own {split} rows"
+    return ("Scope: global", f"One model, the same for all, is evaluated on {where}.")
 
 
 def warning_texts(summary: RunSummary) -> list[str]:

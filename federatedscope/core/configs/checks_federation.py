@@ -81,7 +81,7 @@ def _check_client_index(cfg: CN) -> None:
     left to compare with.
     """
     fed = cfg.federate
-    reduced = fed.client_num == 1 and fed.sample_client_num == 1
+    reduced = fed.client_num == 1 and fed.sample_client_num in (1, -1)
     if fed.client_idx_for_local_train > fed.client_num and not reduced:
         raise ConfigError(
             "federate.client_idx_for_local_train",

@@ -255,7 +255,7 @@ class GeneralTorchTrainer(Trainer):
             return
         ctx.num_samples += ctx.batch_size
         ctx.loss_batch_total += ctx.loss_batch.item() * ctx.batch_size
-        ctx.loss_regular_total += float(ctx.get("loss_regular", 0.0))
+        ctx.loss_regular_total += float(torch.as_tensor(ctx.get("loss_regular", 0.0)).detach())
         if ctx.get("y_true") is not None and ctx.get("y_prob") is not None:
             ctx.ys_true.append(ctx.y_true.detach().cpu().numpy())
             ctx.ys_prob.append(ctx.y_prob.detach().float().cpu().numpy())

@@ -127,9 +127,8 @@ class ResultKeeper(Worker):
 
     def _reported(self, formatted: dict[str, Any]) -> dict[str, Any]:
         """Of all summaries those that ``eval.report`` asks for."""
-        wanted = {
-            f"Results_{form}{end}" for form in self._cfg.eval.report for end in ("", "_unseen")
-        }
+        forms = self._cfg.eval.report
+        wanted = {f"Results_{form}{end}" for form in forms for end in ("", "_unseen")}
         return {k: v for k, v in formatted.items() if not k.startswith("Results_") or k in wanted}
 
     def _should_stop(self) -> bool:

@@ -351,7 +351,7 @@ class Server(ResultKeeper):
         return len(agg_info["client_feedback"])
 
     def _round_uploads(self) -> dict[str, Any]:
-        """This round's uploads in the form that aggregators take, by client ID."""
+        """Uploads of the round in the form that aggregators take, by client ID."""
         uploads = self.msg_buffer["train"].get(self.state, {})
         client_ids = sorted(uploads)
         return {

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from federatedscope.core.errors import ConfigError
+from federatedscope.llm.hub import from_pretrained
 from federatedscope.llm.model.adapter_builder import add_adapter
 from federatedscope.llm.task import SEQ_CLS, split_model_type, task_type
 
@@ -26,7 +27,8 @@ def load_config(cfg: Any) -> Any:
             "regression" if cfg.data.num_labels == 1 else "single_label_classification"
         )
     try:
-        config = AutoConfig.from_pretrained(
+        config = from_pretrained(
+            AutoConfig,
             name,
             cache_dir=cfg.llm.cache.model or None,
             revision=cfg.model.get("revision") or None,
@@ -89,7 +91,8 @@ def get_llm(cfg: Any, base_dtype: torch.dtype = torch.float32) -> torch.nn.Modul
     auto_class = _auto_class(task)
     if hub == "modelscope_llm":
         name = _modelscope_folder(cfg, name)
-    model = auto_class.from_pretrained(
+    model = from_pretrained(
+        auto_class,
         name,
         config=load_config(cfg),
         dtype=base_dtype if cfg.llm.adapter.use else torch.float32,

@@ -1,0 +1,1 @@
+"""Corpora of the built-in miniature: generated from small grammars, one fixed seed each."""

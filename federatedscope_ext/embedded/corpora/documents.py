@@ -17,17 +17,22 @@ from federatedscope_ext.embedded.corpora.scenes import Mention, Scene, alter, re
 ALL_GENRES = lex.MATCHED + lex.MISMATCHED
 
 
-def remark(rng: random.Random, scene: Scene) -> str:
-    """Some true sentence about the scene: by any slots, at any level, asserted or denied."""
-    if rng.random() < 0.25:
+def remark(rng: random.Random, scene: Scene, told: Mention) -> str:
+    """Some true sentence about the scene, which mostly comes back to what was told before.
+
+    It may name any slot, more generally or not, and may say what is *not* the case.
+    """
+    known = [slot for slot in told.slots if slot != "actor"]
+    options = ["count", "trait", "act", "place", "time", "mood"] + ["colour"] * bool(scene.thing)
+    who = rng.random() < 0.25
+    if rng.random() < 0.2:
         slot = rng.choice(("act", "place", "trait", "mood"))
-        levels = {"actor": rng.random() < 0.3, slot: False}
+        levels = {"actor": who, slot: False}
         return render(rng, alter(rng, scene, slot), Mention(levels), negated=True)
-    slots = ["count", "trait", "act", "place", "time", "mood"] + ["colour"] * bool(scene.thing)
-    chosen = rng.sample(slots, rng.choice((1, 1, 2)))
-    levels = {"actor": rng.random() < 0.3}
+    chosen = rng.sample(sorted(known) if rng.random() < 0.7 else options, rng.choice((1, 1, 2)))
+    levels = {"actor": who}
     for slot in chosen:
-        levels[slot] = slot in ("count", "act", "place") and rng.random() < 0.35
+        levels[slot] = slot in ("count", "act", "place") and rng.random() < 0.25
     if "colour" in levels:
         levels["act"] = False
     return render(rng, scene, Mention(levels))
@@ -36,8 +41,8 @@ def remark(rng: random.Random, scene: Scene) -> str:
 def scene_document(rng: random.Random, actor: str = "") -> list[str]:
     """Two sentences about one scene."""
     scene = sample_scene(rng, ALL_GENRES, actor)
-    first = render(rng, scene, premise_mention(rng, scene))
-    return [first, remark(rng, scene)]
+    told = premise_mention(rng, scene)
+    return [render(rng, scene, told), remark(rng, scene, told)]
 
 
 def question_document(rng: random.Random) -> list[str]:

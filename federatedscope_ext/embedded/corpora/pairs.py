@@ -32,7 +32,7 @@ Row = dict[str, Any]
 
 ENTAILMENT, NEUTRAL, CONTRADICTION = 0, 1, 2
 NOISE = 0.02
-NEGATED = 0.25
+NEGATED = 0.2
 GENERAL_SLOTS = frozenset({"actor", "count", "act", "place"})
 
 
@@ -42,12 +42,12 @@ def premise_mention(rng: random.Random, scene: Scene) -> Mention:
     if scene.thing:
         extra.append("colour")
     chosen = rng.sample(extra, rng.choice((1, 2, 2, 3)))
-    levels = {"actor": rng.random() < 0.15, "act": "colour" not in chosen and rng.random() < 0.1}
-    levels.update({slot: slot == "place" and rng.random() < 0.15 for slot in chosen})
+    levels = {"actor": rng.random() < 0.1, "act": "colour" not in chosen and rng.random() < 0.1}
+    levels.update({slot: slot == "place" and rng.random() < 0.1 for slot in chosen})
     return Mention(levels)
 
 
-def _weaker(rng: random.Random, slot: str, stated: bool, p: float = 0.35) -> bool:
+def _weaker(rng: random.Random, slot: str, stated: bool, p: float = 0.2) -> bool:
     """Level at which to repeat a slot: never more exact than it was stated."""
     return slot in GENERAL_SLOTS and (stated or rng.random() < p)
 

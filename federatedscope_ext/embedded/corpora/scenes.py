@@ -150,11 +150,9 @@ def quantity(rng: random.Random, count: int, general: bool) -> str:
     """Words for how many; at the general level, a weaker statement that the number implies."""
     if not general:
         return lex.NUMBERS[count]
-    weaker = ["at least one"]
-    if count >= 2:
-        weaker += ["several", "more than one", f"at least {lex.NUMBERS[rng.randint(2, count)]}"]
-    weaker.append(f"fewer than {lex.NUMBERS[rng.randint(count + 1, 7)]}")
-    return rng.choice(weaker)
+    if count == 1:
+        return rng.choice(("at least one", "fewer than two"))
+    return rng.choice(("several", "more than one", f"at least {lex.NUMBERS[count]}"))
 
 
 def doing(rng: random.Random, scene: Scene, general: bool, coloured: bool) -> str:
@@ -162,7 +160,7 @@ def doing(rng: random.Random, scene: Scene, general: bool, coloured: bool) -> st
     if general:
         verb = scene.act.general
     else:
-        verb = scene.act.synonym if rng.random() < 0.25 else scene.act.word
+        verb = scene.act.synonym if rng.random() < 0.15 else scene.act.word
     if not scene.thing:
         return verb
     thing = lex.THINGS[scene.family][0] if general and not coloured else scene.thing

@@ -166,13 +166,13 @@ DAYS = ("on monday", "on tuesday", "this week", "last month", "after months of d
 def ag_news(seed: str, rows: int) -> list[Row]:
     """A headline with a lead; 0 world, 1 sports, 2 business, 3 technology; balanced.
 
-    A tenth of the words comes from another section, as in real news.
+    A third of the words comes from any section, as sections share words in real news.
     """
     rng = random.Random(seed)
     out = []
 
     def pick(label: int, part: int) -> str:
-        section = rng.randrange(4) if rng.random() < 0.1 else label
+        section = rng.randrange(4) if rng.random() < 0.35 else label
         return rng.choice(NEWS[section][part].split())
 
     for index in range(rows):
@@ -215,7 +215,9 @@ def dbpedia_14(seed: str, rows: int) -> list[Row]:
         label = index % 14
         noun, words = ENTRIES[label]
         title = f"{rng.choice(NAMES)} {rng.choice(NAMES)}"
-        named = noun if rng.random() < 0.5 else "name"
+        named = noun if rng.random() < 0.3 else "name"
+        if rng.random() < 0.2:
+            words = ENTRIES[rng.randrange(14)][1]
         first, second = rng.sample(words.split(), 2)
         content = f"{title} is a {named} of {rng.choice(NAMES)} , with {first} and {second} ."
         out.append({"title": title, "content": content, "label": label})

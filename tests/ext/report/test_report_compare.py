@@ -130,6 +130,22 @@ def test_by_groups_by_the_given_fields_only(make_run: Any, tmp_path: Path) -> No
     assert any("optimizer.lr" in note for note in comparison.notes)
 
 
+def test_adapter_arguments_get_a_column_only_where_they_say_more(
+    make_run: Any, tmp_path: Path
+) -> None:
+    for name, r, dropout in (("a", 4, 0.0), ("b", 8, 0.0), ("c", 8, 0.1)):
+        make_run(name, adapter={"r": r, "arguments": {"r": r, "lora_dropout": dropout}})
+    columns = ["adapter.r", "adapter.arguments.lora_dropout"]
+    assert compared(tmp_path).columns == columns
+    assert comparison_rows(compared(tmp_path))[0][:2] == ["r", "lora_dropout"]
+
+
+def test_model_paths_are_shown_by_their_end(make_run: Any, tmp_path: Path) -> None:
+    make_run("a", model="/some/where/deep/encoder/model@huggingface_llm")
+    make_run("b", model="org/name@huggingface_llm")
+    assert [g.columns["model"] for g in compared(tmp_path).groups] == ["encoder/model", "org/name"]
+
+
 @pytest.mark.parametrize("option", ["by", "ignore"])
 def test_an_unknown_field_is_a_user_error(make_run: Any, option: str) -> None:
     with pytest.raises(ExtensionError, match=f"--{option}.*mehtod.*data_seed"):

@@ -202,13 +202,17 @@ def test_the_terminal_table(make_run: Any) -> None:
 
 
 def test_the_callback_uses_the_newest_run_and_survives_trouble(
-    make_run: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    make_run: Any,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     folder = make_run(status="running")
     run = {**json.loads((folder / "run.json").read_text()), "status": "finished"}
     callback = ReportCallback(None)
     callback.on_run_end(run, str(folder))
     assert "finished, 3 of 3 rounds" in (folder / "report.html").read_text()
+    assert "plain mean" in capsys.readouterr().out
     (tmp_path / "file").write_text("")
     callback.on_run_end(run, tmp_path / "file")
     assert "report could not be made" in caplog.text

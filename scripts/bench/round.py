@@ -1,0 +1,313 @@
+"""Wall time and memory of rounds against the floor, a plain PyTorch loop over the same steps.
+
+    python scripts/bench/round.py --model DIR --data ROOT --clients 3 30 300
+
+See ``scripts/bench/README.md`` for what is compared and how.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import statistics
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from runs import (
+    add_run_options,
+    check_run_options,
+    hand_back,
+    in_child,
+    mib,
+    prepared_run,
+    settings,
+)
+
+# Relative differences of losses up to which both sides computed the same.
+TOLERANCE = {"fp32": 1e-6, "bf16": 2e-2, "fp16": 2e-2}
+TOLERANCE_CUDA = 1e-3
+MEMORY_ROUNDS = 2
+
+
+class DifferentLossesError(RuntimeError):
+    """The two sides did not compute the same."""
+
+
+class Alternation:
+    """A callback that runs the floor's round after each of ours, while our clock stands still.
+
+    Parameters
+    ----------
+    floor : Floor or None
+        ``None``: only our side runs.
+    cfg : CN
+        The run's configuration.
+    tolerance : float
+        Largest relative difference of losses.
+    """
+
+    def __init__(self, floor: Any, cfg: Any, tolerance: float) -> None:
+        self.floor = floor
+        self.eval_freq = cfg.eval.freq
+        self.last = cfg.federate.total_round_num
+        self.tolerance = tolerance
+        self.ours: list[float] = []
+        self.theirs: list[float] = []
+        self.largest_difference = 0.0
+        self._clients: list[int] = []
+        self._train: dict[int, float] = {}
+        self._eval: dict[int, dict[str, float]] = {}
+        self._started: float | None = None
+
+    def on_round_start(self, rnd: int, clients: list[int]) -> None:
+        """Close the round before, let the floor do the same, and start the clock."""
+        self.close_round(rnd - 1)
+        self._clients = list(clients)
+        self._train, self._eval = {}, {}
+        _synchronize()
+        self._started = time.perf_counter()
+
+    def on_train(self, event: dict[str, Any]) -> None:
+        """Keep a client's training loss."""
+        self._train[event["client"]] = event["metrics"]["train_loss"]
+
+    def on_eval(self, event: dict[str, Any]) -> None:
+        """Keep a client's evaluation."""
+        self._eval[event["client"]] = event["metrics"]
+
+    def close_round(self, rnd: int) -> None:
+        """Stop our clock after round ``rnd`` and run the floor's."""
+        if self._started is None:
+            return
+        _synchronize()
+        self.ours.append(time.perf_counter() - self._started)
+        self._started = None
+        if self.floor is None:
+            return
+        evaluate = rnd % self.eval_freq == 0 or rnd == self.last
+        floor = self.floor.round(rnd - 1, self._clients, evaluate)
+        self.theirs.append(floor.seconds)
+        self._compare(rnd, floor)
+
+    def _compare(self, rnd: int, floor: Any) -> None:
+        what = f"round {rnd}"
+        self._check(f"{what}, training loss", self._train, floor.train_loss)
+        ours = {k: metrics["val_loss"] for k, metrics in self._eval.items()}
+        self._check(f"{what}, validation loss", ours, floor.eval_loss)
+        if self.tolerance <= TOLERANCE["fp32"]:
+            ours = {k: metrics["val_accuracy"] for k, metrics in self._eval.items()}
+            self._check(f"{what}, validation accuracy", ours, floor.eval_accuracy)
+
+    def _check(self, what: str, ours: Mapping[int, float], theirs: Mapping[int, float]) -> None:
+        if ours.keys() != theirs.keys():
+            raise DifferentLossesError(
+                f"{what}: ours has clients {sorted(ours)}, the floor {sorted(theirs)}"
+            )
+        for client, value in ours.items():
+            other = theirs[client]
+            difference = abs(value - other) / max(abs(value), abs(other), 1e-12)
+            self.largest_difference = max(self.largest_difference, difference)
+            if not difference <= self.tolerance:
+                raise DifferentLossesError(
+                    f"{what} of client {client}: {value!r} here, {other!r} in the plain loop, a "
+                    f"relative difference of {difference:.2e} (allowed: {self.tolerance:.0e}). The "
+                    "two sides do not compute the same, so their times cannot be compared."
+                )
+
+
+def _synchronize() -> None:
+    import torch
+
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
+def child(job: dict[str, Any]) -> None:
+    """Measure one number of clients: ``side`` is ``both``, ``ours`` or ``floor``."""
+    options = argparse.Namespace(**job["options"])
+    side, clients = job["side"], job["clients"]
+    rounds = options.rounds if side == "both" else min(options.rounds, MEMORY_ROUNDS)
+    extra: list[object] = ["federate.total_round_num", rounds, "eval.freq", options.eval_freq]
+    extra += ["federate.sample_client_num", min(options.sample or clients, clients)]
+    extra += ["train.local_update_steps", options.steps, "data.splitter", "iid"]
+    with prepared_run(options, settings(options, clients, extra)) as prepared:
+        if side == "floor":
+            result = _floor_alone(prepared, rounds)
+        else:
+            result = _our_side(prepared, with_floor=side == "both")
+    hand_back({**result, **_peak(prepared.device)})
+
+
+def _our_side(prepared: Any, with_floor: bool) -> dict[str, Any]:
+    """Run the rounds as the command does, with the floor's between them."""
+    from floor import Floor
+
+    from federatedscope.core.launch import build_callbacks, build_runner
+
+    cfg, device = prepared.cfg, prepared.device
+    callbacks = build_callbacks(cfg, quiet=True)
+    runner = build_runner(prepared, None, callbacks)
+    floor = None
+    if with_floor:
+        floor = Floor(copy.deepcopy(runner.model), prepared.data, cfg, device)
+    tolerance = TOLERANCE[cfg.train.half_dtype]
+    if device != "cpu":
+        tolerance = max(tolerance, TOLERANCE_CUDA)
+    alternation = Alternation(floor, cfg, tolerance)
+    callbacks.members.append(alternation)
+    callbacks.on_run_start(prepared.run)
+    runner.run()
+    alternation.close_round(cfg.federate.total_round_num)
+    for member in callbacks.members:
+        if type(member).__name__ == "Recorder":
+            member.on_run_end(prepared.run, cfg.outdir)
+    runner.close()
+    return {
+        "ours_seconds": alternation.ours,
+        "floor_seconds": alternation.theirs,
+        "largest_difference": alternation.largest_difference,
+        "adapter_bytes": runner.store.state_bytes,
+        "precision": cfg.train.half_dtype,
+        "device": device,
+        "threads": prepared.run["threads"],
+        "model": cfg.model.type,
+        "sampled": cfg.federate.sample_client_num,
+        "steps": cfg.train.local_update_steps,
+        "batch": cfg.dataloader.batch_size,
+    }
+
+
+def _floor_alone(prepared: Any, rounds: int) -> dict[str, Any]:
+    """The floor without the runtime, for its memory."""
+    from floor import Floor
+
+    from federatedscope.core.auxiliaries.model_builder import get_model
+    from federatedscope.core.seeding import seeded
+
+    cfg = prepared.cfg
+    with seeded(cfg.seed, "initial model"):
+        model = get_model(cfg, prepared.data.get(1), prepared.precision.base_dtype)
+    floor = Floor(model.to(prepared.device), prepared.data, cfg, prepared.device)
+    clients = list(range(1, cfg.federate.sample_client_num + 1))
+    for index in range(rounds):
+        floor.round(index, clients, evaluate=True)
+    return {}
+
+
+def _peak(device: str) -> dict[str, Any]:
+    import torch
+
+    from federatedscope.core.machine import peak_memory_bytes
+
+    on_gpu = torch.cuda.max_memory_allocated(device) if device != "cpu" else None
+    return {"peak_rss": peak_memory_bytes(), "peak_gpu": on_gpu}
+
+
+def measure(options: argparse.Namespace, clients: int) -> dict[str, Any]:
+    """All figures for one number of clients, each from a process of its own."""
+
+    def run(side: str) -> dict[str, Any]:
+        job = {"options": vars(options), "clients": clients, "side": side}
+        return in_child(__file__, job, options.threads)
+
+    timed = run("both")
+    alone = {side: run(side) for side in ("ours", "floor")} if options.memory else {}
+    # The first round fills caches and makes the clients' states.
+    ours, floor = timed["ours_seconds"][1:], timed["floor_seconds"][1:]
+    ratios = sorted(a / b for a, b in zip(ours, floor, strict=True))
+    return {
+        "clients": clients,
+        **{k: timed[k] for k in ("sampled", "steps", "batch", "adapter_bytes", "precision")},
+        **{k: timed[k] for k in ("device", "threads", "model", "largest_difference")},
+        "ours_seconds": ours,
+        "floor_seconds": floor,
+        "ours_median": statistics.median(ours),
+        "floor_median": statistics.median(floor),
+        "ratio": statistics.median(ratios),
+        "ratio_of_totals": sum(ours) / sum(floor),
+        "ratio_quartiles": _quartiles(ratios),
+        "memory": {side: {k: r[k] for k in ("peak_rss", "peak_gpu")} for side, r in alone.items()},
+    }
+
+
+def _quartiles(values: list[float]) -> list[float]:
+    if len(values) < 2:
+        return [values[0], values[0]]
+    cuts = statistics.quantiles(values, n=4, method="inclusive")
+    return [cuts[0], cuts[2]]
+
+
+def show(options: argparse.Namespace, results: list[dict[str, Any]]) -> None:
+    """Print the table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    first = results[0]
+    title = (
+        f"{options.method} on {first['model']}, {first['device']} {first['precision']}, "
+        f"{first['threads']} thread(s), {first['steps']} steps of {first['batch']} rows, "
+        f"{options.rounds - 1} alternating rounds after one to warm up"
+    )
+    table = Table(title=title, title_justify="left")
+    for column in ("clients", "a round", "ours s", "floor s", "ours/floor", "quartiles", "totals"):
+        table.add_column(column, justify="right")
+    for column in ("peak MiB", "floor's", "adapter KiB", "loss differs"):
+        table.add_column(column, justify="right")
+    for row in results:
+        peaks = [_peak_of(row, side) for side in ("ours", "floor")]
+        low, high = row["ratio_quartiles"]
+        table.add_row(
+            str(row["clients"]),
+            str(row["sampled"]),
+            f"{row['ours_median']:.3f}",
+            f"{row['floor_median']:.3f}",
+            f"{row['ratio']:.3f}",
+            f"{low:.3f}-{high:.3f}",
+            f"{row['ratio_of_totals']:.3f}",
+            *(mib(peak) for peak in peaks),
+            f"{row['adapter_bytes'] / 1024:,.1f}",
+            f"{row['largest_difference']:.0e}" if row["largest_difference"] else "never",
+        )
+    Console(width=None if sys.stdout.isatty() else 150).print(table)
+
+
+def _peak_of(row: dict[str, Any], side: str) -> float | None:
+    memory = row["memory"].get(side)
+    if memory is None:
+        return None
+    peak: float | None = memory["peak_gpu"] if memory["peak_gpu"] else memory["peak_rss"]
+    return peak
+
+
+def main() -> int:
+    """Read the options, measure, print."""
+    if len(sys.argv) == 3 and sys.argv[1] == "--child":
+        child(json.loads(sys.argv[2]))
+        return 0
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    add_run_options(parser)
+    add = parser.add_argument
+    add("--clients", type=int, nargs="+", default=[3, 30, 300], help="default: 3 30 300")
+    add("--sample", type=int, default=0, help="clients per round; all of them without it")
+    add("--steps", type=int, default=10, help="per client and round (default: %(default)s)")
+    add("--rounds", type=int, default=9, help="the first one is not counted (default: %(default)s)")
+    add("--eval-freq", type=int, default=1, help="evaluate every so many rounds (default: 1)")
+    add("--no-memory", dest="memory", action="store_false", help="leave the memory out")
+    options = parser.parse_args()
+    check_run_options(parser, options)
+    if options.rounds < 2:
+        parser.error("--rounds: at least 2, the first one is not counted")
+    results = [measure(options, clients) for clients in options.clients]
+    show(options, results)
+    if options.json:
+        text = json.dumps({"options": vars(options), "results": results}, indent=1)
+        Path(options.json).write_text(text + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

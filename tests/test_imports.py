@@ -1,0 +1,129 @@
+"""Two packages, one rule: the extension uses contract names only, the runtime never the extension."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+RUNTIME, EXTENSION = ROOT / "federatedscope", ROOT / "federatedscope_ext"
+
+# What docs and upstream promise to extensions; `None`: every name of the module.
+CONTRACT: dict[str, set[str] | None] = {
+    "federatedscope.register": None,
+    "federatedscope.core.configs.config": {"CN", "global_cfg"},
+    "federatedscope.core.workers": {"Server", "Client"},
+    "federatedscope.core.message": {"Message"},
+    "federatedscope.core.trainers": {"GeneralTorchTrainer"},
+    "federatedscope.core.trainers.context": {"CtxVar"},
+    "federatedscope.core.trainers.enums": {"MODE", "LIFECYCLE"},
+    "federatedscope.core.data": {"ClientData", "BaseDataTranslator"},
+}
+
+
+def imports(source: str) -> Iterator[tuple[int, str, str]]:
+    """``(line, module, name)`` of every import, also of constant ``import_module`` calls."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name, ""
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                yield node.lineno, "." * node.level + (node.module or ""), alias.name
+        elif isinstance(node, ast.Call):
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else ""
+            called = node.func.id if isinstance(node.func, ast.Name) else called
+            first = node.args[0] if node.args else None
+            if called in ("import_module", "__import__", "find_spec") and isinstance(
+                first, ast.Constant
+            ):
+                yield node.lineno, str(first.value), ""
+
+
+def is_contract(module: str, name: str) -> bool:
+    if module.split(".")[0] != "federatedscope":
+        return True
+    if module == "federatedscope":
+        return name == "register"
+    allowed = CONTRACT.get(module, set())
+    return allowed is None or name in allowed
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.py"))
+
+
+def test_the_extension_imports_contract_names_only() -> None:
+    wrong = [
+        f"{file.relative_to(ROOT)}:{line}: {module} {name}"
+        for file in files(EXTENSION)
+        for line, module, name in imports(file.read_text(encoding="utf-8"))
+        if not is_contract(module, name)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_runtime_never_imports_the_extension() -> None:
+    wrong = [
+        f"{file.relative_to(ROOT)}:{line}: {module}"
+        for file in files(RUNTIME)
+        for line, module, _ in imports(file.read_text(encoding="utf-8"))
+        if module.split(".")[0] == "federatedscope_ext"
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_no_relative_imports() -> None:
+    """They would hide from the two tests above."""
+    wrong = [
+        f"{file.relative_to(ROOT)}:{line}"
+        for file in (*files(RUNTIME), *files(EXTENSION))
+        for line, module, _ in imports(file.read_text(encoding="utf-8"))
+        if module.startswith(".")
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize(
+    ("line", "good"),
+    [
+        ("from federatedscope.register import register_worker", True),
+        ("from federatedscope import register", True),
+        ("from federatedscope.core.workers import Server", True),
+        ("import federatedscope.core.workers.server", False),
+        ("from federatedscope.core.workers import Worker", False),
+        ("from federatedscope.core.errors import ConfigError", False),
+        ("from federatedscope import core", False),
+        ("import_module('federatedscope.core.launch')", False),
+        ("from federatedscope_ext.errors import ExtensionError", True),
+        ("import torch", True),
+    ],
+)
+def test_the_rule_itself(line: str, good: bool) -> None:
+    ((_, module, name),) = imports(line)
+    assert is_contract(module, name) is good
+
+
+def test_every_contract_module_can_be_imported_first() -> None:
+    """Whatever an extension imports first must not run into a circle."""
+    script = """
+import importlib, sys
+for name in sys.argv[1:]:
+    for loaded in [m for m in sys.modules if m.split(".")[0] == "federatedscope"]:
+        del sys.modules[loaded]
+    importlib.import_module(name)
+"""
+    modules = [*CONTRACT, "federatedscope.core.splitters", "federatedscope.core.aggregators"]
+    done = subprocess.run(
+        [sys.executable, "-c", script, *modules],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
