@@ -36,7 +36,11 @@ class ExtensionError(ValueError):
 
     def __str__(self) -> str:
         text = f"{self.field} = {self.value!r}: {_sentence(self.problem)}"
-        return f"{text} {_sentence(self.remedy)}" if self.remedy else text
+        return (
+            f"{text} {_sentence(self.remedy[:1].upper() + self.remedy[1:])}"
+            if self.remedy
+            else text
+        )
 
 
 def _sentence(text: str) -> str:

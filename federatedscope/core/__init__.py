@@ -1,1 +1,1 @@
-"""The runtime: configuration, data, trainers, aggregators, workers and the loop that connects them."""
+"""The runtime: configuration, data, trainers, aggregators, workers and the loop around them."""

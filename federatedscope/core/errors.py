@@ -50,7 +50,7 @@ class ConfigError(UserError):
     def __str__(self) -> str:
         text = f"{self.field} = {_shorten(self.value)}: {_sentence(self.problem)}"
         if self.remedy:
-            text = f"{text} {_sentence(self.remedy)}"
+            text = f"{text} {_sentence(self.remedy[:1].upper() + self.remedy[1:])}"
         return text
 
 

@@ -147,27 +147,19 @@ def prepare(settings: RunConfig) -> Prepared:
     # Imported here: errors of the configuration are shown before PyTorch has loaded.
     from federatedscope.core.auxiliaries.data_builder import get_data
     from federatedscope.core.auxiliaries.dataloader_builder import check_loadable
-    from federatedscope.core.auxiliaries.optimizer_builder import check_optimizer
-    from federatedscope.core.auxiliaries.scheduler_builder import check_scheduler
+    from federatedscope.core.component_checks import check_components
     from federatedscope.core.fed_runner import draw_unseen_clients
     from federatedscope.core.machine import choose_device, use_all_cores
-    from federatedscope.core.monitors.trackers import check_trackers
     from federatedscope.core.precision import choose_precision
     from federatedscope.core.preflight import describe_run
     from federatedscope.core.seeding import setup_seed
     from federatedscope.core.sharing import settled
-    from federatedscope.llm.hub import check_model_source
     from federatedscope.llm.model.model_builder import build_skeleton
     from federatedscope.llm.task import split_model_type
 
     device = choose_device(cfg)
     threads = use_all_cores()
-    name, hub = split_model_type(cfg.model.type)
-    if hub == "huggingface_llm":
-        check_model_source("model.type", name)
-    check_trackers(cfg)
-    check_optimizer("train.optimizer", **cfg.train.optimizer)
-    check_scheduler("train.scheduler", **cfg.train.scheduler)
+    check_components(cfg)
     setup_seed(cfg.seed)
     data, modified = get_data(cfg.clone(), settings.client_cfgs)
     cfg.merge_from_other_cfg(modified)
@@ -176,6 +168,7 @@ def prepare(settings: RunConfig) -> Prepared:
     run_cfg = settled(cfg)
     precision = choose_precision(run_cfg, device)
     run_cfg.train.half_dtype = precision.name
+    hub = split_model_type(run_cfg.model.type)[1]
     model = None if hub else build_model(run_cfg, data)
     skeleton = build_skeleton(run_cfg) if hub else model
     description = describe_run(

@@ -27,9 +27,10 @@ AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass
 class FloorRound:
-    """What one round gave: seconds of the counted parts, sums of losses, right answers."""
+    """What one round gave: seconds of the counted parts, sums of losses, share of right answers."""
 
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
     train_loss: dict[int, float] = field(default_factory=dict)
     eval_loss: dict[int, float] = field(default_factory=dict)
     eval_accuracy: dict[int, float] = field(default_factory=dict)
@@ -69,7 +70,7 @@ class Floor:
             for k, mine in clients.items()
             if mine.val_data is not None and len(mine.val_data)
         }
-        self._counted = 0.0
+        self._counted = FloorRound()
 
     def _train_loader(self, rows: Any) -> DataLoader[Any]:
         size = self.cfg.dataloader.batch_size
@@ -92,7 +93,7 @@ class Floor:
         evaluate : bool
             Whether all clients are evaluated afterwards.
         """
-        result, self._counted = FloorRound(), 0.0
+        self._counted = result = FloorRound()
         devices = [torch.cuda.current_device()] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             for client in clients:
@@ -107,17 +108,17 @@ class Floor:
                 with self._clock():
                     losses = self._evaluate(client)
                 result.eval_loss[client], result.eval_accuracy[client] = losses
-        result.seconds = self._counted
         return result
 
     @contextmanager
     def _clock(self) -> Iterator[None]:
         """Count the seconds of a block."""
         self._synchronize()
-        started = time.perf_counter()
+        started, cpu = time.perf_counter(), time.process_time()
         yield
         self._synchronize()
-        self._counted += time.perf_counter() - started
+        self._counted.seconds += time.perf_counter() - started
+        self._counted.cpu_seconds += time.process_time() - cpu
 
     def _synchronize(self) -> None:
         if self.device.type == "cuda":
@@ -148,8 +149,8 @@ class Floor:
             scaler.step(optimizer)
             scaler.update()
             optimizer.zero_grad()
-            losses.append(loss.detach() * len(batch["labels"]))
-        return float(torch.stack(losses).double().sum())
+            losses.append(loss.detach().double() * len(batch["labels"]))
+        return float(torch.stack(losses).sum())
 
     def _batches(self, client: int) -> Iterator[Mapping[str, Tensor]]:
         """The local steps' batches, over as many passes as they take."""
@@ -183,8 +184,8 @@ class Floor:
         losses, right, rows = [], [], 0
         for batch in self.eval_loaders[client]:
             output = self._forward(batch)
-            losses.append(output.loss * len(batch["labels"]))
+            losses.append(output.loss.double() * len(batch["labels"]))
             labels = batch["labels"].to(self.device)
             right.append((output.logits.argmax(dim=1) == labels).sum())
             rows += len(labels)
-        return float(torch.stack(losses).double().sum()), int(torch.stack(right).sum()) / rows
+        return float(torch.stack(losses).sum()), int(torch.stack(right).sum()) / rows

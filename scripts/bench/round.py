@@ -55,21 +55,20 @@ class Alternation:
         self.eval_freq = cfg.eval.freq
         self.last = cfg.federate.total_round_num
         self.tolerance = tolerance
-        self.ours: list[float] = []
-        self.theirs: list[float] = []
+        self.ours: list[tuple[float, float]] = []
+        self.theirs: list[tuple[float, float]] = []
         self.largest_difference = 0.0
         self._clients: list[int] = []
         self._train: dict[int, float] = {}
         self._eval: dict[int, dict[str, float]] = {}
-        self._started: float | None = None
+        self._started: tuple[float, float] | None = None
 
     def on_round_start(self, rnd: int, clients: list[int]) -> None:
         """Close the round before, let the floor do the same, and start the clock."""
         self.close_round(rnd - 1)
         self._clients = list(clients)
         self._train, self._eval = {}, {}
-        _synchronize()
-        self._started = time.perf_counter()
+        self._started = _now()
 
     def on_train(self, event: dict[str, Any]) -> None:
         """Keep a client's training loss."""
@@ -83,14 +82,14 @@ class Alternation:
         """Stop our clock after round ``rnd`` and run the floor's."""
         if self._started is None:
             return
-        _synchronize()
-        self.ours.append(time.perf_counter() - self._started)
+        now = _now()
+        self.ours.append((now[0] - self._started[0], now[1] - self._started[1]))
         self._started = None
         if self.floor is None:
             return
         evaluate = rnd % self.eval_freq == 0 or rnd == self.last
         floor = self.floor.round(rnd - 1, self._clients, evaluate)
-        self.theirs.append(floor.seconds)
+        self.theirs.append((floor.seconds, floor.cpu_seconds))
         self._compare(rnd, floor)
 
     def _compare(self, rnd: int, floor: Any) -> None:
@@ -119,11 +118,13 @@ class Alternation:
                 )
 
 
-def _synchronize() -> None:
+def _now() -> tuple[float, float]:
+    """Seconds on the wall and of this process's cores, with the GPU's work done."""
     import torch
 
     if torch.cuda.is_initialized():
         torch.cuda.synchronize()
+    return time.perf_counter(), time.process_time()
 
 
 def child(job: dict[str, Any]) -> None:
@@ -217,8 +218,9 @@ def measure(options: argparse.Namespace, clients: int) -> dict[str, Any]:
     timed = run("both")
     alone = {side: run(side) for side in ("ours", "floor")} if options.memory else {}
     # The first round fills caches and makes the clients' states.
-    ours, floor = timed["ours_seconds"][1:], timed["floor_seconds"][1:]
-    ratios = sorted(a / b for a, b in zip(ours, floor, strict=True))
+    pairs = list(zip(timed["ours_seconds"], timed["floor_seconds"], strict=True))[1:]
+    ours, floor = [a[0] for a, _ in pairs], [b[0] for _, b in pairs]
+    ratios = [a[0] / b[0] for a, b in pairs]
     return {
         "clients": clients,
         **{k: timed[k] for k in ("sampled", "steps", "batch", "adapter_bytes", "precision")},
@@ -228,8 +230,8 @@ def measure(options: argparse.Namespace, clients: int) -> dict[str, Any]:
         "ours_median": statistics.median(ours),
         "floor_median": statistics.median(floor),
         "ratio": statistics.median(ratios),
-        "ratio_of_totals": sum(ours) / sum(floor),
         "ratio_quartiles": _quartiles(ratios),
+        "cpu_ratio": statistics.median(a[1] / b[1] for a, b in pairs),
         "memory": {side: {k: r[k] for k in ("peak_rss", "peak_gpu")} for side, r in alone.items()},
     }
 
@@ -253,7 +255,15 @@ def show(options: argparse.Namespace, results: list[dict[str, Any]]) -> None:
         f"{options.rounds - 1} alternating rounds after one to warm up"
     )
     table = Table(title=title, title_justify="left")
-    for column in ("clients", "a round", "ours s", "floor s", "ours/floor", "quartiles", "totals"):
+    for column in (
+        "clients",
+        "a round",
+        "ours s",
+        "floor s",
+        "ours/floor",
+        "quartiles",
+        "CPU time",
+    ):
         table.add_column(column, justify="right")
     for column in ("peak MiB", "floor's", "adapter KiB", "loss differs"):
         table.add_column(column, justify="right")
@@ -267,7 +277,7 @@ def show(options: argparse.Namespace, results: list[dict[str, Any]]) -> None:
             f"{row['floor_median']:.3f}",
             f"{row['ratio']:.3f}",
             f"{low:.3f}-{high:.3f}",
-            f"{row['ratio_of_totals']:.3f}",
+            f"{row['cpu_ratio']:.3f}",
             *(mib(peak) for peak in peaks),
             f"{row['adapter_bytes'] / 1024:,.1f}",
             f"{row['largest_difference']:.0e}" if row["largest_difference"] else "never",

@@ -77,14 +77,14 @@ def test_optimizer_over_parameters_and_groups() -> None:
 @pytest.mark.parametrize(
     ("kind", "arguments", "text"),
     [
-        ("adamw", {}, "did you mean 'AdamW'"),
-        ("Adamm", {}, "did you mean 'Adam'"),
+        ("adamw", {}, "Did you mean 'AdamW'"),
+        ("Adamm", {}, "Did you mean 'Adam'"),
         ("Linear", {}, "no optimizer"),
         ("Optimizer", {}, "no optimizer"),
         ("lr_scheduler", {}, "no optimizer"),
         ("LBFGS", {}, "several times per step"),
         (None, {}, "no optimizer"),
-        ("SGD", {"momentun": 0.9}, "did you mean 'momentum'"),
+        ("SGD", {"momentun": 0.9}, "Did you mean 'momentum'"),
         ("SGD", {"betas": [0.9, 0.99]}, "no such argument"),
         ("SGD", {"momentum": -1.0}, "refuses it"),
         ("Adam", {"betas": 3}, "refuses it"),
@@ -245,10 +245,10 @@ def test_torch_schedules_and_none() -> None:
 @pytest.mark.parametrize(
     ("kind", "arguments", "field", "text"),
     [
-        ("linear_warmpu", {}, "type", "did you mean 'linear_warmup'"),
-        ("steplr", {}, "type", "did you mean 'StepLR'"),
+        ("linear_warmpu", {}, "type", "Did you mean 'linear_warmup'"),
+        ("steplr", {}, "type", "Did you mean 'StepLR'"),
         ("ReduceLROnPlateau", {}, "type", "no schedule"),
-        ("StepLR", {"step": 3}, "step", "did you mean 'step_size'"),
+        ("StepLR", {"step": 3}, "step", "Did you mean 'step_size'"),
         ("StepLR", {}, "", "refuses it"),
         ("linear_warmup", {"gamma": 0.5}, "gamma", "no such argument"),
         ("linear_warmup", {"warmup_ratio": 1.5}, "warmup_ratio", "from 0 to 1"),
@@ -355,7 +355,7 @@ def test_regularizer_builder(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     assert get_regularizer("")(None) == get_regularizer(None)(None) == 0.0
     assert get_regularizer("mine")(None) == 3.0
-    with pytest.raises(ConfigError, match="did you mean 'proximal_regularizer'"):
+    with pytest.raises(ConfigError, match="Did you mean 'proximal_regularizer'"):
         get_regularizer("proximal_regulariser")
 
 

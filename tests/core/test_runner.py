@@ -71,7 +71,14 @@ class TestReproducibility:
             ("train.local_update_steps", 3, "eval.metrics", "['accuracy', 'f1']"),
             ("federate.method", "global"),
             ("federate.method", "local", "federate.client_idx_for_local_train", 3),
-            ("federate.method", "FedAvg", "eval.metrics", "[]", "data.type", "mnli@glue"),
+            (
+                "data.type",
+                "mnli@glue",
+                "eval.metrics",
+                "[]",
+                "eval.best_res_update_round_wise_key",
+                "val_loss",
+            ),
         ],
         ids=["metrics", "global", "one of three", "derived"],
     )
@@ -228,9 +235,7 @@ class TestEvaluation:
             figures = [e["metrics"] for e in done.of("eval", round=rnd)]
             accuracy = [f["val_accuracy"] for f in figures]
             rows = [f["val_total"] for f in figures]
-            assert line["Results_avg"]["val_accuracy"] == pytest.approx(
-                sum(accuracy) / 3, abs=1e-6
-            )
+            assert line["Results_avg"]["val_accuracy"] == pytest.approx(sum(accuracy) / 3, abs=1e-6)
             assert line["Results_weighted_avg"]["val_accuracy"] == pytest.approx(
                 sum(a * n for a, n in zip(accuracy, rows, strict=True)) / sum(rows), abs=1e-6
             )

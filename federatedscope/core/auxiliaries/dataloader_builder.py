@@ -11,7 +11,6 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from federatedscope.core.data.utils import collate_of, lengths_of
 from federatedscope.core.errors import ConfigError
 
 __all__ = ["check_loadable", "get_dataloader"]
@@ -52,6 +51,9 @@ def get_dataloader(
     ConfigError
         Unknown ``dataloader.type``, or a batch size below 1.
     """
+    # Not at the top: the data package uses this builder, and either may be imported first.
+    from federatedscope.core.data.utils import collate_of
+
     if dataset is None or len(dataset) == 0:
         return None
     options = config.dataloader
@@ -139,6 +141,8 @@ def _train_rows(data: Any) -> int:
 def _sampler(
     dataset: Any, options: Any, training: bool, batch_size: int, generator: torch.Generator | None
 ) -> Sampler[int]:
+    from federatedscope.core.data.utils import lengths_of
+
     if training and not (options.shuffle and options.group_by_length):
         if options.shuffle:
             return torch.utils.data.RandomSampler(dataset, generator=generator)

@@ -38,12 +38,18 @@ def get_model(
         from federatedscope.llm.model.model_builder import get_llm
 
         return get_llm(cfg, base_dtype)
-    raise ConfigError(
+    raise unknown_model(cfg)
+
+
+def unknown_model(cfg: Any) -> ConfigError:
+    """The error for a ``model.type`` that nobody builds."""
+    known = ", ".join(sorted(register.model_dict)) or "none"
+    return ConfigError(
         "model.type",
         cfg.model.type,
         "no model of this name is registered",
-        "use NAME_OR_PATH@huggingface_llm for Hugging Face models, or register a builder with "
-        f"federatedscope.register.register_model (registered: {sorted(register.model_dict)})",
+        "Use NAME_OR_PATH@huggingface_llm for Hugging Face models, or register a builder with "
+        f"federatedscope.register.register_model (registered: {known})",
     )
 
 

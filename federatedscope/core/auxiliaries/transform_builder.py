@@ -69,5 +69,5 @@ def _transforms_of(field: str, package: str) -> Any:
         return import_module(f"{package}.transforms")
     except ImportError as error:
         raise ConfigError(
-            field, package, f"{package} is not installed", f"pip install {package}"
+            field, package, f"{package} is not installed", f"Install it: pip install {package}"
         ) from error

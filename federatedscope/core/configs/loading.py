@@ -25,6 +25,7 @@ _CLIENT = re.compile(r"client_([1-9]\d*)")
 RUN_WIDE = (
     "aggregator",
     "backend",
+    "device",
     "distribute",
     "early_stop",
     "embedded",
@@ -33,8 +34,13 @@ RUN_WIDE = (
     "extensions",
     "federate",
     "fedopt",
+    "llm",
+    "model",
     "outdir",
+    "personalization",
+    "seed",
     "tensorboard",
+    "use_gpu",
     "wandb",
 )
 """Sections and keys that are the same for all clients."""

@@ -64,11 +64,15 @@ class KeyInfo:
     default: Any = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CommandLineValue:
     """Text of one command-line value, not yet interpreted."""
 
     text: str
+
+    def __repr__(self) -> str:
+        # Seen by users in messages about keys that do not exist.
+        return repr(self.text)
 
 
 class _NoValue:

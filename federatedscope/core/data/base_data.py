@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from federatedscope.core.auxiliaries.dataloader_builder import get_dataloader
 from federatedscope.core.data.utils import merge_datasets
 
 if TYPE_CHECKING:
@@ -89,9 +90,6 @@ class ClientData(dict[str, Any]):
     def __getitem__(self, key: str) -> Any:
         value = dict.__getitem__(self, key)
         if value is None and key in SPLITS:
-            # Not at the top: the loaders use this package's helpers, and either may come first.
-            from federatedscope.core.auxiliaries.dataloader_builder import get_dataloader
-
             generator = self.generator if key == "train" else None
             value = get_dataloader(self.dataset(key), self.client_cfg, key, generator)
             dict.__setitem__(self, key, value)

@@ -70,7 +70,7 @@ class MetricCalculator:
         Returns
         -------
         dict
-            ``{'val_acc': 0.91, ...}``.
+            ``{'val_acc': 0.91, ...}``; NaN throughout where no row was seen.
 
         Raises
         ------
@@ -78,6 +78,8 @@ class MetricCalculator:
             A metric needs predictions and the trainer keeps none, or needs classes and the model
             predicts a number.
         """
+        if not ctx.num_samples:
+            return self._of_nothing(ctx)
         y_true, y_pred, y_prob = self._check_and_parse(ctx)
         results = {}
         for name, (function, _) in self.eval_metric.items():
@@ -87,6 +89,13 @@ class MetricCalculator:
                 ctx=ctx, y_true=y_true, y_pred=y_pred, y_prob=y_prob, metric=name
             )
         return results
+
+    def _of_nothing(self, ctx: Any) -> dict[str, Any]:
+        """No row went in (every batch was skipped): a total of 0, everything else is NaN."""
+        return {
+            f"{ctx.cur_split}_{name}": 0 if name == "total" else float("nan")
+            for name in self.eval_metric
+        }
 
     @staticmethod
     def _check_and_parse(ctx: Any) -> tuple[Array | None, Array | None, Array | None]:

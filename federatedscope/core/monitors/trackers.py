@@ -34,7 +34,10 @@ def check_trackers(cfg: Any) -> None:
     ):
         if wanted and find_spec(package) is None:
             raise ConfigError(
-                field, True, f"the package {package} is not installed", f"pip install {package}"
+                field,
+                True,
+                f"the package {package} is not installed",
+                f"Install it: pip install {package}",
             )
 
 

@@ -135,7 +135,7 @@ class HookRegistry:
             hooks[trigger] = []
             return -1
         for position, hook in enumerate(hooks[trigger]):
-            if hook.__name__ == name:
+            if getattr(hook, "__name__", None) == name:
                 del hooks[trigger][position]
                 return position
         logger.warning("There is no hook %s at %s to remove.", name, trigger)

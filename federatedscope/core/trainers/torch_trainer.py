@@ -149,7 +149,7 @@ class GeneralTorchTrainer(Trainer):
 
     def _hook_on_fit_start_init(self, ctx: Context) -> None:
         """New optimizer and scheduler, statistics at zero."""
-        ctx.model.to(ctx.device)
+        self._place_model(ctx)
         if ctx.cur_mode in (MODE.TRAIN, MODE.FINETUNE):
             settings = ctx.cfg[ctx.cur_mode]
             ctx.optimizer = get_optimizer(
@@ -163,6 +163,13 @@ class GeneralTorchTrainer(Trainer):
         ctx.num_samples = CtxVar(0, LIFECYCLE.ROUTINE)
         ctx.ys_true = CtxVar([], LIFECYCLE.ROUTINE)
         ctx.ys_prob = CtxVar([], LIFECYCLE.ROUTINE)
+
+    @staticmethod
+    def _place_model(ctx: Context) -> None:
+        """Move the model to its device, unless it is there: walking over its modules takes milliseconds."""
+        parameter = next(ctx.model.parameters(), None)
+        if parameter is None or parameter.device != torch.device(ctx.device):
+            ctx.model.to(ctx.device)
 
     def _schedule(self, settings: Any) -> dict[str, Any]:
         """Arguments of the scheduler; schedules with a warm-up span all rounds of the run."""
@@ -238,8 +245,10 @@ class GeneralTorchTrainer(Trainer):
         if ctx.grad_clip > 0:
             if scaler is not None:
                 scaler.unscale_(ctx.optimizer)
-            parameters = [p for p in ctx.model.parameters() if p.requires_grad]
-            torch.nn.utils.clip_grad_norm_(parameters, ctx.grad_clip)
+            if ctx.get("clipped") is None:
+                trained = [p for p in ctx.model.parameters() if p.requires_grad]
+                ctx.clipped = CtxVar(trained, LIFECYCLE.ROUTINE)
+            torch.nn.utils.clip_grad_norm_(ctx.clipped, ctx.grad_clip)
         if scaler is not None:
             scaler.step(ctx.optimizer)
             scaler.update()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -200,9 +201,9 @@ class Trainer(HookRegistry, BaseTrainer):
         dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(
             self.cfg.train.get("half_dtype", "fp32")
         )
-        return torch.autocast(
-            torch.device(self.ctx.device).type, dtype=dtype, enabled=dtype is not None
-        )
+        if dtype is None:
+            return nullcontext()
+        return torch.autocast(torch.device(self.ctx.device).type, dtype=dtype)
 
     def _check_loss(self) -> None:
         """Skip a batch whose loss is not finite; stop when that does not pass."""

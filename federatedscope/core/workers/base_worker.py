@@ -71,7 +71,8 @@ class Worker:
             Types of the messages that the handler may send, for checks of completeness.
         """
         self.msg_handlers[msg_type] = callback_func
-        self.msg_handlers_str[msg_type] = (callback_func.__name__, list(send_msg))
+        name = getattr(callback_func, "__name__", repr(callback_func))
+        self.msg_handlers_str[msg_type] = (name, list(send_msg))
 
     def _register_default_handlers(self) -> None:
         """Bind the message types that every worker of the role understands."""

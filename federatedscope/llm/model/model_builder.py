@@ -116,6 +116,7 @@ def _modelscope_folder(cfg: Any, name: str) -> str:
             "model.type",
             cfg.model.type,
             "the package modelscope is not installed",
-            "pip install modelscope, or use a Hugging Face name or folder with @huggingface_llm",
+            "Install it (pip install modelscope), or use a Hugging Face name or folder with "
+            "@huggingface_llm",
         ) from error
     return snapshot_download(name)

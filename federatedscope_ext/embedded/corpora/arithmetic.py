@@ -1,7 +1,8 @@
 """Worded arithmetic with a chain of reasoning, in the form of GSM8K.
 
-Problems of two steps (`gsm8k`) are the task. Problems of one step (`drill`) belong to the text that the
-LLaMA is pretrained on: it has seen the numbers and the notation, and not the task.
+The problems of `gsm8k` are the task. Problems of one step (`drill`) and of other types (`exercise`)
+belong to the text that the LLaMA is pretrained on: it has seen the numbers and the notation, and not the
+task.
 """
 
 from __future__ import annotations
@@ -132,6 +133,38 @@ def drill(rng: random.Random) -> tuple[str, str]:
     result, equation = step(left, sign, right)
     answer = f"There are {equation} {item}.\n#### {result}"
     return f"{question} How many {item} are there?", answer
+
+
+def _three(rng: random.Random) -> tuple[str, list[str], int]:
+    names, item = rng.sample(NAMES, 3), rng.choice(ITEMS)
+    one, two, three = (rng.randint(1, 9) for _ in range(3))
+    part, first = step(one, "+", two)
+    end, second = step(part, "+", three)
+    question = (
+        f"{names[0]} has {one} {item}, {names[1]} has {two} and {names[2]} has {three}. "
+        f"How many {item} are there?"
+    )
+    chain = [f"{names[0]} and {names[1]} have {first} {item}.", f"All have {second} {item}."]
+    return question, chain, end
+
+
+def _spent(rng: random.Random) -> tuple[str, list[str], int]:
+    name, item = rng.choice(NAMES), rng.choice(ITEMS)
+    one, two, rest = rng.randint(1, 9), rng.randint(1, 9), rng.randint(1, 12)
+    part, first = step(one + two + rest, "-", one)
+    end, second = step(part, "-", two)
+    question = (
+        f"{name} had {one + two + rest} {item}, used {one} on monday and {two} on friday. "
+        f"How many {item} are there?"
+    )
+    chain = [f"After monday there were {first} {item}.", f"After friday there were {second} {item}."]
+    return question, chain, end
+
+
+def exercise(rng: random.Random) -> tuple[str, str]:
+    """A problem of two steps of other types than the task's, and its answer."""
+    question, chain, result = rng.choice((_three, _spent))(rng)
+    return question, "\n".join([*chain, f"#### {result}"])
 
 
 def equations(rng: random.Random, count: int) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 from federatedscope_ext.embedded.corpora import lexicon as lex
 from federatedscope_ext.embedded.corpora import sentences
+from federatedscope_ext.embedded.corpora.documents import prose
 from federatedscope_ext.embedded.corpora.pairs import premise_mention
 from federatedscope_ext.embedded.corpora.scenes import (
     Mention,
@@ -28,16 +29,10 @@ Example = tuple[str, str, str]
 GENRES = lex.MATCHED + lex.MISMATCHED
 
 
-def _prose(sentence: str) -> str:
-    """A sentence with a capital letter and no space before its full stop."""
-    text = sentence.replace(" .", ".").replace(" ,", ",").replace(" ?", "?")
-    return text[:1].upper() + text[1:]
-
-
 def _told(rng: random.Random) -> tuple[Scene, Mention, str]:
     scene = sample_scene(rng, GENRES)
     mention = Mention({**premise_mention(rng, scene).levels, "actor": False, "place": False})
-    return scene, mention, _prose(render(rng, scene, mention))
+    return scene, mention, prose(render(rng, scene, mention))
 
 
 def _brainstorming(rng: random.Random) -> Example:
@@ -58,7 +53,7 @@ def _classification(rng: random.Random) -> Example:
 def _closed_qa(rng: random.Random) -> Example:
     scene, _, text = _told(rng)
     who, verb = f"the {noun(scene, False, scene.count > 1)}", "are" if scene.count > 1 else "is"
-    return f"Where {verb} {who}?", text, _prose(f"{who} {verb} in the {scene.place} .")
+    return f"Where {verb} {who}?", text, prose(f"{who} {verb} in the {scene.place} .")
 
 
 def _open_qa(rng: random.Random) -> Example:
@@ -82,9 +77,9 @@ def _extraction(rng: random.Random) -> Example:
 
 def _summarization(rng: random.Random) -> Example:
     scene, _, text = _told(rng)
-    more = _prose(render(rng, scene, Mention({"actor": False, "mood": False})))
+    more = prose(render(rng, scene, Mention({"actor": False, "mood": False})))
     short = render(rng, scene, Mention({"actor": True, "place": False}))
-    return "Sum up the text in one sentence.", f"{text} {more}", _prose(short)
+    return "Sum up the text in one sentence.", f"{text} {more}", prose(short)
 
 
 def _creative(rng: random.Random) -> Example:
@@ -92,7 +87,7 @@ def _creative(rng: random.Random) -> Example:
     aspect = rng.choice(sentences.ASPECTS)
     tone = "friendly" if positive else "harsh"
     text = f"{sentences.clause(rng, positive, aspect)} ."
-    return f"Write a {tone} sentence about the {aspect} of a film.", "", _prose(text)
+    return f"Write a {tone} sentence about the {aspect} of a film.", "", prose(text)
 
 
 CATEGORIES: dict[str, Callable[[random.Random], Example]] = {
