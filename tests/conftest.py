@@ -91,6 +91,41 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A LLaMA of width 32 and two layers with a word-level tokenizer."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("tiny") / "llama"
+    vocabulary = {word: i for i, word in enumerate(["<unk>", "<s>", "</s>", *WORDS])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", 1)]
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="<unk>", bos_token="<s>", eos_token="</s>"
+    ).save_pretrained(folder)
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        model = LlamaForCausalLM(
+            LlamaConfig(
+                vocab_size=len(vocabulary),
+                hidden_size=32,
+                num_hidden_layers=2,
+                num_attention_heads=2,
+                num_key_value_heads=1,
+                intermediate_size=48,
+                max_position_embeddings=128,
+                bos_token_id=1,
+                eos_token_id=2,
+            )
+        )
+    model.save_pretrained(folder)
+    return folder
+
+
 def _sentence(rng: random.Random, label: int) -> str:
     words = rng.choices(PLAIN, k=rng.randint(3, 9)) + rng.choices((BAD, GOOD)[label], k=2)
     rng.shuffle(words)
@@ -298,6 +333,8 @@ def rig(tmp_path: Path, tiny_model: Path, glue_root: Path) -> Rig:
 @pytest.fixture
 def registry() -> Iterator[None]:
     """Put the registry back after a test that registers something."""
+    import federatedscope_ext  # noqa: F401  (part of what is there before)
+
     kinds = [d for name, d in vars(register).items() if name.endswith("_dict")]
     before = [dict(d) for d in kinds]
     yield

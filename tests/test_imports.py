@@ -1,4 +1,4 @@
-"""Two packages, one rule: the extension uses contract names only, the runtime never the extension."""
+"""Two packages: the extension uses contract names only, the runtime never the extension."""
 
 from __future__ import annotations
 

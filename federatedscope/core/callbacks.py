@@ -6,8 +6,11 @@ A callback is any object with some of the methods of :class:`Callback`. Extensio
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from typing import Any
+
+logger = logging.getLogger(__name__)
 
 Event = dict[str, Any]
 
@@ -83,5 +86,16 @@ class Callbacks:
         self._call("on_round", event)
 
     def on_run_end(self, run: Event, outdir: str) -> None:
-        """See :class:`Callback`."""
-        self._call("on_run_end", run, outdir)
+        """See :class:`Callback`.
+
+        All are told, also after one that fails: files and displays of the others must be closed,
+        and a page that cannot be drawn must not hide how the run ended.
+        """
+        for member in self.members:
+            method = getattr(member, "on_run_end", None)
+            if method is None:
+                continue
+            try:
+                method(run, outdir)
+            except Exception:
+                logger.exception("%s failed at the end of the run.", type(member).__name__)

@@ -185,15 +185,16 @@ class ClientStore:
     def _spill_over_limit(self) -> None:
         if self.memory_limit is None:
             return
-        # The active participant's tensors are in the module and the server's are needed every
-        # round: both stay.
-        movable = [owner for owner in self._states if owner not in (self.active, 0)]
-        excess = len(self._states) * self.state_bytes - self.memory_limit
-        for owner in movable:
+        size = self.state_bytes
+        excess = len(self._states) * size - self.memory_limit
+        for owner in list(self._states) if excess > 0 else ():
             if excess <= 0:
                 return
-            self._write(owner, self._states.pop(owner))
-            excess -= self.state_bytes
+            # The active participant's tensors are in the module and the server's are needed every
+            # round: both stay.
+            if owner not in (self.active, 0):
+                self._write(owner, self._states.pop(owner))
+                excess -= size
 
     def _path(self, owner: int) -> Path:
         if self.spill_dir is None:

@@ -1,7 +1,7 @@
 """The built-in miniature: small models and generated data for runs without a hub.
 
-Importing it registers the preset ``embedded`` (the command-line flag ``--embedded``) where the registry
-has presets.
+Importing it registers the preset ``embedded`` (the command-line flag ``--embedded``) where the
+registry has presets.
 """
 
 from __future__ import annotations

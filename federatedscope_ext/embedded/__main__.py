@@ -23,12 +23,12 @@ def main(arguments: list[str] | None = None) -> int:
         try:
             folder = ensure(part)
         except ExtensionError as error:
-            print(error, file=sys.stderr)
+            sys.stderr.write(f"{error}\n")
             return 2
         seconds, processor = time.monotonic() - started, time.process_time() - spent
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
         times = f"{seconds:.1f} s, {processor:.1f} s of processor time"
-        print(f"{part}: {folder} ({size / 1e6:.1f} MB; {times})")
+        sys.stdout.write(f"{part}: {folder} ({size / 1e6:.1f} MB; {times})\n")
     return 0
 
 

@@ -1,9 +1,10 @@
 """Where the miniature lives on disk, and how it gets there once.
 
-``CACHE/embedded/<digest>/{data,encoder,llama}``. ``CACHE`` is the environment's ``FEDERATEDSCOPE_CACHE``,
-else ``federatedscope`` in ``XDG_CACHE_HOME`` or ``~/.cache``. The digest covers the source of everything
-that is built, so a new version builds anew and an old one finds its own. A part is built in a temporary
-folder and renamed, under a lock: whatever is there is whole.
+``CACHE/embedded/<digest>/{data,encoder,llama}``. ``CACHE`` is the environment's
+``FEDERATEDSCOPE_CACHE``, else ``federatedscope`` in ``XDG_CACHE_HOME`` or ``~/.cache``. The
+digest covers the source of everything that is built, so a new version builds anew and an old one
+finds its own. A part is built in a temporary folder and renamed, under a lock: whatever is there
+is whole.
 """
 
 from __future__ import annotations

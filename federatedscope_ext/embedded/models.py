@@ -47,7 +47,7 @@ LLAMA_ROLES: dict[str, tuple[str, ...]] = {
 
 
 def encoder_tokenizer(texts: Iterable[str]) -> Any:
-    """A WordPiece tokenizer trained on ``texts``; pairs as RoBERTa's, without token types.
+    """A WordPiece tokenizer trained on ``texts``; pairs as BERT's, with token types.
 
     Returns
     -------
@@ -72,19 +72,19 @@ def encoder_tokenizer(texts: Iterable[str]) -> Any:
     )
     inner.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] [SEP] $B [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
         special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=inner,
         model_max_length=ENCODER_LENGTH,
-        model_input_names=["input_ids", "attention_mask"],
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
         **{f"{role}_token": token for role, token in special.items()},
     )
 
 
 def encoder(vocabulary: int) -> Any:
-    """An untrained encoder of RoBERTa's architecture with its language-model head.
+    """An untrained encoder of RoBERTa's architecture, with token types, and its language-model head.
 
     Returns
     -------
@@ -96,7 +96,7 @@ def encoder(vocabulary: int) -> Any:
         vocab_size=vocabulary,
         # RoBERTa counts positions from pad_token_id + 1.
         max_position_embeddings=ENCODER_LENGTH + 2,
-        type_vocab_size=1,
+        type_vocab_size=2,
         pad_token_id=0,
         bos_token_id=2,
         eos_token_id=3,

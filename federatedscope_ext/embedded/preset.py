@@ -1,14 +1,13 @@
 """The preset ``--embedded``: swap model and data of a configuration for the miniature.
 
-Whatever else a yaml sets is kept unless the miniature could not be trained with it within minutes. What
-is given on the command line is never swapped.
+Whatever else a yaml sets is kept unless the miniature could not be trained with it within
+minutes. What is given on the command line is never swapped.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from federatedscope_ext.embedded import cache
@@ -221,7 +220,9 @@ def _training(change: Swapper, kind: str) -> None:
 
 def _clients_and_batch(change: Swapper, budget: Budget) -> None:
     cfg = change.cfg
-    change.at_most("federate.client_num", MOST_CLIENTS, "the generated data has a few thousand rows")
+    change.at_most(
+        "federate.client_num", MOST_CLIENTS, "the generated data has a few thousand rows"
+    )
     clients = max(1, int(read(cfg, "federate.client_num") or 1))
     change.at_most("federate.sample_client_num", clients, "there are fewer clients")
     low, high = budget.batch
@@ -349,4 +350,3 @@ def own_names(target: str, kind: str) -> Sequence[str]:
         if target in names or last in names:
             return roles[role]
     return [target]
-

@@ -2,13 +2,14 @@
 
 Three objectives, none of which sees a downstream label:
 
-* masked words (Devlin et al., 2019, arXiv 1810.04805), rare words masked more often than common ones;
-* sentence distance (ERNIE 2.0; Sun et al., 2020, arXiv 1907.12412): are two sentences neighbours, apart
-  in the same document, or of different documents on one topic?
+* masked words (Devlin et al., 2019, arXiv 1810.04805), rare words masked more often than common
+  ones;
+* sentence distance (ERNIE 2.0; Sun et al., 2020, arXiv 1907.12412): are two sentences neighbours,
+  apart in the same document, or of different documents on one topic?
 * from the first token of a sentence, the words of the sentence that follows it, in any order.
 
-Word embeddings start from the co-occurrence counts of the text (Levy and Goldberg, 2014): a minute of
-training would otherwise go into learning which words are alike.
+Word embeddings start from the co-occurrence counts of the text (Levy and Goldberg, 2014): a
+minute of training would otherwise go into learning which words are alike.
 """
 
 from __future__ import annotations
@@ -51,8 +52,8 @@ class EncoderSchedule:
         Share of examples that are one sentence, the others are pairs.
     """
 
-    documents: int = 40000
-    steps: int = 1500
+    documents: int = 16000
+    steps: int = 600
     batch: int = 64
     lr: float = 3e-3
     warmup: int = 50
@@ -68,6 +69,8 @@ class Examples:
     ----------
     ids
         Tokens, ``(n, length)``.
+    types
+        0 in the first sentence, 1 in the second, ``(n, length)``.
     following
         Words of the next sentence where the example is a single one, ``(n, length)``.
     distance
@@ -75,6 +78,7 @@ class Examples:
     """
 
     ids: Tensor
+    types: Tensor
     following: Tensor
     distance: Tensor
 
@@ -113,8 +117,10 @@ def make_examples(
             following.append("")
             distances.append(distance)
     inner = tokenizer.backend_tokenizer
+    encoded = inner.encode_batch(texts)
     return Examples(
-        _padded([item.ids for item in inner.encode_batch(texts)]),
+        _padded([item.ids for item in encoded]),
+        _padded([item.type_ids for item in encoded]),
         _padded([i.ids for i in inner.encode_batch(following, add_special_tokens=False)]),
         torch.tensor(distances),
     )
@@ -166,7 +172,9 @@ def count_embeddings(examples: Examples, vocabulary: int, width: int, scale: flo
     rng = np.random.default_rng(SEED)
     # A random rotation spreads every direction over all attention heads.
     turn = np.linalg.qr(rng.normal(size=(width, width)))[0]
-    vectors = vectors @ turn * np.sqrt(width) * scale
+    # Half of a word is what it shares with others like it, half is its own.
+    own = rng.normal(size=vectors.shape) / np.sqrt(width)
+    vectors = (vectors @ turn + own) * np.sqrt(width / 2.0) * scale
     vectors[:SPECIAL] = rng.normal(size=(SPECIAL, width)) * scale
     return torch.from_numpy(vectors.astype(np.float32))
 
@@ -179,6 +187,20 @@ def masking_rates(ids: Tensor, vocabulary: int, most: float) -> Tensor:
     rates = (most * torch.sqrt(0.004 / share.clamp_min(1e-9))).clamp(0.04, most)
     rates[:SPECIAL] = 0.0
     return rates.float()
+
+
+def attend_to_same_words(model: Any) -> None:
+    """Let half of the first layer's heads look, at first, for words like the one they stand at.
+
+    Equal queries and keys (Trockman and Kolter, 2023, arXiv 2305.09828): which words of two
+    sentences belong together need not be found out from nothing.
+    """
+    attention = model.roberta.encoder.layer[0].attention.self
+    rows = attention.query.weight.shape[0] // 2
+    with torch.no_grad():
+        shared = nn.init.orthogonal_(torch.empty_like(attention.key.weight))[:rows]
+        attention.query.weight[:rows] = shared
+        attention.key.weight[:rows] = shared
 
 
 class Objectives(nn.Module):
@@ -195,23 +217,28 @@ class Objectives(nn.Module):
     def forward(self, batch: Examples, generator: torch.Generator) -> Tensor:
         """The sum of the three losses of a batch."""
         ids = batch.ids
-        chosen = torch.rand(ids.shape, generator=generator) < self.rates[ids]
+        # A masked word may be the very one that sets two sentences apart: one task per example.
+        masked = torch.rand(len(ids), 1, generator=generator) < 0.5
+        chosen = masked & (torch.rand(ids.shape, generator=generator) < self.rates[ids])
         kind = torch.rand(ids.shape, generator=generator)
         noise = torch.randint(SPECIAL, len(self.rates), ids.shape, generator=generator)
         shown = torch.where(chosen & (kind < 0.85), MASK, ids)
         shown = torch.where(chosen & (kind > 0.93), noise, shown)
-        hidden = self.model.roberta(input_ids=shown, attention_mask=ids != PAD).last_hidden_state
+        hidden = self.model.roberta(
+            input_ids=shown, token_type_ids=batch.types, attention_mask=ids != PAD
+        ).last_hidden_state
         loss = functional.cross_entropy(self.model.lm_head(hidden[chosen]), ids[chosen])
         first = hidden[:, 0]
-        pairs = batch.distance >= 0
-        if bool(pairs.any()):
+        pairs, whole = batch.distance >= 0, ~masked[:, 0]
+        if bool((pairs & whole).any()):
             loss = loss + functional.cross_entropy(
-                self.distance(first[pairs]), batch.distance[pairs]
+                self.distance(first[pairs & whole]), batch.distance[pairs & whole]
             )
-        if not bool(pairs.all()):
-            words = batch.following[~pairs]
+        alone = ~pairs & whole
+        if bool(alone.any()):
+            words = batch.following[alone]
             table = self.model.roberta.embeddings.word_embeddings.weight
-            scores = (self.next_words(first[~pairs]) @ table.T).log_softmax(-1)
+            scores = (self.next_words(first[alone]) @ table.T).log_softmax(-1)
             weight = self.rates[words]
             loss = loss - (scores.gather(1, words) * weight).sum() / weight.sum()
         return torch.as_tensor(loss)
@@ -227,7 +254,10 @@ def batches_of(lengths: np.ndarray, size: int) -> list[np.ndarray]:
 def _take(examples: Examples, rows: np.ndarray, length: int) -> Examples:
     index = torch.from_numpy(rows)
     return Examples(
-        examples.ids[index, :length], examples.following[index], examples.distance[index]
+        examples.ids[index, :length],
+        examples.types[index, :length],
+        examples.following[index],
+        examples.distance[index],
     )
 
 
@@ -274,6 +304,7 @@ def train_encoder(folder: Path, report: Report, schedule: EncoderSchedule | None
         )
         with torch.no_grad():
             table.copy_(vectors)
+        attend_to_same_words(model)
         rates = masking_rates(examples.ids, len(tokenizer), schedule.mask)
         _fit(Objectives(model, rates), examples, schedule, report)
     model.save_pretrained(folder)

@@ -1,6 +1,7 @@
 """Brief pretraining of the LLaMA: the next word of generated text.
 
-The text has the numbers, the notation and the format of the arithmetic task, in problems of other types.
+The text has the numbers, the notation and the format of the arithmetic task, in problems of other
+types.
 """
 
 from __future__ import annotations

@@ -148,6 +148,7 @@ def _our_side(prepared: Any, with_floor: bool) -> dict[str, Any]:
     from floor import Floor
 
     from federatedscope.core.launch import build_callbacks, build_runner
+    from federatedscope.core.monitors.recorder import Recorder
 
     cfg, device = prepared.cfg, prepared.device
     callbacks = build_callbacks(cfg, quiet=True)
@@ -164,7 +165,7 @@ def _our_side(prepared: Any, with_floor: bool) -> dict[str, Any]:
     runner.run()
     alternation.close_round(cfg.federate.total_round_num)
     for member in callbacks.members:
-        if type(member).__name__ == "Recorder":
+        if isinstance(member, Recorder):
             member.on_run_end(prepared.run, cfg.outdir)
     runner.close()
     return {

@@ -34,7 +34,7 @@ def spoil(monkeypatch: pytest.MonkeyPatch, when: Any) -> None:
 
 
 def is_training(ctx: Any, client: int) -> bool:
-    return ctx.cur_mode == "train" and ctx.monitor.monitored_object.ID == client
+    return ctx.cur_mode == "train" and client == ctx.monitor.monitored_object.ID
 
 
 class TestNonFiniteLoss:

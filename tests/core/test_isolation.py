@@ -73,7 +73,7 @@ def test_only_the_receiver_of_a_message_changes(
             }
     assert runner.server.state == 2
     assert len(trained) >= 2
-    personal = [{k: v for k, v in bits(runner.store.state(i)).items()} for i in sorted(trained)]
+    personal = [bits(runner.store.state(i)) for i in sorted(trained)]
     kept = [{k: v for k, v in p.items() if k not in shared_part(p, local)} for p in personal]
     if local or method == "local":
         assert len({str(k) for k in kept}) == len(kept)
@@ -106,7 +106,9 @@ def test_a_client_that_never_took_part_has_the_first_state(rig: Any) -> None:
     (sampled,) = (i for i in runner.clients if runner.store._states[i] and _trained(runner, i))
     for client in set(runner.clients) - {sampled}:
         state = bits(runner.store.state(client))
-        local = {k for k in state if k not in shared_part(state, runner.cfg.personalization.local_param)}
+        local = {
+            k for k in state if k not in shared_part(state, runner.cfg.personalization.local_param)
+        }
         assert {k: state[k] for k in local} == {k: first[k] for k in local}
 
 

@@ -71,6 +71,13 @@ class TestTheMean:
             assert event["sampled"] == sorted(sent)
             assert event["weights"] == pytest.approx({str(k): v for k, v in share.items()})
 
+    def test_one_upload_at_a_time_gives_the_same(self, rig: Any, mail: list[Any]) -> None:
+        """`federate.online_aggr`: the server keeps one state, not one per client."""
+        options = ("federate.method", "FedAvg", "federate.sample_client_num", 2)
+        plain, online = rig(*options), rig(*options, "federate.online_aggr", True)
+        assert online.code == 0
+        assert plain.timeless == online.timeless
+
     def test_the_summary_announces_these_weights(self, rig: Any) -> None:
         for rule in ("rows", "processed", "uniform"):
             done = rig("aggregator.weights", rule, "federate.total_round_num", 1)
@@ -146,7 +153,9 @@ class TestFedSA:
         assert any("shared_module" in note for note in shared.run["notes"])
         assert not any("shared_module" in note for note in private.run["notes"])
 
-    def test_every_client_is_evaluated_with_the_last_ones_tensors(self, rig: Any, step: Any) -> None:
+    def test_every_client_is_evaluated_with_the_last_ones_tensors(
+        self, rig: Any, step: Any
+    ) -> None:
         runner = rig.runner(*RELEASED, "federate.shared_module", True)
         last: dict[str, torch.Tensor] = {}
         checked = 0
@@ -178,7 +187,9 @@ class TestFedSA:
             f"'use_rslora': {rslora}}}]"
         )
         runner = rig.runner("llm.adapter.args", args)
-        layer = next(m for n, m in runner.model.named_modules() if n.endswith("attention.self.query"))
+        layer = next(
+            m for n, m in runner.model.named_modules() if n.endswith("attention.self.query")
+        )
         scale = 8 / 4**0.5 if rslora else 8 / 4
         assert layer.scaling["default"] == scale
         done = rig("llm.adapter.args", args, "federate.total_round_num", 1)
@@ -193,7 +204,7 @@ class TestFedSA:
         runner.run()
         after = dict(runner.model.named_buffers())
         assert all(torch.equal(after[n], b) for n, b in projections.items())
-        assert {n for n in runner.store.names} == {
+        assert set(runner.store.names) == {
             n for n, p in runner.model.named_parameters() if p.requires_grad
         }
         b = [n for n in runner.store.names if "vera_lambda_b" in n]
@@ -290,9 +301,7 @@ class TestBaselines:
             )  # fmt: skip
             assert done.code == 0
             start, (_, state) = broadcast(mail, 0), uploads(mail, 0)[1]
-            distances.append(
-                sum(float((state[k] - start[k]).square().sum()) for k in start) ** 0.5
-            )
+            distances.append(sum(float((state[k] - start[k]).square().sum()) for k in start) ** 0.5)
         assert 0 < distances[1] < 0.5 * distances[0]
 
     def test_fedprox_does_not_pull_what_stays_local(self, rig: Any) -> None:

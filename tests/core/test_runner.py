@@ -1,4 +1,4 @@
-"""The course of a run: who takes part, when it is evaluated, when it stops, what is the same again."""
+"""The course of a run: who takes part, when it is evaluated and stops, what comes again."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from federatedscope.core.configs import values
 from federatedscope.core.configs.merging import Origin, nest, some_keys, unknown_key
 from federatedscope.core.configs.values import KeyInfo
 from federatedscope.core.configs.yaml_io import dump_yaml, parse_yaml, read_yaml_file
-from federatedscope.core.errors import ConfigError
+from federatedscope.core.errors import ConfigError, UserError, is_user_error
 
 __all__ = ["CN", "Argument"]
 
@@ -323,7 +323,13 @@ class CN(dict[str, Any]):
         """Run the registered checks, in the order of registration."""
         if check_cfg:
             for check in list(self._checks):
-                check(self)
+                try:
+                    check(self)
+                except ValueError as error:
+                    # Extensions' checks complain with plain ValueErrors.
+                    if is_user_error(error) or check.__module__.startswith(__package__):
+                        raise
+                    raise UserError(str(error)) from error
 
     def ready_for_run(self, check_cfg: bool = True) -> None:
         """Run the checks, report required keys without a value, mark the tree as ready."""

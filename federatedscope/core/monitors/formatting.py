@@ -37,13 +37,24 @@ def summarize(results: Mapping[str, Sequence[float]], form: str) -> dict[str, fl
         if key.split("_", 1)[-1] in _COUNTS or form == "avg":
             summary[key] = float(value.mean())
         elif form == "weighted_avg":
-            rows = np.asarray(results[f"{split_of(key)}_total"], dtype=np.float64)
+            rows = np.asarray(_rows_of(results, key), dtype=np.float64)
             summary[key] = float((value * rows).sum() / rows.sum()) if rows.sum() else float("nan")
         elif value.size > 1:
             summary.update({f"{key}_{name}": v for name, v in _spread(value).items()})
         else:
             summary[key] = float(value[0])
     return summary
+
+
+def _rows_of(results: Mapping[str, Sequence[float]], key: str) -> Sequence[float]:
+    """Rows of the split that a metric is about, per client."""
+    total = f"{split_of(key)}_total"
+    if total not in results:
+        raise ValueError(
+            f"The results have {key} and no {total}: evaluate() of the trainer must also return "
+            f"the number of rows, as {total!r}, for the weighted mean over clients."
+        )
+    return results[total]
 
 
 def _spread(values: np.ndarray) -> dict[str, float]:

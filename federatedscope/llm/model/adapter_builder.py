@@ -129,18 +129,26 @@ def add_adapter(model: Any, cfg: Any, task: str, meta: bool = False) -> Any:
     try:
         wrapped = get_peft_model(model, config, low_cpu_mem_usage=meta)
     except ValueError as error:
-        raise ConfigError(
-            f"{FIELD}.target_modules",
-            adapter_arguments(cfg).get("target_modules"),
-            f"PEFT cannot place the adapter in this architecture ({error})",
-            "name existing linear layers, e.g. target_modules: ['query', 'value'] for BERT and "
-            "RoBERTa or ['q_proj', 'v_proj'] for LLaMA, or 'all-linear'",
-        ) from error
+        raise _refused(cfg, error) from error
     if cfg.federate.freeze_A:
         for name, parameter in wrapped.named_parameters():
             if any(keyword in name for keyword in FROZEN_A):
                 parameter.requires_grad_(False)
     return wrapped
+
+
+def _refused(cfg: Any, error: ValueError) -> ConfigError:
+    """What PEFT says when it wraps a model, with the field that it is about."""
+    arguments = adapter_arguments(cfg)
+    if "target" not in str(error).lower():
+        return ConfigError(FIELD, arguments, f"PEFT refuses it: {error}", "correct the field")
+    return ConfigError(
+        f"{FIELD}.target_modules",
+        arguments.get("target_modules"),
+        f"PEFT cannot place the adapter in this architecture ({error})",
+        "name existing linear layers, e.g. target_modules: ['query', 'value'] for BERT and "
+        "RoBERTa or ['q_proj', 'v_proj'] for LLaMA, or 'all-linear'",
+    )
 
 
 def head_names(names: list[str]) -> list[str]:

@@ -1,8 +1,8 @@
 """Worded arithmetic with a chain of reasoning, in the form of GSM8K.
 
-The problems of `gsm8k` are the task. Problems of one step (`drill`) and of other types (`exercise`)
-belong to the text that the LLaMA is pretrained on: it has seen the numbers and the notation, and not the
-task.
+The problems of `gsm8k` are the task. Problems of one step (`drill`) and of other types
+(`exercise`) belong to the text that the LLaMA is pretrained on: it has seen the numbers and the
+notation, and not the task.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any
 
 Row = dict[str, Any]
 
-NAMES = "Tom Ann Ben Mia Sam Eva Leo Ida Max Zoe".split()
-ITEMS = "apples pens cards books eggs coins shells stamps".split()
-BOXES = "boxes bags baskets trays".split()
-PEOPLE = "friends children guests pupils".split()
+NAMES = ("Tom", "Ann", "Ben", "Mia", "Sam", "Eva", "Leo", "Ida", "Max", "Zoe")
+ITEMS = ("apples", "pens", "cards", "books", "eggs", "coins", "shells", "stamps")
+BOXES = ("boxes", "bags", "baskets", "trays")
+PEOPLE = ("friends", "children", "guests", "pupils")
 
 
 def step(left: int, sign: str, right: int) -> tuple[int, str]:
@@ -157,7 +157,10 @@ def _spent(rng: random.Random) -> tuple[str, list[str], int]:
         f"{name} had {one + two + rest} {item}, used {one} on monday and {two} on friday. "
         f"How many {item} are there?"
     )
-    chain = [f"After monday there were {first} {item}.", f"After friday there were {second} {item}."]
+    chain = [
+        f"After monday there were {first} {item}.",
+        f"After friday there were {second} {item}.",
+    ]
     return question, chain, end
 
 

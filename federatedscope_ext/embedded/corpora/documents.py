@@ -1,9 +1,9 @@
 """Unlabelled running text for pretraining.
 
-A document is a few sentences about one thing, as readers expect of text: sentences of a scene are all
-true of that scene, and the nearer two of them stand the more of their subject they share; sentences of
-a review share an opinion. No downstream label enters. Words of the mismatched genres occur here although
-``mnli/train`` never shows them.
+A document is a few sentences about one thing, as readers expect of text: sentences of a scene are
+all true of that scene, and the nearer two of them stand the more of their subject they share;
+sentences of a review share an opinion. No downstream label enters. Words of the mismatched genres
+occur here although ``mnli/train`` never shows them.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def _remark(rng: random.Random, scene: Scene, slots: list[str]) -> str:
         slot = rng.choice(deniable)
         return render(rng, alter(rng, scene, slot), Mention({"actor": who, slot: False}), True)
     levels = {"actor": who}
-    for slot in rng.sample(slots, min(len(slots), rng.randint(1, 2))):
+    for slot in rng.sample(slots, min(len(slots), rng.choice((1, 1, 2)))):
         levels[slot] = slot in ("count", "act", "place") and rng.random() < 0.2
     if "colour" in levels:
         levels["act"] = False

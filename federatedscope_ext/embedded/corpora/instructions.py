@@ -1,7 +1,7 @@
 """Instructions with answers: Dolly-15K, Alpaca, Rosetta and CodeSearchNet in miniature.
 
-The answers follow from the words of `lexicon`, so they can be learned; Dolly's eight categories differ
-in what is asked, which makes them a natural split among clients.
+The answers follow from the words of `lexicon`, so they can be learned; Dolly's eight categories
+differ in what is asked, which makes them a natural split among clients.
 """
 
 from __future__ import annotations

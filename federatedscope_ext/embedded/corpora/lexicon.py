@@ -1,8 +1,8 @@
 """The words of the miniature's small world, and how they relate.
 
-Everything that the pair corpora state about a scene is decided by these tables: a spaniel is a dog and
-a dog an animal (``kinds``), napping is sleeping (``synonym``) and sleeping is resting (``general``), a
-library is indoors. They are the only place that knows what a word means.
+Everything that the pair corpora state about a scene is decided by these tables: a spaniel is a
+dog and a dog an animal (``kinds``), napping is sleeping (``synonym``) and sleeping is resting
+(``general``), a library is indoors. They are the only place that knows what a word means.
 """
 
 from __future__ import annotations

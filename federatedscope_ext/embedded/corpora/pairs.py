@@ -1,14 +1,18 @@
 """Sentence pairs about scenes: MNLI, RTE, MRPC, QQP, QNLI, STS-B and WNLI in miniature.
 
-A premise names some slots of a scene, a hypothesis others. The label is decided by comparing them:
+A premise names some slots of a scene, a hypothesis others. The label is decided by comparing
+them:
 
-* *entailment*: the hypothesis names only what the premise names, at the same or a more general level,
-  or denies something that the premise excludes;
-* *contradiction*: one named slot has a value that excludes the premise's, or the premise is denied;
+* *entailment*: the hypothesis names only what the premise names, at the same or a more general
+  level, or denies something that the premise excludes;
+* *contradiction*: one named slot has a value that excludes the premise's, or the premise is
+  denied;
 * *neutral*: at least one slot is not named by the premise, or more exactly than there.
 
-Every kind of sentence, negated ones included, occurs under every label, so neither half of a pair gives
-the label away. As in natural corpora, a small share of the labels is wrong.
+As in natural corpora, a small share of the labels is wrong, and the hypothesis alone says something
+about the label (Gururangan et al., 2018, arXiv 1803.02324): people who write contradictions negate,
+those who write entailments generalise, and those who write neutral sentences add a mood or a time.
+Every kind of sentence still occurs under every label, so the premise is needed for the rest.
 """
 
 from __future__ import annotations
@@ -32,61 +36,69 @@ Row = dict[str, Any]
 
 ENTAILMENT, NEUTRAL, CONTRADICTION = 0, 1, 2
 NOISE = 0.02
-NEGATED = 0.2
+#: share of negated hypotheses by label, and how often a slot is repeated by its general word
+NEGATED = {ENTAILMENT: 0.06, NEUTRAL: 0.08, CONTRADICTION: 0.55}
+GENERALISED = {ENTAILMENT: 0.6, NEUTRAL: 0.1, CONTRADICTION: 0.1}
+#: slots that a neutral hypothesis likes to add, and how often it does
+ADDED, ADDS = ("mood", "time"), 0.7
 GENERAL_SLOTS = frozenset({"actor", "count", "act", "place"})
 
 
 def premise_mention(rng: random.Random, scene: Scene) -> Mention:
-    """What a premise names: who and what, and two or three of the other slots."""
+    """What a premise names: who and what, and one or two of the other slots."""
     extra = [slot for slot in ("count", "trait", "place", "time") if slot != "colour"]
     if scene.thing:
         extra.append("colour")
-    chosen = rng.sample(extra, rng.choice((1, 2, 2, 3)))
+    chosen = rng.sample(extra, rng.choice((1, 2, 2)))
     levels = {"actor": rng.random() < 0.1, "act": "colour" not in chosen and rng.random() < 0.1}
     levels.update({slot: slot == "place" and rng.random() < 0.1 for slot in chosen})
     return Mention(levels)
 
 
-def _weaker(rng: random.Random, slot: str, stated: bool, p: float = 0.2) -> bool:
+def _weaker(rng: random.Random, slot: str, stated: bool, label: int) -> bool:
     """Level at which to repeat a slot: never more exact than it was stated."""
-    return slot in GENERAL_SLOTS and (stated or rng.random() < p)
+    return slot in GENERAL_SLOTS and (stated or rng.random() < GENERALISED[label])
 
 
-def _repeat(rng: random.Random, premise: Mention, slots: Sequence[str]) -> dict[str, bool]:
+def _repeat(
+    rng: random.Random, premise: Mention, slots: Sequence[str], label: int
+) -> dict[str, bool]:
     """Levels that name ``slots`` and the actor as the premise does, or more generally."""
-    levels = {"actor": _weaker(rng, "actor", premise.levels["actor"])}
+    levels = {"actor": _weaker(rng, "actor", premise.levels["actor"], label)}
     for slot in slots:
-        levels[slot] = _weaker(rng, slot, premise.levels[slot])
+        levels[slot] = _weaker(rng, slot, premise.levels[slot], label)
     if "colour" in levels:
         levels["act"] = False
     return levels
 
 
-def _known(rng: random.Random, premise: Mention, most: int) -> list[str]:
-    """Between one and ``most`` slots of the premise, the actor aside."""
+def _known(rng: random.Random, premise: Mention) -> list[str]:
+    """One or two slots of the premise, the actor aside."""
     known = sorted(premise.slots - {"actor"})
-    return rng.sample(known, min(len(known), rng.randint(1, most)))
+    return rng.sample(known, min(len(known), rng.choice((1, 1, 2))))
 
 
 def entailed(rng: random.Random, scene: Scene, premise: Mention) -> str:
     """A sentence that follows from the premise."""
-    if rng.random() < NEGATED:
+    if rng.random() < NEGATED[ENTAILMENT]:
         slot = rng.choice(sorted(premise.slots & {"act", "place", "trait"}))
-        levels = {"actor": _weaker(rng, "actor", premise.levels["actor"]), slot: False}
+        levels = {"actor": _weaker(rng, "actor", premise.levels["actor"], ENTAILMENT), slot: False}
         return render(rng, alter(rng, scene, slot), Mention(levels), negated=True)
-    return render(rng, scene, Mention(_repeat(rng, premise, _known(rng, premise, 2))))
+    return render(rng, scene, Mention(_repeat(rng, premise, _known(rng, premise), ENTAILMENT)))
 
 
 def contradicting(rng: random.Random, scene: Scene, premise: Mention) -> str:
     """A sentence that cannot be true of the premise's situation."""
-    if rng.random() < NEGATED:
+    if rng.random() < NEGATED[CONTRADICTION]:
         slot = rng.choice(sorted(premise.slots & {"act", "place", "trait"}))
-        return render(rng, scene, Mention(_repeat(rng, premise, [slot])), negated=True)
-    slots = _known(rng, premise, 2)
+        return render(
+            rng, scene, Mention(_repeat(rng, premise, [slot], CONTRADICTION)), negated=True
+        )
+    slots = _known(rng, premise)
     changed = "actor" if rng.random() < 0.15 else slots[0]
     if changed == "act" and "colour" in slots:
         slots.remove("colour")
-    levels = _repeat(rng, premise, slots)
+    levels = _repeat(rng, premise, slots, CONTRADICTION)
     levels[changed] = False
     return render(rng, alter(rng, scene, changed), Mention(levels))
 
@@ -97,14 +109,17 @@ def unrelated(rng: random.Random, scene: Scene, premise: Mention) -> str:
     if premise.levels["actor"]:
         fresh.append("actor")
     slot = rng.choice(fresh)
+    likely = [name for name in ADDED if name in fresh]
+    if likely and rng.random() < ADDS:
+        slot = rng.choice(likely)
     guess = scene if rng.random() < 0.5 or slot == "actor" else alter(rng, scene, slot)
-    if rng.random() < NEGATED and slot in ("place", "trait", "mood", "time"):
-        levels = {"actor": _weaker(rng, "actor", premise.levels["actor"]), slot: False}
+    if rng.random() < NEGATED[NEUTRAL] and slot in ("place", "trait", "mood", "time"):
+        levels = {"actor": _weaker(rng, "actor", premise.levels["actor"], NEUTRAL), slot: False}
         if slot == "time":
-            levels["act"] = _weaker(rng, "act", premise.levels["act"])
+            levels["act"] = _weaker(rng, "act", premise.levels["act"], NEUTRAL)
         return render(rng, guess, Mention(levels), negated=True)
-    known = [] if slot == "mood" else _known(rng, premise, 1)
-    levels = _repeat(rng, premise, known)
+    known = [] if slot == "mood" else _known(rng, premise)[:1]
+    levels = _repeat(rng, premise, known, NEUTRAL)
     levels[slot] = False
     return render(rng, guess, Mention(levels))
 
@@ -261,7 +276,10 @@ def qnli(seed: str, rows: int) -> list[Row]:
         elif missing and rng.random() < 0.7:
             slot = rng.choice(missing)
         else:
-            slot, told = rng.choice([s for s in answered if s != "colour"]), alter(rng, scene, "actor")
+            slot, told = (
+                rng.choice([s for s in answered if s != "colour"]),
+                alter(rng, scene, "actor"),
+            )
         out.append(
             {
                 "question": ask(rng, scene, slot),
@@ -275,7 +293,11 @@ def qnli(seed: str, rows: int) -> list[Row]:
 #: (sentence with {a} and {b}, continuation about the pronoun, whether it means {a})
 COREFERENCE: tuple[tuple[str, str, bool], ...] = (
     ("the {a} does not fit into the {b} because it is too big .", "the {w} is too big .", True),
-    ("the {a} does not fit into the {b} because it is too small .", "the {w} is too small .", False),
+    (
+        "the {a} does not fit into the {b} because it is too small .",
+        "the {w} is too small .",
+        False,
+    ),
     ("we took the {a} out of the {b} because it was full .", "the {w} was full .", False),
     ("we took the {a} out of the {b} because it was needed .", "the {w} was needed .", True),
     ("the {a} fell on the {b} and broke it .", "the {w} was broken .", False),

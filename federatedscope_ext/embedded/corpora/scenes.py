@@ -1,8 +1,9 @@
 """Scenes of the small world, and the sentences that can be said about them.
 
-A `Scene` fixes every detail. A sentence mentions some of its *slots*, each at one of two levels: by its
-own word (``'three spaniels'``) or by a more general one that it implies (``'several animals'``). Whether
-one sentence follows from another is then a matter of comparing slots, which `pairs` does.
+A `Scene` fixes every detail. A sentence mentions some of its *slots*, each at one of two levels:
+by its own word (``'three spaniels'``) or by a more general one that it implies (``'several
+animals'``). Whether one sentence follows from another is then a matter of comparing slots, which
+`pairs` does.
 """
 
 from __future__ import annotations
@@ -191,9 +192,13 @@ def subject(rng: random.Random, scene: Scene, mention: Mention, definite: bool) 
         words.append(scene.trait)
     name = noun(scene, levels.get("actor", False), plural)
     if "count" not in levels:
-        return (f"some {' '.join([*words, name])}", True) if plural else (
-            with_article(" ".join([*words, name])),
-            False,
+        return (
+            (f"some {' '.join([*words, name])}", True)
+            if plural
+            else (
+                with_article(" ".join([*words, name])),
+                False,
+            )
         )
     return " ".join([*words, name]), plural
 

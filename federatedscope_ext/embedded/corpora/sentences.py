@@ -1,7 +1,8 @@
 """Single sentences: SST-2, CoLA, AG News and DBpedia in miniature.
 
-Sentiment is composed, not looked up: an opinion word has a polarity, negation and words such as *hardly*
-turn it round, and where a sentence weighs two opinions (*but*, *although*) the main clause decides.
+Sentiment is composed, not looked up: an opinion word has a polarity, negation and words such as
+*hardly* turn it round, and where a sentence weighs two opinions (*but*, *although*) the main
+clause decides.
 """
 
 from __future__ import annotations
@@ -10,23 +11,24 @@ import random
 from typing import Any
 
 from federatedscope_ext.embedded.corpora import lexicon as lex
-from federatedscope_ext.embedded.corpora.scenes import Mention, render, sample_scene
+from federatedscope_ext.embedded.corpora.scenes import Mention, render, sample_scene, with_article
 
 Row = dict[str, Any]
 
 NOISE = 0.03
 
 GOOD = (
-    "wonderful charming moving brilliant funny gripping clever warm touching delightful fresh "
-    "honest superb witty"
-).split()
+    "wonderful", "charming", "moving", "brilliant", "funny", "gripping", "clever", "warm",
+    "touching", "delightful", "fresh", "honest", "superb", "witty",
+)  # fmt: skip
 BAD = (
-    "dull boring clumsy tedious awful shallow noisy lifeless stale predictable messy silly "
-    "dreadful pointless"
-).split()
+    "dull", "boring", "clumsy", "tedious", "awful", "shallow", "noisy", "lifeless", "stale",
+    "predictable", "messy", "silly", "dreadful", "pointless",
+)  # fmt: skip
 ASPECTS = (
-    "film plot cast script music ending dialogue story direction performance photography humour"
-).split()
+    "film", "plot", "cast", "script", "music", "ending", "dialogue", "story", "direction",
+    "performance", "photography", "humour",
+)  # fmt: skip
 LIKED = ("i enjoyed", "we loved", "you will admire", "everybody praised", "i cherish")
 DISLIKED = ("i hated", "we regretted", "you will forget", "everybody mocked", "i endured")
 PRAISE = ("a triumph", "a delight", "worth seeing", "a treat", "highly recommended")
@@ -50,18 +52,13 @@ def clause(rng: random.Random, positive: bool, aspect: str) -> str:
         return f"the {aspect} is {adjective(rng, positive)}"
     if kind < 0.7:
         word = rng.choice(GOOD if positive else BAD)
-        return f"this is {lex_article(word)} {aspect}"
+        return f"this is {with_article(word)} {aspect}"
     if kind < 0.8:
         return f"{rng.choice(LIKED if positive else DISLIKED)} the {aspect}"
     if kind < 0.95:
         return f"the {aspect} is {rng.choice(PRAISE if positive else BLAME)}"
     word = rng.choice(BAD if positive else GOOD)
     return f"there is nothing {word} about the {aspect}"
-
-
-def lex_article(word: str) -> str:
-    """The word with its indefinite article."""
-    return f"{'an' if word[0] in 'aeiou' else 'a'} {word}"
 
 
 def opinion(rng: random.Random, positive: bool) -> str:
@@ -202,9 +199,10 @@ ENTRIES: tuple[tuple[str, str], ...] = (
     ("novel", "written author published chapters magazine edition"),
 )
 NAMES = (
-    "aldor bremen calva dorin elmar fenwick gralt hollin istra jarrow kelm lorvan merrin nestor "
-    "orvane pellam quarn rossby selwick tarnow"
-).split()
+    "aldor", "bremen", "calva", "dorin", "elmar", "fenwick", "gralt", "hollin", "istra",
+    "jarrow", "kelm", "lorvan", "merrin", "nestor", "orvane", "pellam", "quarn", "rossby",
+    "selwick", "tarnow",
+)  # fmt: skip
 
 
 def dbpedia_14(seed: str, rows: int) -> list[Row]:

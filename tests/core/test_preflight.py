@@ -1,0 +1,105 @@
+"""What is known before weights are read, and what does not grow while a run goes on."""
+
+from __future__ import annotations
+
+import gc
+import time
+from typing import Any
+
+import pytest
+import torch
+
+from federatedscope.core.preflight import estimate_memory
+
+
+class TestNotes:
+    def test_small_clients(self, rig: Any) -> None:
+        notes = rig.prepared("dataloader.batch_size", 16).run["notes"]
+        assert any("1 client(s) have fewer training rows than a batch of 16" in n for n in notes)
+        assert not rig.prepared().run["notes"]
+
+    def test_evaluation_elsewhere(self, rig: Any) -> None:
+        notes = rig.prepared("eval_device", 1).run["notes"]
+        assert any("evaluation runs where training runs, cpu" in n for n in notes)
+
+    def test_what_is_evaluated(self, rig: Any) -> None:
+        def evaluation(*options: Any) -> Any:
+            return rig.prepared(*options).run["evaluation"]
+
+        assert "its own local tensors" in evaluation()["note"]
+        assert "same aggregated state" in evaluation("federate.method", "FedAvg")["note"]
+        assert evaluation("federate.method", "FedAvg", "federate.make_global_eval", True) == {
+            "scope": "global",
+            "phases": ["after"],
+            "note": "The server evaluates its state on its own rows.",
+        }
+
+
+class TestMemory:
+    def test_the_estimate_follows_what_it_is_about(self, rig: Any) -> None:
+        small = rig.prepared().run["memory_estimate_bytes"]
+        batch = rig.prepared("dataloader.batch_size", 16).run["memory_estimate_bytes"]
+        assert batch["activations"] == pytest.approx(2 * small["activations"])
+        many = rig.prepared("federate.client_num", 12, "data.splitter", "iid").run
+        assert many["memory_estimate_bytes"]["client_state"] > small["client_state"]
+        assert many["memory_estimate_bytes"]["backbone"] == small["backbone"]
+        assert small["total"] == sum(v for k, v in small.items() if k != "total")
+
+    def test_the_limit_caps_the_clients(self, rig: Any) -> None:
+        prepared = rig.prepared()
+        counts = {"total": 10**9, "trainable": 10**7, "sent": 0}
+        cfg = prepared.cfg.clone()
+        cfg.defrost()
+        cfg.federate.client_num = 10**6
+        cfg.federate.client_memory_mb = 100
+        skeleton = torch.nn.Linear(1, 1)
+        estimate = estimate_memory(cfg, skeleton, counts, prepared.precision)
+        assert estimate["client_state"] == 100 * 2**20 + 3 * 4 * 10**7
+
+    def test_nothing_grows_over_rounds(self, rig: Any) -> None:
+        """The number of live tensors is the same after round 3 and after round 6."""
+        counts: list[int] = []
+
+        class Count:
+            def on_round(self, event: Any) -> None:
+                if event["round"] not in (3, 6):
+                    return
+                gc.collect()
+                counts.append(sum(1 for o in gc.get_objects() if isinstance(o, torch.Tensor)))
+
+        rig(
+            "federate.total_round_num", 6, "train.local_update_steps", 1,
+            "eval.phases", "['before', 'after']", callbacks=(Count(),),
+        )  # fmt: skip
+        assert counts[0] == counts[1]
+
+    def test_bookkeeping_does_not_grow_with_rounds_times_clients(self, rig: Any) -> None:
+        runner = rig.runner("federate.total_round_num", 4)
+        runner.run()
+        assert not any("raw" in form for form in runner.server.history_results)
+        assert all(not client.history_results for client in runner.clients.values())
+        assert runner.server.msg_buffer == {"train": {}, "eval": {}}
+
+
+def test_a_thousand_clients_start_in_seconds(rig: Any, tmp_path: Any) -> None:
+    """1 % of 1000 clients a round: nobody else's state is made for training."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    folder = tmp_path / "data" / "glue" / "sst2"
+    folder.mkdir(parents=True)
+    for split, rows in (("train", 2000), ("validation", 1000)):
+        table = {"sentence": ["good film", "bad film"] * (rows // 2), "label": [1, 0] * (rows // 2)}
+        pq.write_table(pa.table(table), folder / f"{split}.parquet")
+    started = time.monotonic()
+    runner = rig.runner(
+        "data.root", tmp_path / "data", "federate.client_num", 1000, "data.splitter", "iid",
+        "federate.sample_client_rate", 0.01, "train.local_update_steps", 1,
+        "federate.total_round_num", 1,
+    )  # fmt: skip
+    for client in runner.clients.values():
+        client.join_in()
+    while runner.queue[0].msg_type != "evaluate":
+        runner._deliver(runner.queue.popleft())
+    assert time.monotonic() - started < 30
+    assert len(runner.store.owners) == 11

@@ -1,0 +1,204 @@
+"""Causal language models: training on answers, and answers generated."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from federatedscope.core.configs.config import global_cfg
+from federatedscope.llm.generation import exact_match, final_number, generate
+
+
+@pytest.fixture
+def own_file(tmp_path: Path) -> Path:
+    rng = random.Random(0)
+    file = tmp_path / "own.jsonl"
+    with file.open("w") as stream:
+        for i in range(60):
+            word = rng.choice(["good", "bad"])
+            answer = "great fine" if word == "good" else "awful dull"
+            record = {
+                "instruction": f"the film was {word}", "input": "", "output": answer,
+                "category": ("a", "b", "c")[i % 3],
+            }  # fmt: skip
+            stream.write(json.dumps(record) + "\n")
+    return file
+
+
+def options(file: Path, model: Path) -> tuple[Any, ...]:
+    return (
+        "data.type", f"{file}@llm", "model.type", f"{model}@huggingface_llm",
+        "trainer.type", "llmtrainer", "data.splitter", "iid", "data.splits", "[0.8, 0.2, 0.0]",
+        "eval.metrics", "[]", "eval.best_res_update_round_wise_key", "val_avg_loss",
+        "llm.tok_len", 100, "train.optimizer.lr", 0.02, "train.local_update_steps", 3,
+    )  # fmt: skip
+
+
+class TestTraining:
+    def test_fedsa_on_a_decoder(
+        self, rig: Any, own_file: Path, tiny_llama: Path, mail: list[Any]
+    ) -> None:
+        rate = ("train.optimizer.lr", 0.1)
+        done = rig(*options(own_file, tiny_llama), *rate, "federate.total_round_num", 4)
+        assert done.code == 0
+        assert (done.run["task_type"], done.run["head_rule"]) == ("CAUSAL_LM", "none")
+        assert done.run["clients"][0]["majority"] is None
+        names = {name for m in mail for name in m.tensors}
+        assert names
+        assert all("lora_A" in name for name in names)
+        losses = [line["Results_avg"]["val_avg_loss"] for line in done.lines[:-1]]
+        assert losses[-1] < losses[0]
+        assert all(e["tokens"] > 0 for e in done.of("train"))
+
+    def test_the_loss_is_the_models_own(self, rig: Any, own_file: Path, tiny_llama: Path) -> None:
+        runner = rig.runner(*options(own_file, tiny_llama))
+        trainer = runner.clients[1].trainer
+        sums = []
+
+        def look(ctx: Any) -> None:
+            batch = ctx.data_batch
+            with torch.no_grad():
+                logits = ctx.model(
+                    input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
+                ).logits
+            targets = batch["labels"][:, 1:]
+            loss = torch.nn.functional.cross_entropy(
+                logits[:, :-1].flatten(0, 1), targets.flatten(), ignore_index=-100
+            )
+            assert torch.allclose(loss, ctx.loss_batch, atol=1e-5)
+            sums.append(float(loss) * len(targets))
+
+        trainer.register_hook_in_eval(look, "on_batch_forward")
+        metrics = trainer.evaluate("val")
+        assert metrics["val_total"] == 4
+        assert metrics["val_loss"] == pytest.approx(sum(sums), rel=1e-5)
+        assert metrics["val_avg_loss"] == pytest.approx(sum(sums) / 4, rel=1e-5)
+
+    def test_by_category(self, rig: Any, own_file: Path, tiny_llama: Path) -> None:
+        done = rig(*options(own_file, tiny_llama), "data.splitter", "meta")
+        assert done.code == 0
+        for client in done.run["clients"]:
+            assert len(client["labels"]["train"]) == 1
+
+    def test_generated_answers_are_a_metric(
+        self, rig: Any, own_file: Path, tiny_llama: Path
+    ) -> None:
+        done = rig(
+            *options(own_file, tiny_llama), "eval.metrics", "['acc']", "eval.max_new_tokens", 2,
+            "eval.max_generated_rows", 2, "federate.total_round_num", 1,
+            "eval.best_res_update_round_wise_key", "val_acc",
+        )  # fmt: skip
+        assert done.code == 0
+        assert all(e["metrics"]["val_acc"] == 0.0 for e in done.of("eval"))
+        assert not any("train_acc" in e["metrics"] for e in done.of("train"))
+        assert done.run["larger_is_better"] is True
+
+    def test_in_half_precision(self, rig: Any, own_file: Path, tiny_llama: Path) -> None:
+        done = rig(
+            *options(own_file, tiny_llama), "train.is_enable_half", True, "train.half_dtype",
+            "bf16", "eval.metrics", "['acc']", "eval.max_new_tokens", 2,
+            "federate.total_round_num", 1,
+        )  # fmt: skip
+        assert done.code == 0
+        assert all(e["nonfinite"] == 0 for e in done.of("train"))
+
+
+class TestNumbers:
+    @pytest.mark.parametrize(
+        ("text", "number"),
+        [
+            ("so 3 + 4. The answer is 7.", 7),
+            ("#### 1,234", 1234),
+            ("The answer is 2. No: The answer is -3.5 apples, of 9", -3.5),
+            ("first 4 then 12", 12),
+            ("nothing", None),
+            ("The answer is unknown, 5 of them", 5),
+            ("5 of them. The answer is unknown", None),
+            ("The answer is $18", 18),
+            ("The answer is 1,000,000.25", 1000000.25),
+        ],
+    )
+    def test_what_an_answer_ends_in(self, text: str, number: float | None) -> None:
+        assert final_number(text) == number
+
+
+class Spoken:
+    """A tokenizer and model in one that knows its answers by heart."""
+
+    pad_token_id, eos_token_id, sep_token_id = 0, 1, None
+
+    def __init__(self, answers: dict[str, str]) -> None:
+        self.answers = answers
+        self.prompts = list(answers)
+        self.calls: list[dict[str, Any]] = []
+
+    def __call__(self, prompt: str) -> dict[str, list[int]]:
+        number = self.prompts.index(prompt) + 2
+        # The last token closes the text; an answer must not follow it.
+        return {"input_ids": [9] * number + [number, self.eos_token_id]}
+
+    def generate(self, input_ids: torch.Tensor, **options: Any) -> torch.Tensor:
+        self.calls.append({"input_ids": input_ids, **options})
+        return torch.cat([input_ids, input_ids[:, -1:]], dim=1)
+
+    def batch_decode(self, ids: torch.Tensor, skip_special_tokens: bool) -> list[str]:
+        assert ids.shape[1] == 1
+        return [self.answers[self.prompts[int(row[0]) - 2]] for row in ids]
+
+
+class Rows:
+    def __init__(self, speaker: Spoken, references: dict[str, str]) -> None:
+        self.tokenizer = speaker
+        self.rows = [{"prompt": p, "answer": a} for p, a in references.items()]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def raw(self, index: int) -> dict[str, str]:
+        return self.rows[index]
+
+
+class TestGeneration:
+    def test_prompts_are_padded_on_the_left(self) -> None:
+        speaker = Spoken({"a": "1", "b": "2", "c": "3"})
+        texts = generate(speaker, speaker, ["a", "c", "b"], "cpu", 50, 7)
+        assert texts == ["1", "3", "2"]
+        (call,) = speaker.calls
+        assert call["input_ids"].shape == (3, 5)
+        assert call["input_ids"][0].tolist() == [0, 0, 9, 9, 2]
+        assert call["attention_mask"][0].tolist() == [0, 0, 1, 1, 1]
+        assert (call["max_new_tokens"], call["do_sample"]) == (7, False)
+
+    def test_long_prompts_lose_their_beginning(self) -> None:
+        speaker = Spoken({"a": "1", "b": "2"})
+        generate(speaker, speaker, ["b"], "cpu", 2, 3)
+        assert speaker.calls[0]["input_ids"].tolist() == [[9, 3]]
+
+    @pytest.mark.parametrize(("limit", "share"), [(0, 0.5), (1, 1.0), (3, 2 / 3)])
+    def test_exact_match(self, limit: int, share: float) -> None:
+        speaker = Spoken({
+            "one": "3 + 4 is 7. The answer is 7.", "two": "The answer is 9.",
+            "three": "it is 1,000", "four": "no idea",
+        })  # fmt: skip
+        rows = Rows(speaker, {"one": "#### 7", "two": "#### 8", "three": "#### 1000", "four": "x"})
+        cfg = global_cfg.clone()
+        cfg.eval.max_generated_rows = limit
+        cfg.eval.batch_size = 2
+        assert exact_match(speaker, rows, cfg, "cpu") == pytest.approx(share)
+
+    def test_a_real_model_continues_like_one_by_one(self, tiny_llama: Path) -> None:
+        """Padding changes no continuation."""
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        model = AutoModelForCausalLM.from_pretrained(tiny_llama).eval()
+        tokenizer = AutoTokenizer.from_pretrained(tiny_llama)
+        prompts = ["the film was good", "bad", "the story seemed rather dull and very sad"]
+        together = generate(model, tokenizer, prompts, "cpu", 50, 5)
+        alone = [generate(model, tokenizer, [p], "cpu", 50, 5)[0] for p in prompts]
+        assert together == alone
+        assert any(together)
