@@ -34,6 +34,8 @@ def test_links_of_the_readme_lead_somewhere(target):
     assert (ROOT / target).exists()
 
 
-@pytest.mark.parametrize("pattern", sorted(set(re.findall(r"`([\w*]+\.yaml)`", README)) - {"config.yaml"}))
+@pytest.mark.parametrize(
+    "pattern", sorted(set(re.findall(r"`([\w*]+\.yaml)`", README)) - {"config.yaml"})
+)
 def test_yamls_of_the_readme_exist(pattern):
     assert list((ROOT / "yamls").glob(pattern))

@@ -166,7 +166,7 @@ class GeneralTorchTrainer(Trainer):
 
     @staticmethod
     def _place_model(ctx: Context) -> None:
-        """Move the model to its device, unless it is there: walking over its modules takes milliseconds."""
+        """Move the model to its device unless it is there: a walk over its modules takes time."""
         parameter = next(ctx.model.parameters(), None)
         if parameter is None or parameter.device != torch.device(ctx.device):
             ctx.model.to(ctx.device)
