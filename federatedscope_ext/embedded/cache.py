@@ -168,12 +168,28 @@ def ensure(part: str) -> Path:
     return target
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute on one core: models this small gain nothing from more, and the same numbers come
+    out whatever the machine has.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _build(part: str, target: Path) -> None:
     """Build into a temporary folder beside ``target``, then rename it."""
     folder = Path(tempfile.mkdtemp(prefix=f".{part}-", dir=target.parent))
     try:
         progress = Progress(_TITLES[part])
-        _BUILDERS[part](folder, progress)
+        with _one_thread():
+            _BUILDERS[part](folder, progress)
         folder.chmod(0o755)
         if not target.is_dir():
             os.replace(folder, target)

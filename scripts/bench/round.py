@@ -24,6 +24,7 @@ from runs import (
     in_child,
     mib,
     prepared_run,
+    say,
     settings,
 )
 
@@ -31,6 +32,7 @@ from runs import (
 TOLERANCE = {"fp32": 1e-6, "bf16": 2e-2, "fp16": 2e-2}
 TOLERANCE_CUDA = 1e-3
 MEMORY_ROUNDS = 2
+SIDES = {"both": "rounds of both sides", "ours": "our memory", "floor": "the floor's memory"}
 
 
 class DifferentLossesError(RuntimeError):
@@ -213,6 +215,7 @@ def measure(options: argparse.Namespace, clients: int) -> dict[str, Any]:
     """All figures for one number of clients, each from a process of its own."""
 
     def run(side: str) -> dict[str, Any]:
+        say(f"{clients} clients: {SIDES[side]}")
         job = {"options": vars(options), "clients": clients, "side": side}
         return in_child(__file__, job, options.threads)
 

@@ -123,6 +123,11 @@ def hand_back(result: dict[str, Any]) -> None:
     print(RESULT + json.dumps(result), flush=True)
 
 
+def say(what: str) -> None:
+    """Tell on standard error what is measured now."""
+    print(f"{what} ...", file=sys.stderr, flush=True)
+
+
 def resident_bytes() -> int:
     """Resident size of this process now (its peak where the system does not tell)."""
     try:

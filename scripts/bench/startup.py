@@ -22,6 +22,7 @@ from runs import (
     mib,
     prepared_run,
     resident_bytes,
+    say,
     settings,
 )
 
@@ -99,6 +100,7 @@ def child(job: dict[str, Any]) -> None:
 
 def measure(options: argparse.Namespace, clients: int) -> dict[str, Any]:
     """One number of clients, in a process of its own."""
+    say(f"{clients} clients: {options.rounds} rounds")
     job = {"options": vars(options), "clients": clients, "started": time.time()}
     return {"clients": clients, **in_child(__file__, job, options.threads)}
 
