@@ -284,6 +284,10 @@ class Rig:
         pairs = {**self.defaults, **dict(zip(rest[0::2], rest[1::2], strict=True))}
         return [*flags, *(str(part) for pair in pairs.items() for part in pair)]
 
+    def read(self, code: int, outdir: Path) -> Finished:
+        """What a run left in its folder."""
+        return read_run(code, outdir)
+
     def folder(self) -> Path:
         """A new run folder."""
         self.count += 1

@@ -39,8 +39,8 @@ class LlamaSchedule:
         AdamW's peak learning rate and the steps that lead up to it.
     """
 
-    documents: int = 24000
-    steps: int = 900
+    documents: int = 14000
+    steps: int = 400
     batch: int = 16
     length: int = 128
     lr: float = 3e-3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -132,6 +133,15 @@ class TestNonFiniteLoss:
         assert done.code == 0
         assert [e["metrics"]["val_total"] for e in done.of("eval")] == [12, 12, 12]
         assert all(e["metrics"]["val_avg_loss"] is None for e in done.of("eval"))
+
+    def test_in_evaluation_with_weights_that_are_not_finite(self, rig: Any) -> None:
+        runner = rig.runner("data.splitter", "iid")
+        head = next(name for name in runner.store.names if "classifier" in name)
+        runner.store.state(1)[head].fill_(float("nan"))
+        runner.store.activate(1)
+        metrics = runner.clients[1].trainer.evaluate("val")
+        assert metrics["val_total"] == 12
+        assert math.isnan(metrics["val_avg_loss"])
 
 
 class Stop:

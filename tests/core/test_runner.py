@@ -88,9 +88,7 @@ class TestReproducibility:
         again = rig.folder()
         file = first.outdir / "config.yaml"
         assert rig.main("--quiet", "--cfg", str(file), "--outdir", str(again)) == 0
-        from conftest import read_run
-
-        assert read_run(0, again).timeless == first.timeless
+        assert rig.read(0, again).timeless == first.timeless
 
     def test_the_settings_of_single_clients_are_saved_too(self, rig: Any) -> None:
         first = rig("client_2.train.local_update_steps", 1, "client_2.train.optimizer.lr", 0.5)
@@ -103,10 +101,8 @@ class TestReproducibility:
             "--quiet", "--cfg", str(first.outdir / "config.yaml"), "--client_cfg",
             str(first.outdir / "client_config.yaml"), "--outdir", str(again),
         )  # fmt: skip
-        from conftest import read_run
-
         assert code == 0
-        assert read_run(0, again).timeless == first.timeless
+        assert rig.read(0, again).timeless == first.timeless
 
 
 class TestWhoTakesPart:
