@@ -40,7 +40,7 @@ SECTIONS = (
     ),
     Section(
         "wandb",
-        "Weights & Biases; outside this project",
+        "Weights & Biases; needs the wandb package",
         (
             Key("use", False, "Send results to the service."),
             Key("name_user", "", "Account."),
