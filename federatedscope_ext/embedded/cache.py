@@ -68,7 +68,7 @@ def digest() -> str:
     """Twelve hexadecimal digits that stand for the sources of the miniature."""
     here = Path(__file__).resolve().parent
     state = hashlib.sha256(str(VERSION).encode())
-    builders = ("models.py", "pretrain.py", "pretrain_llama.py")
+    builders = ("models.py", "vectors.py", "pretrain.py", "pretrain_llama.py")
     for file in sorted([*(here / "corpora").glob("*.py"), *(here / name for name in builders)]):
         # Line endings differ between checkouts of the same source.
         state.update(file.name.encode() + file.read_bytes().replace(b"\r\n", b"\n"))
@@ -183,12 +183,26 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+@contextmanager
+def _own_progress_only() -> Iterator[None]:
+    """Keep the bars of transformers, which writes files of a megabyte, off the screen."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
 def _build(part: str, target: Path) -> None:
     """Build into a temporary folder beside ``target``, then rename it."""
     folder = Path(tempfile.mkdtemp(prefix=f".{part}-", dir=target.parent))
     try:
         progress = Progress(_TITLES[part])
-        with _one_thread():
+        with _one_thread(), _own_progress_only():
             _BUILDERS[part](folder, progress)
         folder.chmod(0o755)
         if not target.is_dir():

@@ -84,7 +84,7 @@ def encoder_tokenizer(texts: Iterable[str]) -> Any:
 
 
 def encoder(vocabulary: int) -> Any:
-    """An untrained encoder of RoBERTa's architecture with token types and a language-model head.
+    """An untrained encoder of RoBERTa's architecture with token types and language-model head.
 
     Returns
     -------

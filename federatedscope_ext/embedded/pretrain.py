@@ -1,15 +1,16 @@
 """Brief pretraining of the encoder on generated, unlabelled text.
 
-Three objectives, none of which sees a downstream label:
+None of its objectives sees a downstream label:
 
-* masked words (Devlin et al., 2019, arXiv 1810.04805), rare words masked more often than common
-  ones;
+* masked words (Devlin et al., 2019, arXiv 1810.04805), rare words masked more often;
+* exchanged words (ELECTRA; Clark et al., 2020, arXiv 2003.10555): which word of a sentence was
+  replaced by a similar one, so that it no longer agrees with the sentence before?
 * sentence distance (ERNIE 2.0; Sun et al., 2020, arXiv 1907.12412): are two sentences neighbours,
-  apart in the same document, or of different documents on one topic?
+  further apart in one document, or does the second not belong there (of another document on the
+  same topic, or with a word exchanged)?
 * from the first token of a sentence, the words of the sentence that follows it, in any order.
 
-Word embeddings start from the co-occurrence counts of the text (Levy and Goldberg, 2014): a
-minute of training would otherwise go into learning which words are alike.
+Word embeddings start from counts (`vectors`).
 """
 
 from __future__ import annotations
@@ -27,13 +28,20 @@ from torch.nn import functional
 
 from federatedscope_ext.embedded import models
 from federatedscope_ext.embedded.corpora.documents import Document, encoder_documents
+from federatedscope_ext.embedded.vectors import (
+    SEED,
+    SIMILAR,
+    SPECIAL,
+    count_vectors,
+    similar_words,
+    start_from_counts,
+)
 
 #: called with the finished share of the work, 0 to 1
 Report = Callable[[float], None]
 
-SPECIAL = 5
-SEED = 1
 PAD, MASK = 0, 4
+ALONE = -100
 
 
 @dataclass(frozen=True)
@@ -48,17 +56,21 @@ class EncoderSchedule:
         AdamW's peak learning rate and the steps that lead up to it.
     mask
         Largest probability of masking a word.
-    single
-        Share of examples that are one sentence, the others are pairs.
+    exchange
+        Probability of exchanging a word in a pair of neighbours.
+    exchange_weight, distance_weight
+        Weights of these two losses; the others have 1.
     """
 
-    documents: int = 16000
-    steps: int = 600
+    documents: int = 35000
+    steps: int = 1100
     batch: int = 64
     lr: float = 3e-3
     warmup: int = 50
     mask: float = 0.3
-    single: float = 0.25
+    exchange: float = 0.5
+    exchange_weight: float = 2.0
+    distance_weight: float = 2.0
 
 
 @dataclass(frozen=True)
@@ -75,12 +87,19 @@ class Examples:
         Words of the next sentence where the example is a single one, ``(n, length)``.
     distance
         0 neighbours, 1 same document, 2 another document, -100 for single sentences, ``(n,)``.
+    story
+        Whether a word of the second sentence may be exchanged: neighbours in a scene, ``(n,)``.
     """
 
     ids: Tensor
     types: Tensor
     following: Tensor
     distance: Tensor
+    story: Tensor
+
+
+#: topic mark of documents in which the second sentence answers the first
+ANSWERED = "?"
 
 
 def _pick_pair(
@@ -88,41 +107,42 @@ def _pick_pair(
 ) -> tuple[str, str, int]:
     """Two sentences and how far apart they stand."""
     later = document.sentences[2:]
-    distance = rng.choice((0, 1, 2)) if later else rng.choice((0, 2))
+    distance = rng.choices((0, 1, 2), (0.5, 0.3, 0.2))[0] if later else rng.choice((0, 2))
     if distance == 2:
         other = rng.choice(same_topic)
         return document.sentences[0], rng.choice(other.sentences[1:]), 2
     return document.sentences[0], document.sentences[1 + distance], distance
 
 
-def make_examples(
-    documents: Sequence[Document], tokenizer: Any, schedule: EncoderSchedule
-) -> Examples:
-    """One example of each document."""
+def make_examples(documents: Sequence[Document], tokenizer: Any) -> Examples:
+    """One example of each document: a pair of a scene's or an answer's, else a single sentence."""
     rng = random.Random("examples")
     by_topic: dict[str, list[Document]] = {}
     for document in documents:
         by_topic.setdefault(document.topic, []).append(document)
     texts: list[str | tuple[str, str]] = []
-    following: list[str] = []
-    distances: list[int] = []
+    following, distances, story = [], [], []
     for document in documents:
-        if rng.random() < schedule.single:
-            texts.append(document.sentences[0])
-            following.append(document.sentences[1])
-            distances.append(-100)
-        else:
+        told = len(document.sentences) > 2
+        if told or document.topic.endswith(ANSWERED):
             first, second, distance = _pick_pair(rng, document, by_topic[document.topic])
             texts.append((first, second))
             following.append("")
-            distances.append(distance)
+        else:
+            distance = ALONE
+            texts.append(document.sentences[0])
+            following.append(document.sentences[1])
+        distances.append(distance)
+        story.append(told and distance == 0)
     inner = tokenizer.backend_tokenizer
     encoded = inner.encode_batch(texts)
+    words = inner.encode_batch(following, add_special_tokens=False)
     return Examples(
         _padded([item.ids for item in encoded]),
         _padded([item.type_ids for item in encoded]),
-        _padded([i.ids for i in inner.encode_batch(following, add_special_tokens=False)]),
+        _padded([item.ids for item in words]),
         torch.tensor(distances),
+        torch.tensor(story),
     )
 
 
@@ -132,51 +152,6 @@ def _padded(rows: Sequence[Sequence[int]]) -> Tensor:
     for index, row in enumerate(rows):
         out[index, : len(row)] = row
     return torch.from_numpy(out)
-
-
-def _information(counts: np.ndarray) -> np.ndarray:
-    """Positive pointwise mutual information of a matrix of co-occurrence counts."""
-    total = counts.sum()
-    expected = counts.sum(1, keepdims=True) * counts.sum(0, keepdims=True) / total
-    ratio = counts / np.maximum(expected, 1e-9)
-    return np.asarray(np.log(np.maximum(ratio, 1.0)))
-
-
-def count_embeddings(examples: Examples, vocabulary: int, width: int, scale: float) -> Tensor:
-    """Word vectors from co-occurrence in documents and in windows of two words to either side.
-
-    Returns
-    -------
-    Tensor
-        Shape ``(vocabulary, width)``; rows have the norm of a normal vector of standard deviation
-        ``scale``.
-    """
-    keep = (examples.distance <= 1).numpy()
-    ids = np.concatenate([examples.ids.numpy(), examples.following.numpy()], 1)[keep]
-    near = np.zeros((vocabulary, vocabulary))
-    for gap in (1, 2):
-        np.add.at(near, (ids[:, :-gap].ravel(), ids[:, gap:].ravel()), 1.0)
-    present = np.zeros((len(ids), vocabulary), dtype=np.float32)
-    np.put_along_axis(present, ids, 1.0, 1)
-    together = (present.T @ present).astype(np.float64)
-    np.fill_diagonal(together, 0.0)
-    for matrix in (near, together):
-        matrix[:SPECIAL] = 0.0
-        matrix[:, :SPECIAL] = 0.0
-    near = 0.5 * _information(near)
-    features = np.concatenate([_information(together), near, near.T], 1)
-    values, vectors = np.linalg.eigh(features @ features.T)
-    vectors = vectors[:, -width:] * np.maximum(values[-width:], 0.0) ** 0.25
-    vectors -= vectors[SPECIAL:].mean(0)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True) + 1e-6
-    rng = np.random.default_rng(SEED)
-    # A random rotation spreads every direction over all attention heads.
-    turn = np.linalg.qr(rng.normal(size=(width, width)))[0]
-    # Half of a word is what it shares with others like it, half is its own.
-    own = rng.normal(size=vectors.shape) / np.sqrt(width)
-    vectors = (vectors @ turn + own) * np.sqrt(width / 2.0) * scale
-    vectors[:SPECIAL] = rng.normal(size=(SPECIAL, width)) * scale
-    return torch.from_numpy(vectors.astype(np.float32))
 
 
 def masking_rates(ids: Tensor, vocabulary: int, most: float) -> Tensor:
@@ -189,59 +164,91 @@ def masking_rates(ids: Tensor, vocabulary: int, most: float) -> Tensor:
     return rates.float()
 
 
-def attend_to_same_words(model: Any) -> None:
-    """Let half of the first layer's heads look, at first, for words like the one they stand at.
-
-    Equal queries and keys (Trockman and Kolter, 2023, arXiv 2305.09828): which words of two
-    sentences belong together need not be found out from nothing.
-    """
-    attention = model.roberta.encoder.layer[0].attention.self
-    rows = attention.query.weight.shape[0] // 2
-    with torch.no_grad():
-        shared = nn.init.orthogonal_(torch.empty_like(attention.key.weight))[:rows]
-        attention.query.weight[:rows] = shared
-        attention.key.weight[:rows] = shared
-
-
 class Objectives(nn.Module):
-    """The encoder with the heads that only pretraining needs."""
+    """The encoder with the heads that only pretraining needs.
 
-    def __init__(self, model: Any, rates: Tensor) -> None:
+    Parameters
+    ----------
+    model
+        The encoder.
+    rates
+        `masking_rates`.
+    similar
+        `similar_words`.
+    schedule
+        Weights and probabilities.
+    """
+
+    def __init__(
+        self, model: Any, rates: Tensor, similar: Tensor, schedule: EncoderSchedule
+    ) -> None:
         super().__init__()
         width = model.config.hidden_size
         self.model = model
         self.rates = rates
+        self.similar = similar
+        self.schedule = schedule
         self.next_words = nn.Linear(width, width)
         self.distance = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 3))
+        self.exchanged = nn.Linear(width, 1)
 
     def forward(self, batch: Examples, generator: torch.Generator) -> Tensor:
-        """The sum of the three losses of a batch."""
+        """The weighted sum of the losses of a batch."""
         ids = batch.ids
         # A masked word may be the very one that sets two sentences apart: one task per example.
-        masked = torch.rand(len(ids), 1, generator=generator) < 0.5
-        chosen = masked & (torch.rand(ids.shape, generator=generator) < self.rates[ids])
-        kind = torch.rand(ids.shape, generator=generator)
-        noise = torch.randint(SPECIAL, len(self.rates), ids.shape, generator=generator)
-        shown = torch.where(chosen & (kind < 0.85), MASK, ids)
-        shown = torch.where(chosen & (kind > 0.93), noise, shown)
+        masked = torch.rand(len(ids), generator=generator) < 0.5
+        chosen = masked[:, None] & (torch.rand(ids.shape, generator=generator) < self.rates[ids])
+        shown = self._mask(ids, chosen, generator)
+        story = batch.story & ~masked
+        exchanged = self._choose(batch, story, generator)
+        kind = torch.randint(SIMILAR, ids.shape, generator=generator)
+        shown = torch.where(exchanged, self.similar[ids, kind], shown)
         hidden = self.model.roberta(
             input_ids=shown, token_type_ids=batch.types, attention_mask=ids != PAD
         ).last_hidden_state
         loss = functional.cross_entropy(self.model.lm_head(hidden[chosen]), ids[chosen])
-        first = hidden[:, 0]
-        pairs, whole = batch.distance >= 0, ~masked[:, 0]
-        if bool((pairs & whole).any()):
-            loss = loss + functional.cross_entropy(
-                self.distance(first[pairs & whole]), batch.distance[pairs & whole]
+        looked = story[:, None] & (batch.types == 1) & (ids >= SPECIAL)
+        if bool(looked.any()):
+            loss = loss + self.schedule.exchange_weight * self._exchange_loss(
+                hidden[looked], exchanged[looked]
             )
-        alone = ~pairs & whole
+        pairs = ~masked & (batch.distance >= 0)
+        if bool(pairs.any()):
+            target = torch.where(exchanged.any(1), 2, batch.distance)
+            scores = self.distance(hidden[pairs, 0])
+            distance = functional.cross_entropy(scores, target[pairs])
+            loss = loss + self.schedule.distance_weight * distance
+        alone = batch.distance == ALONE
         if bool(alone.any()):
-            words = batch.following[alone]
-            table = self.model.roberta.embeddings.word_embeddings.weight
-            scores = (self.next_words(first[alone]) @ table.T).log_softmax(-1)
-            weight = self.rates[words]
-            loss = loss - (scores.gather(1, words) * weight).sum() / weight.sum()
+            loss = loss + self._next_loss(hidden[alone, 0], batch.following[alone])
         return torch.as_tensor(loss)
+
+    def _mask(self, ids: Tensor, chosen: Tensor, generator: torch.Generator) -> Tensor:
+        """The chosen words hidden: 85 % masks, 7 % random words, 8 % as they are."""
+        kind = torch.rand(ids.shape, generator=generator)
+        noise = torch.randint(SPECIAL, len(self.rates), ids.shape, generator=generator)
+        shown = torch.where(chosen & (kind < 0.85), MASK, ids)
+        return torch.where(chosen & (kind > 0.93), noise, shown)
+
+    def _choose(self, batch: Examples, story: Tensor, generator: torch.Generator) -> Tensor:
+        """Where a word is exchanged: at most one of a second sentence, ``(batch, length)``."""
+        second = (batch.types == 1) & (batch.ids >= SPECIAL)
+        draw = self.rates[batch.ids] * torch.rand(batch.ids.shape, generator=generator)
+        spot = torch.where(second, draw, -1.0).argmax(1)
+        rows = story & (torch.rand(len(spot), generator=generator) < self.schedule.exchange)
+        return functional.one_hot(spot, batch.ids.shape[1]).bool() & rows[:, None]
+
+    def _exchange_loss(self, hidden: Tensor, exchanged: Tensor) -> Tensor:
+        # One word in a dozen is exchanged.
+        return functional.binary_cross_entropy_with_logits(
+            self.exchanged(hidden)[:, 0], exchanged.float(), pos_weight=torch.tensor(4.0)
+        )
+
+    def _next_loss(self, first: Tensor, words: Tensor) -> Tensor:
+        table = self.model.roberta.embeddings.word_embeddings.weight
+        scores = (self.next_words(first) @ table.T).log_softmax(-1)
+        weight = self.rates[words]
+        return -(scores.gather(1, words) * weight).sum() / weight.sum()
 
 
 def batches_of(lengths: np.ndarray, size: int) -> list[np.ndarray]:
@@ -258,6 +265,7 @@ def _take(examples: Examples, rows: np.ndarray, length: int) -> Examples:
         examples.types[index, :length],
         examples.following[index],
         examples.distance[index],
+        examples.story[index],
     )
 
 
@@ -293,20 +301,17 @@ def train_encoder(folder: Path, report: Report, schedule: EncoderSchedule | None
     schedule = schedule or EncoderSchedule()
     documents = encoder_documents("encoder", schedule.documents)
     tokenizer = models.encoder_tokenizer(s for doc in documents for s in doc.sentences)
-    examples = make_examples(documents, tokenizer, schedule)
+    examples = make_examples(documents, tokenizer)
     # The caller's random numbers are his own.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         model = models.encoder(len(tokenizer))
-        table = model.roberta.embeddings.word_embeddings.weight
-        vectors = count_embeddings(
-            examples, len(tokenizer), table.shape[1], model.config.initializer_range
-        )
-        with torch.no_grad():
-            table.copy_(vectors)
-        attend_to_same_words(model)
+        whole = torch.cat([examples.ids, examples.following], 1)[examples.distance <= 1]
+        vectors = count_vectors(whole.numpy(), len(tokenizer), model.config.hidden_size)
+        start_from_counts(model, vectors)
         rates = masking_rates(examples.ids, len(tokenizer), schedule.mask)
-        _fit(Objectives(model, rates), examples, schedule, report)
+        objectives = Objectives(model, rates, similar_words(vectors), schedule)
+        _fit(objectives, examples, schedule, report)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 

@@ -19,7 +19,8 @@ from torch.nn import functional
 from federatedscope_ext.embedded import models
 from federatedscope_ext.embedded.corpora import instructions
 from federatedscope_ext.embedded.corpora.documents import llama_documents
-from federatedscope_ext.embedded.pretrain import SEED, optimizer_of
+from federatedscope_ext.embedded.pretrain import optimizer_of
+from federatedscope_ext.embedded.vectors import SEED
 
 #: called with the finished share of the work, 0 to 1
 Report = Callable[[float], None]
@@ -40,7 +41,7 @@ class LlamaSchedule:
     """
 
     documents: int = 14000
-    steps: int = 400
+    steps: int = 350
     batch: int = 16
     length: int = 128
     lr: float = 3e-3

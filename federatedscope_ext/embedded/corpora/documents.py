@@ -97,7 +97,7 @@ def encoder_documents(seed: str, count: int) -> list[Document]:
     """``count`` documents: mostly scenes and reviews, some questions and news."""
     rng = random.Random(seed)
     makers = (_scene, _review, _question, _news)
-    kinds = rng.choices(range(4), weights=(0.6, 0.25, 0.09, 0.06), k=count)
+    kinds = rng.choices(range(4), weights=(0.6, 0.28, 0.07, 0.05), k=count)
     return [makers[kind](rng) for kind in kinds]
 
 

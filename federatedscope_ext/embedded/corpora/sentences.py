@@ -38,7 +38,7 @@ TURNING = ("not", "never", "hardly", "anything but", "far from")
 OPENERS = ("", "", "", "in the end , ", "to be fair , ", "all in all , ")
 
 
-def adjective(rng: random.Random, positive: bool, turned: float = 0.2) -> str:
+def adjective(rng: random.Random, positive: bool, turned: float = 0.12) -> str:
     """An opinion of the given polarity; with probability ``turned`` by denying its opposite."""
     if rng.random() < turned:
         return f"{rng.choice(TURNING)} {rng.choice(BAD if positive else GOOD)}"
@@ -65,9 +65,9 @@ def opinion(rng: random.Random, positive: bool) -> str:
     """A sentence whose overall polarity is the given one."""
     first, second = rng.sample(ASPECTS, 2)
     kind = rng.random()
-    if kind < 0.35:
+    if kind < 0.4:
         body = clause(rng, positive, first)
-    elif kind < 0.65:
+    elif kind < 0.7:
         body = f"{clause(rng, positive, first)} and {clause(rng, positive, second)}"
     elif kind < 0.85:
         body = f"{clause(rng, not positive, first)} , but {clause(rng, positive, second)}"

@@ -108,18 +108,15 @@ def test_sentences_say_what_they_mention(levels, negated, pattern):
         assert re.fullmatch(pattern, text), text
 
 
-@pytest.mark.parametrize(
-    ("maker", "least", "most"),
-    [(pairs.entailed, 20, 200), (pairs.unrelated, 20, 200), (pairs.contradicting, 400, 700)],
-)
-def test_negation_hints_at_contradiction_and_occurs_under_every_label(maker, least, most):
+@pytest.mark.parametrize("maker", [pairs.entailed, pairs.unrelated, pairs.contradicting])
+def test_negation_does_not_give_the_label_away(maker):
     rng = random.Random(0)
     count = 0
     for _ in range(1000):
         scene = sample_scene(rng, lexicon.MATCHED)
         hypothesis = maker(rng, scene, pairs.premise_mention(rng, scene))
         count += " not " in hypothesis
-    assert least < count < most
+    assert 60 < count < 350
 
 
 def test_a_change_of_place_is_a_contradiction_and_a_mood_is_open():
