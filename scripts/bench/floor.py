@@ -177,6 +177,26 @@ class Floor:
                 mean.add_(self.states[client][name], alpha=self.rows[client] / rows)
             self.server[name] = mean.to(self.server[name].dtype)
 
+    def adopt(self, server: Mapping[str, Tensor]) -> float:
+        """Take over the run's means, so that their last bits do not drive the two sides apart.
+
+        Parameters
+        ----------
+        server : mapping of str to Tensor
+            The run's shared tensors after its aggregation.
+
+        Returns
+        -------
+        float
+            Largest difference to the means computed here, relative to the tensor's largest entry.
+        """
+        largest = 0.0
+        for name, mine in self.server.items():
+            scale = max(float(mine.abs().max()), 1e-12)
+            largest = max(largest, float((mine - server[name]).abs().max()) / scale)
+            mine.copy_(server[name])
+        return largest
+
     @torch.no_grad()
     def _evaluate(self, client: int) -> tuple[float, float]:
         """Sum of losses and accuracy on the client's validation rows."""

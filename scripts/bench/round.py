@@ -13,7 +13,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +49,20 @@ class Alternation:
     cfg : CN
         The run's configuration.
     tolerance : float
-        Largest relative difference of losses.
+        Largest relative difference of losses and of the means.
+    server_state : callable
+        Returns the server's tensors by name.
     """
 
-    def __init__(self, floor: Any, cfg: Any, tolerance: float) -> None:
+    def __init__(
+        self,
+        floor: Any,
+        cfg: Any,
+        tolerance: float,
+        server_state: Callable[[], Mapping[str, Any]],
+    ) -> None:
         self.floor = floor
+        self.server_state = server_state
         self.eval_freq = cfg.eval.freq
         self.last = cfg.federate.total_round_num
         self.tolerance = tolerance
@@ -93,6 +102,9 @@ class Alternation:
         floor = self.floor.round(rnd - 1, self._clients, evaluate)
         self.theirs.append((floor.seconds, floor.cpu_seconds))
         self._compare(rnd, floor)
+        difference = self.floor.adopt(self.server_state())
+        if not difference <= self.tolerance:
+            raise DifferentLossesError(f"round {rnd}: the means differ by {difference:.2e}")
 
     def _compare(self, rnd: int, floor: Any) -> None:
         what = f"round {rnd}"
@@ -161,7 +173,7 @@ def _our_side(prepared: Any, with_floor: bool) -> dict[str, Any]:
     tolerance = TOLERANCE[cfg.train.half_dtype]
     if device != "cpu":
         tolerance = max(tolerance, TOLERANCE_CUDA)
-    alternation = Alternation(floor, cfg, tolerance)
+    alternation = Alternation(floor, cfg, tolerance, lambda: runner.store.state(0))
     callbacks.members.append(alternation)
     callbacks.on_run_start(prepared.run)
     runner.run()
