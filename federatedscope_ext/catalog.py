@@ -104,9 +104,7 @@ _METHODS = [
 ]
 
 _INSTRUCTIONS = [
-    Entry(
-        "gsm8k@llm", "school arithmetic in words, with a chain of reasoning", ("exact_match, loss",)
-    ),
+    Entry("gsm8k@llm", "school arithmetic in words, with a chain of reasoning", ("acc, loss",)),
     Entry("alpaca@llm", "generated instructions", ("loss",)),
     Entry("alpaca_cleaned@llm", "Alpaca's instructions, corrected", ("loss",)),
     Entry("dolly-15k@llm", "instructions written by people, in eight categories", ("loss",)),
@@ -141,13 +139,15 @@ _SPLITTERS = [
 
 _METRICS = [
     Entry("loss, avg_loss, total", "sum and mean of the loss, number of rows; always there"),
-    Entry("acc, accuracy, correct", "share and number of right classes"),
+    Entry(
+        "acc, accuracy, correct",
+        "share and number of right classes; acc on GSM8K: generated answers with the right number",
+    ),
     Entry("f1, f1_binary", "F1 of the positive class (MRPC, QQP)"),
     Entry("matthews_correlation", "Matthews correlation (CoLA)"),
     Entry("pearson, spearmanr", "correlation of predicted and true numbers (STS-B)"),
     Entry("mse, rmse", "squared error and its root, for regressions"),
     Entry("roc_auc, ap", "area under the ROC curve, average precision"),
-    Entry("exact_match", "share of generated answers with the right final number (GSM8K)"),
 ]
 
 

@@ -30,7 +30,7 @@ def check_components(cfg: Any) -> None:
     """
     name, hub = split_model_type(cfg.model.type)
     if hub == "huggingface_llm":
-        check_model_source("model.type", name)
+        check_model_source("model.type", name, cfg.llm.cache.model, cfg.model.get("revision"))
     elif not hub and not register.model_dict:
         raise unknown_model(cfg)
     check_trackers(cfg)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +25,19 @@ def hub_is_reachable(timeout: float = 3.0) -> bool:
     """Whether the Hugging Face hub answers within ``timeout`` seconds, through a proxy if set."""
     if constants.HF_HUB_OFFLINE:
         return False
-    request = urllib.request.Request(constants.ENDPOINT, method="HEAD")
+    answer: list[bool] = []
+    # In a thread, because looking up a name has no time limit of its own.
+    thread = threading.Thread(
+        target=lambda: answer.append(_answers(constants.ENDPOINT, timeout)), daemon=True
+    )
+    thread.start()
+    thread.join(timeout + 1)
+    return bool(answer) and answer[0]
+
+
+def _answers(url: str, timeout: float) -> bool:
     try:
-        with urllib.request.urlopen(request, timeout=timeout):
+        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=timeout):
             return True
     except urllib.error.HTTPError as error:
         # 403 and 407 come from proxies that let nothing through.
@@ -33,7 +46,23 @@ def hub_is_reachable(timeout: float = 3.0) -> bool:
         return False
 
 
-def check_model_source(field: str, name: str) -> None:
+@contextmanager
+def offline(wanted: bool) -> Iterator[None]:
+    """Tell the hub's libraries not to try the network, so that they do not retry for minutes."""
+    import datasets.config
+
+    before = constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE
+    if wanted:
+        constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE = before
+
+
+def check_model_source(
+    field: str, name: str, cache_dir: str = "", revision: str | None = None
+) -> None:
     """Make sure that a Hugging Face model is a local folder, in the cache, or can be fetched.
 
     Parameters
@@ -42,6 +71,10 @@ def check_model_source(field: str, name: str) -> None:
         Configuration key to name in the error.
     name : str
         Hub ID or path.
+    cache_dir : str
+        Folder of the cache (``llm.cache.model``); the hub's own when empty.
+    revision : str, optional
+        Branch, tag or commit (``model.revision``).
 
     Raises
     ------
@@ -60,7 +93,10 @@ def check_model_source(field: str, name: str) -> None:
         return
     if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
         raise ConfigError(field, name, "there is no such folder", WAYS_OUT)
-    if isinstance(try_to_load_from_cache(name, "config.json"), str):
+    cached = try_to_load_from_cache(
+        name, "config.json", cache_dir=cache_dir or None, revision=revision or None
+    )
+    if isinstance(cached, str):
         return
     if not hub_is_reachable():
         raise ConfigError(

@@ -65,13 +65,17 @@ def test_the_base_is_half_and_what_is_trained_is_not(
         assert parameter.dtype == (torch.float32 if parameter.requires_grad else dtype)
     seen = []
     trainer = runner.clients[1].trainer
+    moments: list[torch.dtype] = []
     trainer.register_hook_in_train(lambda ctx: seen.append(ctx.y_prob.dtype), "on_batch_forward")
+    trainer.register_hook_in_train(
+        lambda ctx: moments.extend(m["exp_avg"].dtype for m in ctx.optimizer.state.values()),
+        "on_fit_end",
+    )
     runner.run()
     assert set(seen) == {dtype}
     state = runner.store.state(1)
     assert all(t.dtype == torch.float32 and bool(torch.isfinite(t).all()) for t in state.values())
-    moments = trainer.ctx.optimizer.state.values()
-    assert all(m["exp_avg"].dtype == torch.float32 for m in moments)
+    assert set(moments) == {torch.float32}
 
 
 @pytest.mark.parametrize("name", ["bf16", "fp16"])
@@ -98,8 +102,12 @@ def test_fp16_scales_the_loss(rig: Any) -> None:
     runner.run()
     assert min(scales) > 1
     plain = rig.runner(*HALF, "bf16")
+    scalers: list[Any] = []
+    plain.clients[1].trainer.register_hook_in_train(
+        lambda ctx: scalers.append(ctx.scaler), "on_fit_end"
+    )
     plain.run()
-    assert plain.clients[1].trainer.ctx.scaler is None
+    assert set(scalers) == {None}
 
 
 def test_half_precision_that_does_not_pay_is_mentioned(rig: Any, monkeypatch: Any) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -198,12 +200,23 @@ class TestTheRoutine:
 
     def test_the_optimizer_is_new_in_every_routine(self) -> None:
         trainer = build("train.optimizer.type", "Adam")
+        used: list[Any] = []
+        trainer.register_hook_in_train(lambda ctx: used.append(ctx.optimizer), "on_fit_end")
         trainer.train()
-        first = trainer.ctx.optimizer
         trainer.train()
-        assert trainer.ctx.optimizer is not first
-        (steps,) = {float(s["step"]) for s in trainer.ctx.optimizer.state.values()}
-        assert steps == 3
+        first, second = used
+        assert first is not second
+        assert {float(s["step"]) for s in second.state.values()} == {3.0}
+
+    def test_no_optimizer_outlives_its_routine(self) -> None:
+        trainer = build("train.optimizer.type", "Adam")
+        used: list[Any] = []
+        trainer.register_hook_in_train(
+            lambda ctx: used.append(weakref.ref(ctx.optimizer)), "on_fit_end"
+        )
+        trainer.train()
+        gc.collect()
+        assert used[0]() is None
 
     def test_a_regularizer_is_added_with_its_factor(self, monkeypatch: Any) -> None:
         from federatedscope import register

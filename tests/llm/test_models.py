@@ -206,7 +206,7 @@ class TestTheHub:
 
     def test_in_the_cache(self, monkeypatch: Any, tiny_model: Path) -> None:
         file = str(tiny_model / "config.json")
-        monkeypatch.setattr(hub, "try_to_load_from_cache", lambda name, part: file)
+        monkeypatch.setattr(hub, "try_to_load_from_cache", lambda name, part, **where: file)
         hub.check_model_source("model.type", "some/model")
 
     def test_with_a_hub(self, monkeypatch: Any) -> None:

@@ -152,12 +152,14 @@ class GeneralTorchTrainer(Trainer):
         self._place_model(ctx)
         if ctx.cur_mode in (MODE.TRAIN, MODE.FINETUNE):
             settings = ctx.cfg[ctx.cur_mode]
-            ctx.optimizer = get_optimizer(
-                parameter_groups(ctx.model, ctx.cfg), **settings.optimizer
-            )
-            ctx.scheduler = get_scheduler(ctx.optimizer, **self._schedule(settings))
-            ctx.optimizer.zero_grad()
-            ctx.scaler = self._grad_scaler()
+            optimizer = get_optimizer(parameter_groups(ctx.model, ctx.cfg), **settings.optimizer)
+            optimizer.zero_grad()
+            scheduler = get_scheduler(optimizer, **self._schedule(settings))
+            # An optimizer's state is as large as the adapter or twice that: every client's would
+            # stay in memory if it outlived the routine.
+            ctx.optimizer = CtxVar(optimizer, LIFECYCLE.ROUTINE)
+            ctx.scheduler = CtxVar(scheduler, LIFECYCLE.ROUTINE)
+            ctx.scaler = CtxVar(self._grad_scaler(), LIFECYCLE.ROUTINE)
         ctx.loss_batch_total = CtxVar(0.0, LIFECYCLE.ROUTINE)
         ctx.loss_regular_total = CtxVar(0.0, LIFECYCLE.ROUTINE)
         ctx.num_samples = CtxVar(0, LIFECYCLE.ROUTINE)

@@ -6,13 +6,12 @@ import gzip
 import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from federatedscope.core.errors import ConfigError
-from federatedscope.llm.hub import hub_is_reachable
+from federatedscope.llm.hub import hub_is_reachable, offline
 
 __all__ = ["INSTRUCTION_DATA", "InstructionData", "read_own_file", "read_records"]
 
@@ -231,24 +230,9 @@ def _from_hub(data: InstructionData) -> Any:
         return None
     import datasets
 
-    with _offline(not hub_is_reachable()):
+    with offline(not hub_is_reachable()):
         try:
             return datasets.load_dataset(*data.hub)
         except (OSError, ValueError, RuntimeError) as error:
             logger.debug("%s: %s", data.hub[0], error)
             return None
-
-
-@contextmanager
-def _offline(wanted: bool) -> Iterator[None]:
-    """Tell the hub's libraries not to try the network, so that they do not retry for minutes."""
-    import datasets.config
-    import huggingface_hub.constants as constants
-
-    before = constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE
-    if wanted:
-        constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE = before

@@ -62,7 +62,7 @@ def _load(loader: Any, name: str, pkg: str, options: dict[str, Any]) -> Any:
         # The cache first: with a hub that does not answer, asking it costs minutes of retries.
         return loader.from_pretrained(name, local_files_only=True, **options)
     except (OSError, ValueError):
-        check_model_source("model.type", name)
+        check_model_source("model.type", name, options["cache_dir"] or "", options.get("revision"))
     try:
         return loader.from_pretrained(name, **options)
     except (OSError, ValueError) as error:
