@@ -27,13 +27,16 @@ AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass
 class FloorRound:
-    """What one round gave: seconds of the counted parts, sums of losses, share of right answers."""
+    """What one round gave: seconds of the counted parts, sums of losses, share of right answers,
+    largest relative difference between the means here and those of the run.
+    """
 
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     train_loss: dict[int, float] = field(default_factory=dict)
     eval_loss: dict[int, float] = field(default_factory=dict)
     eval_accuracy: dict[int, float] = field(default_factory=dict)
+    mean_difference: float = 0.0
 
 
 class Floor:
@@ -81,7 +84,13 @@ class Floor:
         order = np.argsort(-np.asarray(lengths_of(rows)), kind="stable").tolist()
         return DataLoader(rows, batch_size=size, sampler=order, collate_fn=collate_of(rows))
 
-    def round(self, index: int, clients: Sequence[int], evaluate: bool) -> FloorRound:
+    def round(
+        self,
+        index: int,
+        clients: Sequence[int],
+        evaluate: bool,
+        server: Mapping[str, Tensor] | None = None,
+    ) -> FloorRound:
         """Train ``clients``, take the mean, evaluate everybody.
 
         Parameters
@@ -92,6 +101,9 @@ class Floor:
             Who trains.
         evaluate : bool
             Whether all clients are evaluated afterwards.
+        server : mapping of str to Tensor, optional
+            The run's means of this round, taken over once they are compared. Both sides' are right
+            but for their last bit, of which training would make more in every round.
         """
         self._counted = result = FloorRound()
         devices = [torch.cuda.current_device()] if self.device.type == "cuda" else []
@@ -103,6 +115,8 @@ class Floor:
                     result.train_loss[client] = self._train(client)
             with self._clock():
                 self._average(clients)
+            if server is not None:
+                result.mean_difference = self._adopt(server)
             for client in self.eval_loaders if evaluate else ():
                 self._enter(client)
                 with self._clock():
@@ -177,19 +191,8 @@ class Floor:
                 mean.add_(self.states[client][name], alpha=self.rows[client] / rows)
             self.server[name] = mean.to(self.server[name].dtype)
 
-    def adopt(self, server: Mapping[str, Tensor]) -> float:
-        """Take over the run's means, so that their last bits do not drive the two sides apart.
-
-        Parameters
-        ----------
-        server : mapping of str to Tensor
-            The run's shared tensors after its aggregation.
-
-        Returns
-        -------
-        float
-            Largest difference to the means computed here, relative to the tensor's largest entry.
-        """
+    def _adopt(self, server: Mapping[str, Tensor]) -> float:
+        """Take over the run's means; returns their largest relative difference to those here."""
         largest = 0.0
         for name, mine in self.server.items():
             scale = max(float(mine.abs().max()), 1e-12)

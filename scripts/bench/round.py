@@ -99,12 +99,13 @@ class Alternation:
         if self.floor is None:
             return
         evaluate = rnd % self.eval_freq == 0 or rnd == self.last
-        floor = self.floor.round(rnd - 1, self._clients, evaluate)
+        floor = self.floor.round(rnd - 1, self._clients, evaluate, self.server_state())
         self.theirs.append((floor.seconds, floor.cpu_seconds))
+        if not floor.mean_difference <= self.tolerance:
+            raise DifferentLossesError(
+                f"round {rnd}: the means of the two sides differ by {floor.mean_difference:.2e}"
+            )
         self._compare(rnd, floor)
-        difference = self.floor.adopt(self.server_state())
-        if not difference <= self.tolerance:
-            raise DifferentLossesError(f"round {rnd}: the means differ by {difference:.2e}")
 
     def _compare(self, rnd: int, floor: Any) -> None:
         what = f"round {rnd}"
