@@ -80,6 +80,22 @@ def first_answer(module_dict: dict[str, Builder], *args: Any, **kwargs: Any) -> 
     return None
 
 
+def answers_itself(module_dict: dict[str, Builder], *args: Any, **kwargs: Any) -> bool:
+    """Whether a registered builder takes these arguments, asked with a stand-in for the model.
+
+    A builder that looks for parameters of its own finds none in the stand-in. Whatever it raises
+    then, it was meant; its errors belong to the call with the real model, except those made for
+    the user.
+    """
+    try:
+        return first_answer(module_dict, *args, **kwargs) is not None
+    except Exception as error:
+        if getattr(error, "is_user_error", False):
+            raise
+        logger.debug("A registered builder on a stand-in: %r", error)
+        return True
+
+
 data_dict: dict[str, Builder] = {}
 
 

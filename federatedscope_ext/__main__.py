@@ -130,7 +130,10 @@ def run_compare(arguments: argparse.Namespace) -> int:
         compare_markdown,
         print_comparison,
     )
+    from federatedscope_ext.report.files import check_writable
 
+    if arguments.out is not None:
+        check_writable(arguments.out, "--out")
     runs = load_runs(arguments.outdirs, arguments.metric)
     comparison = compare(runs, arguments.by, arguments.ignore)
     if arguments.format == "table":
@@ -152,13 +155,18 @@ def run_compare(arguments: argparse.Namespace) -> int:
 def run_report(arguments: argparse.Namespace) -> int:
     """``report``."""
     from federatedscope_ext.report import RunRecord, RunSummary, make_report, print_summary
+    from federatedscope_ext.report.files import check_writable
+    from federatedscope_ext.report.records import find_runs
 
     console = _console()
     for outdir in arguments.outdirs:
         record = RunRecord.load(outdir)
+        check_writable(outdir, "OUTDIR")
         print_summary(RunSummary(record), console)
         for path in make_report(record):
             print(f"Wrote {path}", file=sys.stderr)
+        for path in find_runs(outdir)[1:]:
+            print(f"Another run is inside, this report is not about it: {path}", file=sys.stderr)
     return 0
 
 

@@ -73,7 +73,7 @@ _METHODS = [
     ),
     Entry(
         "fedprox",
-        "fedavg with a pull towards the received state (fedprox.use: True, fedprox.mu)",
+        "fedavg with a pull towards the received state (fedprox.mu)",
         ("A, B, head", "A, B, head", "arXiv 1812.06127"),
     ),
     Entry(
@@ -100,6 +100,14 @@ _METHODS = [
         "normbounding",
         "mean of updates clipped to a norm (aggregator.robust_rule: normbounding)",
         ("A, B, head", "A, B, head", "arXiv 1911.07963"),
+    ),
+]
+
+_OWN_TEXT = [
+    Entry(
+        "FILE.csv@text, FILE.jsonl@text",
+        "your own rows: text (or sentence1, sentence2) and label; real numbers make a regression",
+        ("accuracy; pearson, spearmanr",),
     ),
 ]
 
@@ -158,7 +166,8 @@ def _task_entries() -> list[Entry]:
         return Entry(f"{task.name}@{suffix}", task.title, (", ".join(task.metrics),))
 
     glue = [entry(task, "glue") for task in GLUE_TASKS.values()]
-    return [*glue, *(entry(task, "text") for task in TEXT_TASKS.values()), *_INSTRUCTIONS]
+    named = [entry(task, "text") for task in TEXT_TASKS.values()]
+    return [*glue, *named, *_OWN_TEXT, *_INSTRUCTIONS]
 
 
 CATALOG: tuple[Section, ...] = (

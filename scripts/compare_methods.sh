@@ -7,12 +7,15 @@
 #   TASK       sst2, mnli or another GLUE task
 #   DATA_ROOT  folder with glue/TASK/*.parquet
 #   MODEL_DIR  Hugging Face folder of an encoder, e.g. MiniLM
+# Relative folders are relative to the current folder.
 # Environment: SEEDS ("0 1 2"), ROUNDS (10), EVAL_EVERY (5), DATA_SEED (1).
 # Runs that are already finished are skipped.
 set -euo pipefail
 source "$(dirname "$0")/environment.sh"
 ensure_environment requirements.txt
-task="$1" data="$2" model="$3" out="$4"
+task="$1" data="$(from_caller "$2")" model="$3" out="$(from_caller "$4")"
+# A name of the model hub is no folder and stays as it is.
+if [ -e "$(from_caller "$model")" ]; then model="$(from_caller "$model")"; fi
 shift 4
 extra=("$@")
 

@@ -1,8 +1,18 @@
 # Sourced by the other scripts: makes the virtual environment .venv in the checkout when it is not
 # there or its requirements have changed, and activates it.
 #   ensure_environment requirements.txt
+# It also changes into the checkout, so paths from the command line go through from_caller first.
 set -euo pipefail
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+
+CALLER="$PWD"
+
+from_caller() { # PATH, as seen from the folder the script was called in
+    case "$1" in
+    /*) echo "$1" ;;
+    *) echo "$CALLER/${1#./}" ;;
+    esac
+}
 
 find_python() {
     local candidate

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import struct
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,19 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from federatedscope.core.errors import UserError
+
+# What the readers raise at a file that is none of theirs.
+_DAMAGED = (
+    pickle.UnpicklingError,
+    SafetensorError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    TypeError,
+    struct.error,
+)
 
 
 def save_checkpoint(
@@ -74,7 +88,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], in
                 state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             return state, int(metadata.get("cur_round", 0))
         content = torch.load(source, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError, ValueError) as error:
+    except _DAMAGED as error:
         raise UserError(
             f"{source} is no checkpoint that can be read safely ({type(error).__name__}): expected "
             "{'cur_round': int, 'model': state_dict} with tensors only, or safetensors."

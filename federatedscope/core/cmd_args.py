@@ -187,6 +187,8 @@ def check_presets(presets: Sequence[str]) -> None:
         flags += [f"--{preset}" for preset in sorted(register.preset_dict)]
         near = difflib.get_close_matches(f"--{name}", flags, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
+        if not register.preset_dict:
+            hint += " (--embedded comes with federatedscope_ext: keep it in extensions.)"
         raise UserError(f"--{name}: unknown flag.{hint} Flags: {', '.join(flags)}.")
 
 

@@ -7,13 +7,19 @@ machines get managers of their own with the same three methods.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter, deque
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any
 
 from federatedscope.core.message import Message, payload_bytes
 
+logger = logging.getLogger(__name__)
+
 SERVER_ID = 0
+# Messages that carry states of models.
+STATE_MESSAGES = ("model_para", "evaluate")
 
 
 @dataclass
@@ -61,6 +67,9 @@ class StandaloneCommManager:
         The owner's monitor, told the bytes that it sends.
     ledger : TrafficLedger, optional
         The run's books.
+    withheld : set of str, optional
+        Names of tensors that no state may carry: the frozen base and what stays with the client.
+        A worker or trainer from outside that sends ``model.state_dict()`` as it is would ship both.
     """
 
     def __init__(
@@ -68,10 +77,13 @@ class StandaloneCommManager:
         comm_queue: deque[Message],
         monitor: Any = None,
         ledger: TrafficLedger | None = None,
+        withheld: Set[str] = frozenset(),
     ) -> None:
         self.comm_queue = comm_queue
         self.monitor = monitor
         self.ledger = ledger
+        self.withheld = withheld
+        self._told = False
         self.neighbors: dict[int, Any] = {}
 
     def receive(self) -> None:
@@ -91,8 +103,35 @@ class StandaloneCommManager:
 
     def send(self, message: Message) -> None:
         """Queue a message and count it."""
+        if self.withheld and message.msg_type in STATE_MESSAGES:
+            self._withhold(message)
         if self.ledger is not None:
             self.ledger.record(message)
         if self.monitor is not None:
             self.monitor.track_upload_bytes(payload_bytes(message.content))
         self.comm_queue.append(message)
+
+    def _withhold(self, message: Message) -> None:
+        content, left_out = _without(message.content, self.withheld)
+        if not left_out:
+            return
+        message.content = content
+        if not self._told:
+            self._told = True
+            logger.warning(
+                "Worker %s sent %d tensors that do not travel (the frozen base, or what "
+                "personalization.local_param keeps at the client); they were left out.",
+                message.sender,
+                left_out,
+            )
+
+
+def _without(content: Any, withheld: Set[str]) -> tuple[Any, int]:
+    """``content`` without the named tensors, and how many they were."""
+    if isinstance(content, Mapping):
+        kept = {name: value for name, value in content.items() if name not in withheld}
+        return kept, len(content) - len(kept)
+    if isinstance(content, tuple | list):
+        parts = [_without(part, withheld) for part in content]
+        return type(content)(part for part, _ in parts), sum(count for _, count in parts)
+    return content, 0

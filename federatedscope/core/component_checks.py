@@ -6,13 +6,19 @@ from typing import Any
 
 from federatedscope import register
 from federatedscope.core.auxiliaries.criterion_builder import get_criterion
+from federatedscope.core.auxiliaries.metric_builder import get_metric
 from federatedscope.core.auxiliaries.model_builder import unknown_model
 from federatedscope.core.auxiliaries.optimizer_builder import check_optimizer
 from federatedscope.core.auxiliaries.regularizer_builder import get_regularizer
 from federatedscope.core.auxiliaries.scheduler_builder import check_scheduler
+from federatedscope.core.checkpoint import load_checkpoint
+from federatedscope.core.configs.config import CN
+from federatedscope.core.configs.loading import client_config
+from federatedscope.core.errors import ConfigError
+from federatedscope.core.monitors.metric_calculator import needs_predictions
 from federatedscope.core.monitors.trackers import check_trackers
 from federatedscope.llm.hub import check_model_source
-from federatedscope.llm.task import split_model_type
+from federatedscope.llm.task import CAUSAL_LM, split_model_type, task_type
 
 
 def check_components(cfg: Any) -> None:
@@ -34,12 +40,58 @@ def check_components(cfg: Any) -> None:
     elif not hub and not register.model_dict:
         raise unknown_model(cfg)
     check_trackers(cfg)
+    _check_training(cfg)
+    if cfg.federate.restore_from:
+        load_checkpoint(cfg.federate.restore_from)
+    if task_type(cfg) == CAUSAL_LM and cfg.data.type.lower().endswith("@llm"):
+        check_causal_metrics(cfg)
+    if cfg.fedopt.use or cfg.federate.method.lower() == "fedopt":
+        check_optimizer("fedopt.optimizer", **cfg.fedopt.optimizer)
+    get_criterion(cfg.criterion.type, "cpu")
+    get_regularizer(cfg.regularizer.type)
+
+
+def check_client_components(cfg: Any, client_cfgs: CN | None) -> None:
+    """The same for what single clients have of their own.
+
+    Raises
+    ------
+    ConfigError
+        The key starts with ``client_N.``.
+    """
+    for name in client_cfgs or ():
+        try:
+            _check_training(client_config(cfg, client_cfgs, int(name.split("_")[1])))
+        except ConfigError as error:
+            field = f"{name}.{error.field}"
+            raise ConfigError(field, error.value, error.problem, error.remedy) from error
+
+
+def _check_training(cfg: Any) -> None:
+    """What a client trains with."""
     check_optimizer("train.optimizer", **cfg.train.optimizer)
     check_scheduler("train.scheduler", **cfg.train.scheduler)
     if cfg.finetune.before_eval:
         check_optimizer("finetune.optimizer", **cfg.finetune.optimizer)
         check_scheduler("finetune.scheduler", **cfg.finetune.scheduler)
-    if cfg.fedopt.use or cfg.federate.method.lower() == "fedopt":
-        check_optimizer("fedopt.optimizer", **cfg.fedopt.optimizer)
-    get_criterion(cfg.criterion.type, "cpu")
-    get_regularizer(cfg.regularizer.type)
+
+
+def check_causal_metrics(cfg: Any) -> None:
+    """A language model gives losses and text: no classes, no numbers to compare.
+
+    ``acc`` is the share of generated answers with the right final number; only GSM8K and own
+    files have answers that end in one.
+    """
+    own_file = cfg.data.type.lower().rpartition("@")[0].endswith((".json", ".jsonl"))
+    for name, (function, _) in get_metric(cfg.eval.metrics).items():
+        has_number = own_file or cfg.data.type.lower().startswith("gsm8k")
+        if name == "acc" and has_number:
+            continue
+        if needs_predictions(function):
+            fitting = ["loss", "acc"] if has_number else ["loss"]
+            raise ConfigError(
+                "eval.metrics",
+                list(cfg.eval.metrics),
+                f"{name} is not a metric of {cfg.data.type}, whose answers are text",
+                f"Write eval.metrics: {fitting}",
+            )

@@ -50,7 +50,7 @@ class ConfigError(UserError):
     def __str__(self) -> str:
         text = f"{self.field} = {_shorten(self.value)}: {_sentence(self.problem)}"
         if self.remedy:
-            text = f"{text} {_sentence(self.remedy[:1].upper() + self.remedy[1:])}"
+            text = f"{text} {_sentence(_capitalised(self.remedy))}"
         return text
 
 
@@ -66,6 +66,12 @@ def _shorten(value: object, limit: int = 120) -> str:
         return text
     half = limit // 2 - 2
     return f"{text[:half]} ... {text[-half:]}"
+
+
+def _capitalised(text: str) -> str:
+    """The first letter large, unless the first word is a key to type as it is."""
+    first = text.split(maxsplit=1)[0] if text.split() else ""
+    return text if "." in first.rstrip(".:,") or "_" in first else text[:1].upper() + text[1:]
 
 
 def _sentence(text: str) -> str:

@@ -17,12 +17,13 @@ import numpy as np
 import torch
 
 from federatedscope.core.callbacks import Callbacks
-from federatedscope.core.client_store import ClientStore
+from federatedscope.core.client_store import ClientStore, owned_tensors
 from federatedscope.core.communication import SERVER_ID, TrafficLedger
 from federatedscope.core.configs.config import CN
 from federatedscope.core.configs.loading import client_config
 from federatedscope.core.message import Message
 from federatedscope.core.seeding import derived_seed, seeded
+from federatedscope.core.trainers.utils import shared_part
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +68,7 @@ class StandaloneRunner:
         self.queue: deque[Message] = deque()
         self.ledger = TrafficLedger()
         self.store = self._build_store()
+        self.withheld = withheld_names(model, config)
         self.unseen_clients = draw_unseen_clients(config)
         self.server = self._build_server(server_class)
         self.clients = {
@@ -96,6 +98,7 @@ class StandaloneRunner:
             unseen_clients_id=self.unseen_clients,
             shared_comm_queue=self.queue,
             ledger=self.ledger,
+            withheld=self.withheld,
             callbacks=self.callbacks,
         )
 
@@ -113,6 +116,7 @@ class StandaloneRunner:
             is_unseen_client=client_id in self.unseen_clients,
             shared_comm_queue=self.queue,
             ledger=self.ledger,
+            withheld=self.withheld,
             callbacks=self.callbacks,
         )
 
@@ -150,6 +154,19 @@ class StandaloneRunner:
     def close(self) -> None:
         """Remove temporary files."""
         self.store.close()
+
+
+def withheld_names(model: torch.nn.Module, cfg: Any) -> frozenset[str]:
+    """Names of the tensors that no message of a run may carry.
+
+    The frozen base, unless ``personalization.share_non_trainable_para`` is on, and what
+    ``personalization.local_param`` keeps with the clients.
+    """
+    owned = owned_tensors(model)
+    names = set(owned) - set(shared_part(owned, cfg.personalization.local_param))
+    if not cfg.personalization.share_non_trainable_para:
+        names |= model.state_dict(keep_vars=True).keys() - owned.keys()
+    return frozenset(names)
 
 
 def draw_unseen_clients(cfg: Any) -> list[int]:

@@ -8,6 +8,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from federatedscope.core.errors import ConfigError
+
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write a text file atomically (temporary file beside it, then rename)."""
@@ -27,3 +29,38 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
     """Write JSON atomically."""
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def check_writable(field: str, folder: Path) -> None:
+    """Refuse a folder that cannot be made or written to, without making it.
+
+    Raises
+    ------
+    ConfigError
+        Naming ``field``.
+    """
+    above = folder.absolute()
+    while not above.exists() and above != above.parent:
+        above = above.parent
+    if not above.is_dir():
+        raise _not_writable(field, folder, f"{above} is a file")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise _not_writable(field, folder, f"{above} cannot be written to")
+
+
+def make_folder(field: str, folder: Path) -> None:
+    """Make a folder and those above it.
+
+    Raises
+    ------
+    ConfigError
+        It cannot be made; names ``field``.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _not_writable(field, folder, error.strerror or str(error)) from error
+
+
+def _not_writable(field: str, folder: Path, problem: str) -> ConfigError:
+    return ConfigError(field, str(folder), problem, "Give a folder that can be written to")

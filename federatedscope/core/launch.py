@@ -26,6 +26,7 @@ from federatedscope.core.configs.config import (
 from federatedscope.core.configs.loading import RunConfig, build_config, check_run
 from federatedscope.core.errors import is_user_error
 from federatedscope.core.extensions import load_extensions
+from federatedscope.core.files import check_writable, make_folder
 from federatedscope.core.logging_setup import (
     log_to_folder,
     setup_console,
@@ -78,8 +79,14 @@ def _main(argv: Sequence[str] | None) -> int:
 
 
 def _print_help(arguments: CommandLine) -> int:
+    from federatedscope.core.configs.loading import extension_names
+    from federatedscope.core.configs.merging import nest
+    from federatedscope.core.configs.yaml_io import read_yaml_file
+
+    # What extensions add has help too; the other keys of file and command line do not matter.
+    tree = read_yaml_file(arguments.cfg_file)[0] if arguments.cfg_file else {}
+    load_extensions(extension_names(tree, nest(arguments.opts)))
     cfg = global_cfg.clone()
-    load_extensions(cfg.extensions)
     apply_registered_configs(cfg)
     Console().print(help_text(cfg, arguments.help or "all"), highlight=False, markup=False)
     return EXIT_OK
@@ -101,6 +108,21 @@ def _terminate_like_ctrl_c() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """A second Ctrl-C does not cut off what the first one asked to keep."""
+    try:
+        previous = {n: signal.signal(n, signal.SIG_IGN) for n in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _check_only(settings: RunConfig) -> int:
@@ -147,7 +169,8 @@ def prepare(settings: RunConfig) -> Prepared:
     # Imported here: errors of the configuration are shown before PyTorch has loaded.
     from federatedscope.core.auxiliaries.data_builder import get_data
     from federatedscope.core.auxiliaries.dataloader_builder import check_loadable
-    from federatedscope.core.component_checks import check_components
+    from federatedscope.core.component_checks import check_client_components, check_components
+    from federatedscope.core.configs.loading import check_client_names
     from federatedscope.core.fed_runner import draw_unseen_clients
     from federatedscope.core.machine import choose_device, use_all_cores
     from federatedscope.core.precision import choose_precision
@@ -159,11 +182,17 @@ def prepare(settings: RunConfig) -> Prepared:
 
     device = choose_device(cfg)
     threads = use_all_cores()
+    check_writable("outdir", choose_outdir(cfg, outdir_given="outdir" in settings.given))
     check_components(cfg)
+    check_client_components(cfg, settings.client_cfgs)
     setup_seed(cfg.seed)
+    if "federate.sample_client_num" not in settings.given:
+        # Derived from a number of clients that the data may know better.
+        cfg.federate.sample_client_num = -1
     data, modified = get_data(cfg.clone(), settings.client_cfgs)
     cfg.merge_from_other_cfg(modified)
     cfg.assert_cfg()
+    check_client_names(settings.client_cfgs, cfg)
     check_loadable(data, cfg, skip=draw_unseen_clients(cfg))
     run_cfg = settled(cfg)
     precision = choose_precision(run_cfg, device)
@@ -199,8 +228,17 @@ def run(settings: RunConfig, quiet: bool = False) -> int:
     cfg = settings.cfg
     # What the data decide (labels, one client of many) they decide again when the file is run.
     given = cfg.clone()
+    if "federate.sample_client_num" not in settings.given:
+        given.federate.sample_client_num = -1
     prepared = prepare(settings)
     outdir = choose_outdir(cfg, outdir_given="outdir" in settings.given)
+    if Path(cfg.federate.save_to).is_absolute():
+        make_folder("federate.save_to", Path(cfg.federate.save_to).parent)
+    make_folder("outdir", outdir)
+    if outdir.name.startswith("sub_exp_"):
+        # Said with --quiet too: a script would read the old run's files.
+        line = f"{outdir.parent} holds a run already; this one goes to {outdir}"
+        Console(stderr=True).print(line, highlight=False, soft_wrap=True, markup=False)
     handler = log_to_folder(outdir)
     try:
         write_config(given, outdir / "config.yaml")
@@ -220,6 +258,8 @@ def place_outputs(prepared: Prepared, outdir: Path) -> None:
     cfg.outdir = str(outdir)
     if cfg.federate.save_to and not Path(cfg.federate.save_to).is_absolute():
         cfg.federate.save_to = str(outdir / "checkpoints" / cfg.federate.save_to)
+    if cfg.federate.save_to:
+        make_folder("federate.save_to", Path(cfg.federate.save_to).parent)
     cfg.freeze(save=False, check_cfg=False)
     prepared.run["name"] = outdir.name
 
@@ -272,12 +312,16 @@ def _execute(prepared: Prepared, clients: CN | None, quiet: bool) -> int:
         "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "seconds": round(time.perf_counter() - started, 3),
         "best_round": getattr(server, "best_round", None),
+        "best_round_weighted": getattr(server, "best_round_weighted", None),
         "last_round": min(getattr(server, "state", 0), cfg.federate.total_round_num),
         "peak_memory_bytes": peak_memory_bytes(),
     }
-    callbacks.on_run_end(description, cfg.outdir)
-    if runner is not None:
-        runner.close()
+    if status == "interrupted":
+        Console(stderr=True).print("Stopping; writing the records and the report ...")
+    with _uninterrupted():
+        callbacks.on_run_end(description, cfg.outdir)
+        if runner is not None:
+            runner.close()
     if failure is not None:
         _report_failure(failure)
     if not quiet or status != "finished":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import resource
 import sys
@@ -10,6 +11,8 @@ from typing import Any
 import torch
 
 from federatedscope.core.errors import ConfigError
+
+logger = logging.getLogger(__name__)
 
 
 def choose_device(cfg: Any) -> str:
@@ -26,17 +29,11 @@ def choose_device(cfg: Any) -> str:
         A GPU is asked for that is not there.
     """
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if cfg.use_gpu == "auto":
-        return f"cuda:{max(cfg.device, 0)}" if count > max(cfg.device, 0) else "cpu"
     if not cfg.use_gpu:
         return "cpu"
     if count == 0:
-        raise ConfigError(
-            "use_gpu",
-            cfg.use_gpu,
-            "PyTorch sees no CUDA device on this machine",
-            "write use_gpu: False (CPU) or use_gpu: auto",
-        )
+        _without_gpu(cfg)
+        return "cpu"
     for field, index in (("device", cfg.device), ("eval_device", cfg.eval_device)):
         if index >= count:
             raise ConfigError(
@@ -46,6 +43,23 @@ def choose_device(cfg: Any) -> str:
                 f"use 0..{count - 1}, or -1 for the first one",
             )
     return f"cuda:{max(cfg.device, 0)}"
+
+
+def _without_gpu(cfg: Any) -> None:
+    """Refuse ``use_gpu: True``; ``auto`` takes the CPU, and says so where a GPU was named."""
+    if cfg.use_gpu != "auto":
+        raise ConfigError(
+            "use_gpu",
+            cfg.use_gpu,
+            "PyTorch sees no CUDA device on this machine",
+            "write use_gpu: False (CPU) or use_gpu: auto",
+        )
+    if cfg.device >= 0:
+        logger.warning(
+            "device %d is not there: PyTorch sees no CUDA device on this machine. The run uses "
+            "the CPU.",
+            cfg.device,
+        )
 
 
 def use_all_cores() -> int:

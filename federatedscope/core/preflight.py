@@ -18,15 +18,31 @@ from typing import Any
 import torch
 
 from federatedscope.core.auxiliaries.trainer_builder import get_trainer_cls
-from federatedscope.core.data.utils import label_histogram, labels_of
 from federatedscope.core.errors import ConfigError
-from federatedscope.core.fed_runner import draw_unseen_clients
 from federatedscope.core.precision import Precision
+from federatedscope.core.preflight_clients import (
+    count_rows,
+    describe_clients,
+    expected_weight,
+    majority_baseline,
+)
+from federatedscope.core.preflight_options import method_options
 from federatedscope.core.sharing import head_rule
-from federatedscope.core.trainers.utils import calculate_batch_epoch_num, shared_part
+from federatedscope.core.trainers.utils import shared_part
 from federatedscope.core.workers.client import ISOLATED_METHODS
 from federatedscope.llm.model.adapter_builder import adapter_arguments, adapter_method
 from federatedscope.llm.task import OTHER, task_type
+
+__all__ = [
+    "check_sharing",
+    "check_splits",
+    "describe_clients",
+    "describe_run",
+    "estimate_memory",
+    "expected_weight",
+    "majority_baseline",
+    "trainable_shapes",
+]
 
 Shapes = dict[str, torch.Size]
 _PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "numpy")
@@ -97,11 +113,13 @@ def describe_run(
 
 def check_splits(cfg: Any, data: Mapping[int, Any]) -> None:
     """Is there anything to evaluate on, and is the deciding metric among the results?"""
-    holders = [data[0]] if cfg.federate.make_global_eval else [v for k, v in data.items() if k]
+    holders = [v for k, v in data.items() if k]
+    if cfg.federate.make_global_eval:
+        holders = [_server_rows(cfg, data)]
     present = [
         split
         for split in cfg.eval.split
-        if any(_rows(holder, split) for holder in holders if holder is not None)
+        if any(count_rows(holder, split) for holder in holders if holder is not None)
     ]
     if not present:
         raise ConfigError(
@@ -119,6 +137,22 @@ def check_splits(cfg: Any, data: Mapping[int, Any]) -> None:
             f"the evaluated splits with rows are {present}",
             f"write {present[0]}_{key.split('_', 1)[-1]}",
         )
+
+
+def _server_rows(cfg: Any, data: Mapping[int, Any]) -> Any:
+    """The server's data, which a global evaluation needs."""
+    server = data.get(0)
+    if any(count_rows(server, split) for split in ("train", "val", "test")):
+        return server
+    remedy = "federate.merge_test_data: True, or federate.make_global_eval: False"
+    if cfg.federate.merge_test_data:
+        remedy = "both federate.merge_test_data and federate.make_global_eval: False"
+    raise ConfigError(
+        "federate.make_global_eval",
+        cfg.federate.make_global_eval,
+        "the data have no rows of the server's (entry 0)",
+        f"Write {remedy}",
+    )
 
 
 def trainable_shapes(model: torch.nn.Module) -> Shapes:
@@ -177,6 +211,7 @@ def _describe_method(cfg: Any) -> dict[str, Any]:
         "splitter_args": [dict(a) for a in cfg.data.splitter_args],
         "weights": "uniform" if cfg.federate.ignore_weight else cfg.aggregator.weights,
         "robust_rule": cfg.aggregator.robust_rule,
+        "options": method_options(cfg),
         "sample_client_num": cfg.federate.sample_client_num,
     }
 
@@ -294,92 +329,6 @@ def estimate_memory(
     }
 
 
-def describe_clients(cfg: Any, data: Mapping[int, Any]) -> list[dict[str, Any]]:
-    """Rows, labels, weight and majority baseline of every client."""
-    unseen = set(draw_unseen_clients(cfg))
-    rows = {k: _rows(v, "train") for k, v in data.items() if k}
-    share = {k: 0.0 if k in unseen else expected_weight(cfg, n) for k, n in rows.items()}
-    total = sum(share.values()) or 1.0
-    rank = adapter_arguments(cfg).get("r") if cfg.llm.adapter.use else None
-    described = []
-    for client, holder in sorted((k, v) for k, v in data.items() if k):
-        histograms = {split: _histogram(holder, split) for split in ("train", "val", "test")}
-        classifies = task_type(cfg) != "CAUSAL_LM" and cfg.data.num_labels != 1
-        described.append(
-            {
-                "id": client,
-                "rows": {split: _rows(holder, split) for split in ("train", "val", "test")},
-                "labels": {k: v for k, v in histograms.items() if v} or None,
-                "rank": rank,
-                "weight": share[client] / total,
-                "majority": majority_baseline(histograms) if classifies else None,
-                "unseen": client in unseen,
-            }
-        )
-    return described
-
-
-def expected_weight(cfg: Any, rows: int) -> float:
-    """What a client with that many rows weighs in the mean, before normalisation."""
-    if cfg.federate.ignore_weight or cfg.aggregator.weights == "uniform":
-        return 1.0
-    loader = cfg.dataloader
-    if cfg.aggregator.weights == "rows" or rows < (loader.batch_size if loader.drop_last else 1):
-        return float(rows)
-    full, last, epochs, _ = calculate_batch_epoch_num(
-        cfg.train.local_update_steps * cfg.grad.grad_accum_count,
-        cfg.train.batch_or_epoch,
-        rows,
-        loader.batch_size,
-        loader.drop_last,
-    )
-    size = loader.batch_size
-    return float((epochs - 1) * min(full * size, rows) + min(last * size, rows))
-
-
-def majority_baseline(histograms: Mapping[str, Mapping[str, int] | None]) -> dict[str, Any] | None:
-    """Accuracy of always answering the most frequent label of the training rows.
-
-    Returns
-    -------
-    dict or None
-        The label, and its share of the validation and test rows (``None`` without rows).
-    """
-    train = histograms.get("train")
-    if not train:
-        return None
-    label = max(sorted(train), key=lambda name: train[name])
-    baseline: dict[str, Any] = {"label": label}
-    for split in ("val", "test"):
-        counts = histograms.get(split)
-        total = sum(counts.values()) if counts else 0
-        baseline[split] = counts.get(label, 0) / total if counts and total else None
-    return baseline
-
-
-def _dataset(holder: Any, split: str) -> Any:
-    if holder is None:
-        return None
-    if hasattr(holder, f"{split}_data"):
-        return getattr(holder, f"{split}_data")
-    return holder.get(split) if isinstance(holder, Mapping) else None
-
-
-def _rows(holder: Any, split: str) -> int:
-    dataset = _dataset(holder, split)
-    dataset = getattr(dataset, "dataset", dataset) if hasattr(dataset, "batch_size") else dataset
-    return len(dataset) if dataset is not None and hasattr(dataset, "__len__") else 0
-
-
-def _histogram(holder: Any, split: str, most: int = 64) -> dict[str, int] | None:
-    """Rows per label; ``None`` for continuous labels and for none at all."""
-    dataset = _dataset(holder, split)
-    if dataset is None or labels_of(dataset) is None:
-        return None
-    counts = label_histogram(dataset) or {}
-    return {str(k): int(v) for k, v in counts.items()} if 0 < len(counts) <= most else None
-
-
 def _describe_evaluation(cfg: Any) -> dict[str, Any]:
     personal = bool(cfg.personalization.local_param) or cfg.federate.method.lower() == "local"
     if cfg.federate.make_global_eval:
@@ -420,11 +369,12 @@ def _notes(cfg: Any, precision: Precision, device: str, data: Mapping[int, Any])
         )
     if task_type(cfg) == OTHER:
         notes.append("The model comes from a registered builder.")
-    small = [k for k, v in data.items() if k and 0 < _rows(v, "train") < cfg.dataloader.batch_size]
+    size = cfg.dataloader.batch_size
+    small = [k for k, v in data.items() if k and 0 < count_rows(v, "train") < size]
     if small:
         notes.append(
             f"{len(small)} client(s) have fewer training rows than a batch of "
-            f"{cfg.dataloader.batch_size}; their batches are smaller (first: client {small[0]})."
+            f"{size}; their batches are smaller (first: client {small[0]})."
         )
     return notes
 

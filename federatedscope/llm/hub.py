@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import constants, try_to_load_from_cache
+from safetensors import SafetensorError, safe_open
 
 from federatedscope.core.errors import ConfigError
 
+WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 WAYS_OUT = (
     "Give a local folder in Hugging Face format (model.type /path/to/model@huggingface_llm), or "
     "run the built-in miniature with --embedded, or unset HF_HUB_OFFLINE on a machine that reaches "
@@ -90,6 +92,7 @@ def check_model_source(
                 "the folder has no config.json, so it is no Hugging Face model",
                 WAYS_OUT,
             )
+        _check_weights(field, name, folder)
         return
     if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
         raise ConfigError(field, name, "there is no such folder", WAYS_OUT)
@@ -106,6 +109,22 @@ def check_model_source(
             "cannot be reached",
             WAYS_OUT,
         )
+
+
+def _check_weights(field: str, name: str, folder: Path) -> None:
+    """A folder has weights, and those in safetensors are whole."""
+    files = [file for pattern in WEIGHTS for file in folder.glob(pattern)]
+    if not files:
+        raise ConfigError(field, name, f"the folder has no weights ({WEIGHTS[0]})", WAYS_OUT)
+    for file in files:
+        if file.suffix != ".safetensors":
+            continue
+        try:
+            # Reads the header only, and compares it with the file's size.
+            with safe_open(str(file), framework="pt"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise ConfigError(field, name, f"{file} is damaged ({error})", WAYS_OUT) from error
 
 
 def from_pretrained(loader: Any, name: str, **options: Any) -> Any:

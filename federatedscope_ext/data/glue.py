@@ -8,6 +8,7 @@ there is no test split. Rows are tokenised once.
 from __future__ import annotations
 
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -62,12 +63,41 @@ def _task(config: Any, name: str) -> tuple[TextTask, bool]:
 
 
 def set_task(config: Any, task: TextTask) -> None:
-    """Write what the task decides into the configuration, after checking the metrics."""
+    """Write what the task decides into the configuration, after checking what is there.
+
+    Raises
+    ------
+    ExtensionError
+        ``data.num_labels``, ``data.label_list`` or ``eval.metrics`` contradict the task.
+    """
+    if config.data.num_labels not in (0, task.num_labels):
+        labels = f"its labels are {_listed(task)}" if task.labels else "its labels are real numbers"
+        raise ExtensionError(
+            "data.num_labels",
+            config.data.num_labels,
+            f"{task.name} has {task.num_labels} ({labels})",
+            f"Write {task.num_labels}, or 0 to take it from the data",
+        )
+    given = [str(name) for name in config.data.label_list]
+    if given and given != list(task.labels):
+        raise ExtensionError(
+            "data.label_list",
+            given,
+            f"the labels of {task.name} are {_listed(task) or 'real numbers'}, in this order",
+            "Write [] to take them from the data",
+        )
     check_metrics(config.eval.metrics, task)
     if not config.eval.metrics:
         config.eval.metrics = list(task.metrics)
     config.data.num_labels = task.num_labels
     config.data.label_list = list(task.labels)
+
+
+def _listed(task: TextTask) -> str:
+    """The task's labels as text, cut where there are many."""
+    few = [label if len(label) <= 40 else f"{label[:40]}..." for label in task.labels[:20]]
+    more = ["..."] if len(task.labels) > len(few) else []
+    return ", ".join([*few, *more])
 
 
 def find_sources(
@@ -155,25 +185,21 @@ def class_number(value: Any, task: TextTask) -> int | float:
 
     Raises
     ------
-    ExtensionError
-        It is no label of the task.
+    ValueError
+        It is no label of the task; the text says so, the caller knows the row.
     """
+    # A name first, also where it looks like a number: data.label_list gives the order.
+    if str(value) in task.labels:
+        return task.labels.index(str(value))
     try:
-        if task.is_regression:
-            return float(value)
-        if isinstance(value, str) and value in task.labels:
-            return task.labels.index(value)
-        number = int(value)
+        number = float(value)
     except (TypeError, ValueError):
-        number = -2
-    if not -1 <= number < task.num_labels:
-        raise ExtensionError(
-            "data.type",
-            task.name,
-            f"the label {value!r} is none of {', '.join(task.labels) or 'the real numbers'}",
-            "Use the label numbers or names in this order, -1 for rows without a label",
-        )
-    return number
+        number = math.nan
+    if task.is_regression and math.isfinite(number):
+        return number
+    if not (-1 <= number < task.num_labels and number == int(number)) or task.is_regression:
+        raise ValueError(f"the label {value!r} is none of {_listed(task) or 'the real numbers'}")
+    return int(number)
 
 
 register_data("glue", build_glue)

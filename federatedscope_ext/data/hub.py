@@ -110,8 +110,6 @@ def load_tokenizer(config: Any) -> Any:
     ExtensionError
         No tokenizer can be had; found out within seconds.
     """
-    from transformers import AutoTokenizer
-
     name = str(config.model.type).rpartition("@")[0] or str(config.model.type)
     options: dict[str, Any] = {"cache_dir": config.llm.cache.model or None}
     if config.model.get("revision", ""):
@@ -122,18 +120,52 @@ def load_tokenizer(config: Any) -> Any:
     elif folder.is_absolute() or name.startswith((".", "~")):
         raise _no_tokenizer(config, "there is no such folder")
     try:
-        return AutoTokenizer.from_pretrained(name, local_files_only=True, **options)
-    except (OSError, ValueError) as error:
+        return _read_tokenizer(name, local_files_only=True, **options)
+    except _UnreadableTokenizer as error:
         if folder.is_dir():
-            raise _no_tokenizer(config, f"its tokenizer cannot be read ({error})") from error
+            raise ExtensionError(
+                "model.type",
+                str(config.model.type),
+                f"its tokenizer cannot be read: {error}",
+                "Put the files of the model's tokenizer into this folder (tokenizer.json, or its "
+                "vocabulary, and tokenizer_config.json), or give another folder",
+            ) from error
     if not hub_is_reachable():
         raise _no_tokenizer(
             config, "it is not in the local cache and the Hugging Face hub cannot be reached"
         )
     try:
-        return AutoTokenizer.from_pretrained(name, **options)
-    except (OSError, ValueError) as error:
+        return _read_tokenizer(name, **options)
+    except _UnreadableTokenizer as error:
         raise _no_tokenizer(config, f"the hub has no tokenizer for it ({error})") from error
+
+
+class _UnreadableTokenizer(Exception):
+    """The files of a tokenizer are missing or broken; the text says how."""
+
+
+#: what transformers lets through of files that are missing, or hold other JSON than it expects
+_BROKEN_FILES = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError)
+
+
+def _read_tokenizer(name: str, **options: Any) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, **options)
+    except Exception as error:
+        # The parser of tokenizer.json, in Rust, raises Exception itself and none of its kinds.
+        if not isinstance(error, _BROKEN_FILES) and type(error) is not Exception:
+            raise
+        raise _UnreadableTokenizer(f"{type(error).__name__}: {error}") from error
+    # Where no vocabulary is there, transformers makes up a tokenizer that has only the special
+    # tokens (and a mark of the beginning of words): all text would be unknown to it.
+    special = set(tokenizer.all_special_tokens)
+    if not any(piece.strip("\u2581\u0120 ") for piece in set(tokenizer.get_vocab()) - special):
+        raise _UnreadableTokenizer(
+            "it knows nothing but its special tokens; tokenizer.json or the vocabulary is missing"
+        )
+    return tokenizer
 
 
 def _no_tokenizer(config: Any, problem: str) -> ExtensionError:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -33,6 +34,9 @@ class Source(Protocol):
 
     def pieces(self, columns: Sequence[str]) -> Iterator[Columns]:
         """The rows of some columns, a few thousand at a time."""
+
+    def place(self, row: int) -> tuple[str, int]:
+        """Where row ``row`` (from 0) stands: a file, and the row's number there (from 1)."""
 
 
 def find_split(folder: Path, split: str) -> list[Path]:
@@ -62,9 +66,8 @@ class FileSource:
         """Names of the columns."""
         file = self.files[0]
         if file.suffix == ".parquet":
-            import pyarrow.parquet
-
-            return list(pyarrow.parquet.read_schema(file).names)
+            with _open_parquet(file) as parquet:
+                return list(parquet.schema_arrow.names)
         first = next(iter(_records(file)), {})
         return list(first)
 
@@ -83,6 +86,17 @@ class FileSource:
             yield from (
                 _parquet(file, columns) if file.suffix == ".parquet" else _text(file, columns)
             )
+
+    def place(self, row: int) -> tuple[str, int]:
+        """Where row ``row`` (from 0) stands: a file, and the row's number there (from 1)."""
+        for file in self.files[:-1]:
+            # Only Parquet comes in shards.
+            with _open_parquet(file) as parquet:
+                rows = parquet.metadata.num_rows
+            if row < rows:
+                return str(file), row + 1
+            row -= rows
+        return str(self.files[-1]), row + 1
 
 
 class HubSource:
@@ -115,21 +129,51 @@ class HubSource:
         for start in range(0, len(chosen), PIECE):
             yield dict(chosen[start : start + PIECE])
 
+    def place(self, row: int) -> tuple[str, int]:
+        """The split's name, and the row's number (from 1)."""
+        return self.name, row + 1
 
-def _parquet(file: Path, columns: Sequence[str]) -> Iterator[Columns]:
+
+@contextmanager
+def _open_parquet(file: Path) -> Iterator[Any]:
+    """The file; what is wrong with it while it is open becomes a sentence."""
     import pyarrow.parquet
 
-    with pyarrow.parquet.ParquetFile(file) as parquet:
+    try:
+        with pyarrow.parquet.ParquetFile(file) as parquet:
+            yield parquet
+    # Damaged pages are an OSError, anything else that is no Parquet an ArrowException.
+    except (pyarrow.lib.ArrowException, OSError) as error:
+        raise ExtensionError(
+            "data.type",
+            str(file),
+            f"the file cannot be read as Parquet ({error})",
+            "Copy or download it again, or write it anew",
+        ) from error
+
+
+def _parquet(file: Path, columns: Sequence[str]) -> Iterator[Columns]:
+    with _open_parquet(file) as parquet:
+        missing = [name for name in columns if name not in parquet.schema_arrow.names]
+        if missing:
+            raise ExtensionError(
+                "data.type",
+                str(file),
+                f"this shard has no column {', '.join(missing)}, which another one has",
+                "Give all shards of a split the same columns",
+            )
         for piece in parquet.iter_batches(batch_size=PIECE, columns=list(columns)):
             yield piece.to_pydict()
 
 
 def _text(file: Path, columns: Sequence[str]) -> Iterator[Columns]:
     piece: Columns = {name: [] for name in columns}
+    # An empty field is the only way in which CSV says that a value is missing.
+    blank = (None, "") if file.suffix == ".csv" else (None,)
     for number, record in enumerate(_records(file), start=1):
         for name in columns:
             value = record.get(name)
-            if value is None:
+            if (value.strip() if isinstance(value, str) else value) in blank:
                 raise ExtensionError(
                     "data.type",
                     str(file),
@@ -149,17 +193,64 @@ def _records(file: Path) -> Iterator[dict[str, Any]]:
     try:
         with file.open(encoding="utf-8", newline="" if file.suffix == ".csv" else None) as stream:
             if file.suffix == ".csv":
-                yield from csv.DictReader(stream)
+                yield from _csv(file, stream)
             elif file.suffix == ".json":
-                yield from json.load(stream)
+                yield from _objects(file, json.load(stream))
             else:
-                for line in stream:
-                    if line.strip():
-                        yield json.loads(line)
-    except (json.JSONDecodeError, UnicodeDecodeError, csv.Error) as error:
-        raise ExtensionError(
-            "data.type",
-            str(file),
-            f"the file cannot be read ({error})",
-            "Use UTF-8 text: CSV with a header line, or one JSON object a line",
-        ) from error
+                yield from _lines(file, stream)
+    except (json.JSONDecodeError, UnicodeDecodeError, csv.Error, RecursionError) as error:
+        raise _unreadable(file, f"{error}") from error
+
+
+def _unreadable(file: Path, problem: str) -> ExtensionError:
+    return ExtensionError(
+        "data.type",
+        str(file),
+        f"the file cannot be read ({problem})",
+        "Use UTF-8 text: CSV with a header line, one JSON object a line (.jsonl), or a list of "
+        "JSON objects (.json)",
+    )
+
+
+def _csv(file: Path, stream: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """Rows of a CSV file, each with as many fields as the header has."""
+    reader = csv.reader(stream)
+    header = next(reader, [])
+    rows = (fields for fields in reader if fields)
+    for number, fields in enumerate(rows, start=1):
+        if len(fields) != len(header):
+            # A comma in a text that is not quoted would make a piece of the text the label.
+            raise ExtensionError(
+                "data.type",
+                str(file),
+                f"row {number} (line {reader.line_num}) has {len(fields)} fields, the header "
+                f"has {len(header)}",
+                'Write a text that has a comma in it between quotation marks: "so, so",1',
+            )
+        yield dict(zip(header, fields, strict=True))
+
+
+def _lines(file: Path, stream: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """Objects of a JSON-lines file."""
+    for number, line in enumerate(stream, start=1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except json.JSONDecodeError as error:
+            # The parser has seen one line only; the user has to find it among all.
+            raise _unreadable(file, f"line {number}: {error.msg}, column {error.colno}") from error
+        if not isinstance(value, dict):
+            raise _unreadable(file, f"line {number} is no JSON object")
+        yield value
+
+
+def _objects(file: Path, content: Any) -> Iterator[dict[str, Any]]:
+    """Objects of a JSON file, which has to be a list of them."""
+    if not isinstance(content, list):
+        kind = "one object" if isinstance(content, dict) else "one value"
+        raise _unreadable(file, f"it holds {kind}, not a list")
+    for number, value in enumerate(content, start=1):
+        if not isinstance(value, dict):
+            raise _unreadable(file, f"item {number} of the list is no JSON object")
+        yield value

@@ -9,6 +9,8 @@ and test rows by ``data.splits``. Named data sets are the entries of
 from __future__ import annotations
 
 import logging
+import math
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from federatedscope.core.data import BaseDataTranslator
 from federatedscope.register import register_data
 from federatedscope_ext.data.glue import encode_rows, find_sources, set_task
 from federatedscope_ext.data.sources import SUFFIXES, FileSource
+from federatedscope_ext.data.tokenise import is_missing
 from federatedscope_ext.errors import ExtensionError
 from federatedscope_ext.tasks import TEXT_TASKS, TextTask
 
@@ -107,11 +110,18 @@ def _label_names(config: Any, source: FileSource) -> tuple[str, ...]:
     """
     if config.data.label_list:
         return tuple(map(str, config.data.label_list))
-    values = {value for piece in source.pieces(["label"]) for value in piece["label"]}
+    values = _distinct_labels(source)
     numbers = [_number(value) for value in values]
     if any(number is None for number in numbers):
         return tuple(sorted(map(str, values)))
     whole = [number for number in numbers if number is not None]
+    if not all(map(math.isfinite, whole)):
+        raise ExtensionError(
+            "data.type",
+            config.data.type,
+            "the labels are numbers, and inf is among them",
+            "Write a number in its place, or leave the row out",
+        )
     if any(number != round(number) for number in whole):
         return ()
     highest = int(max(whole, default=0))
@@ -124,6 +134,27 @@ def _label_names(config: Any, source: FileSource) -> tuple[str, ...]:
             "regression",
         )
     return tuple(map(str, range(highest + 1)))
+
+
+def _distinct_labels(source: FileSource) -> set[Any]:
+    """All values of the label column, none of them missing."""
+    values: set[Any] = set()
+    first = 0
+    for piece in source.pieces(["label"]):
+        for row, value in enumerate(piece["label"], start=first):
+            blank = isinstance(value, str) and value.strip().lower() in ("", "nan")
+            # A list or an object cannot be a label either, nor be counted.
+            if blank or is_missing(value) or not isinstance(value, str | int | float | Decimal):
+                file, number = source.place(row)
+                raise ExtensionError(
+                    "data.type",
+                    file,
+                    f"row {number} has no label that can be used ({value!r})",
+                    "Write a name or a number, or leave the row out",
+                )
+            values.add(value)
+        first += len(piece["label"])
+    return values
 
 
 def _number(value: Any) -> float | None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import os
 import shutil
 import tempfile
 import time
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,11 @@ from federatedscope_ext.data.rows import EncodedText
 from federatedscope_ext.data.sources import Source
 from federatedscope_ext.errors import ExtensionError
 
-__all__ = ["cache_folder", "encode_source"]
+__all__ = ["cache_folder", "encode_source", "is_missing"]
 
 logger = logging.getLogger(__name__)
 
-FORMAT = "1"
+FORMAT = "2"
 _ARRAYS = ("input_ids", "offsets", "labels", "token_type_ids")
 
 
@@ -61,7 +62,8 @@ def encode_source(
     sentence_keys : sequence of str
         One or two columns of text.
     to_label : callable
-        From a value of the label column to a class number or a target; -1 drops the row.
+        From a value of the label column to a class number or a target; -1 drops the row. A
+        ``ValueError`` says why the value is no label.
     tok_len : int
         Rows are cut to this many tokens.
     cache : path
@@ -78,7 +80,8 @@ def encode_source(
     Raises
     ------
     ExtensionError
-        A column is missing, or there are no labelled rows.
+        A column is missing, a row lacks its text or has a wrong label, or there are no labelled
+        rows.
     """
     missing = [key for key in (*sentence_keys, label_key) if key not in source.columns]
     if missing:
@@ -123,11 +126,13 @@ def _encode(
     """Tokenise piece by piece, so that the text is never in memory as a whole."""
     tokens, types, ends = array("i"), array("B"), [0]
     labels: list[int | float] = []
-    dropped = 0
+    dropped = seen = 0
     typed = "token_type_ids" in tokenizer.model_input_names
     for piece in source.pieces([*sentence_keys, label_key]):
-        values = [to_label(value) for value in piece[label_key]]
+        values = _labels(source, seen, piece[label_key], to_label)
         kept = [i for i, value in enumerate(values) if value != -1]
+        _refuse_missing(source, seen, {key: piece[key] for key in sentence_keys}, kept)
+        seen += len(values)
         dropped += len(values) - len(kept)
         if not kept:
             continue
@@ -151,6 +156,46 @@ def _encode(
         np.asarray(labels, dtype=np.float32 if isinstance(labels[0], float) else np.int64),
         np.asarray(types, dtype=np.uint8) if typed else None,
     )
+
+
+def _labels(
+    source: Source, first: int, values: Sequence[Any], to_label: Callable[[Any], int | float]
+) -> list[int | float]:
+    """The labels of a piece that begins at row ``first``; what is wrong gets its place."""
+    labels = []
+    for row, value in enumerate(values, start=first):
+        try:
+            labels.append(to_label(value))
+        except ValueError as error:
+            file, number = source.place(row)
+            raise ExtensionError(
+                "data.type",
+                file,
+                f"row {number}: {error}",
+                "Use the label numbers or names in this order, -1 for rows without a label",
+            ) from error
+    return labels
+
+
+def _refuse_missing(
+    source: Source, first: int, texts: Mapping[str, Sequence[Any]], rows: Sequence[int]
+) -> None:
+    """Refuse rows without a text: as words, 'None' and 'nan' would be trained on."""
+    for key, values in texts.items():
+        for row in rows:
+            if is_missing(values[row]):
+                file, number = source.place(first + row)
+                raise ExtensionError(
+                    "data.type",
+                    file,
+                    f"row {number} has no {key}",
+                    "Fill it in or leave the row out (an empty text is '')",
+                )
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a cell is empty: null, or the NaN that tables of numbers have in its place."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def _tokenizer_hash(tokenizer: Any) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from federatedscope_ext.report.page import Cell, Value, section, table
+from federatedscope_ext.report.records import weighted_mean
 from federatedscope_ext.report.summary import ClientRow, RunSummary
 from federatedscope_ext.report.wording import NOTHING, metric_text, signed_text
 
@@ -23,12 +24,16 @@ _QUANTILES = (("minimum", 0.0), ("10 %", 0.1), ("25 %", 0.25), ("median", 0.5), 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the client table; without ``value`` it is text and has no mean."""
+    """A column of the client table; without ``value`` it is text and has no mean.
+
+    ``weigh`` is off for what has no mean by rows evaluated.
+    """
 
     title: str
     value: Callable[[ClientRow], float] | None = None
     text: Callable[[ClientRow], Value] | None = None
     show: Callable[[float], str] = metric_text
+    weigh: bool = True
 
     def cell(self, row: ClientRow) -> Value:
         """What stands in the line of one client."""
@@ -44,6 +49,13 @@ class Column:
         if not finite:
             return NOTHING
         return self.show(float(np.mean(finite) if level is None else np.quantile(finite, level)))
+
+    def weighted(self, rows: Iterable[ClientRow]) -> str:
+        """Mean of the finite values, every client counted by the rows it was evaluated on."""
+        if self.value is None or not self.weigh:
+            return ""
+        pairs = [(self.value(row), row.evaluated) for row in rows]
+        return self.show(weighted_mean(pair for pair in pairs if math.isfinite(pair[0])))
 
 
 def client_columns(summary: RunSummary, rows: Sequence[ClientRow]) -> list[Column]:
@@ -85,7 +97,9 @@ def client_columns(summary: RunSummary, rows: Sequence[ClientRow]) -> list[Colum
         columns.append(Column(f"last, round {summary.last_round}", lambda row: row.last))
         columns += [lift(lambda row: row.last)] if has_baseline else []
     columns += [extra(name) for name in summary.extra_metrics[:3]]
-    trained = Column("rounds trained", lambda row: row.rounds_trained, show=_whole_text)
+    trained = Column(
+        "rounds trained", lambda row: row.rounds_trained, show=_whole_text, weigh=False
+    )
     return [*columns, trained]
 
 
@@ -118,6 +132,7 @@ def _client_table(summary: RunSummary, rows: Sequence[ClientRow], caption: str) 
     means = [
         [name, *(column.gathered(rows, level) for column in columns[1:])] for name, level in levels
     ]
+    means.insert(1, ["weighted mean", *(column.weighted(rows) for column in columns[1:])])
     texts = [at for at, column in enumerate(columns) if column.title == "most frequent label"]
     return table(
         [column.title for column in columns],

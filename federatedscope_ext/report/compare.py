@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from federatedscope_ext.errors import ExtensionError
-from federatedscope_ext.report.compare_groups import Group, Run
+from federatedscope_ext.report.compare_groups import Group, Run, telling_columns
 from federatedscope_ext.report.compare_notes import comparison_notes
 from federatedscope_ext.report.records import RunRecord, find_runs
 
@@ -34,8 +34,8 @@ class Comparison:
 
     @property
     def metric(self) -> str:
-        """The metric compared (of the first run, where they differ)."""
-        return self.groups[0].runs[0].summary.metric
+        """The metric compared; where the runs' own ones differ, all of them."""
+        return " / ".join(dict.fromkeys(run.summary.metric for run in self.runs))
 
     @property
     def runs(self) -> list[Run]:
@@ -105,6 +105,9 @@ def compare(runs: Sequence[Run], by: Sequence[str] = (), ignore: Sequence[str] =
         group.runs.sort(key=lambda run: (run.seed is None, run.seed))
         group.columns = {name: group.runs[0].setup.get(name) for name in columns}
     _shorten_models(groups)
+    told_by = telling_columns(groups)
+    for group in groups:
+        group.told_by = told_by
     return Comparison(groups, columns, comparison_notes(groups, keys))
 
 

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from federatedscope_ext.report.records import RunRecord
 from federatedscope_ext.report.run_setup import RunSetup, setup_of
 from federatedscope_ext.report.summary import RunSummary
 
-__all__ = ["FIGURES", "ClientFigure", "Figure", "Group", "Run"]
+__all__ = [
+    "FIGURES",
+    "ClientFigure",
+    "Figure",
+    "Group",
+    "Run",
+    "short_name",
+    "telling_columns",
+]
+
+_LABELLED = 3
+"""Up to this many fields are all in a label."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +114,7 @@ def _best_round(summary: RunSummary) -> float | None:
 
 FIGURES: dict[str, Callable[[RunSummary], float | None]] = {
     "baseline": lambda summary: _measured(summary.mean_baseline()),
+    "weighted_baseline": lambda summary: _measured(summary.mean_baseline(weighted=True)),
     "best": _at_best("plain"),
     "best_round": _best_round,
     "last": _at_last("plain"),
@@ -119,10 +131,15 @@ FIGURES: dict[str, Callable[[RunSummary], float | None]] = {
 
 @dataclass
 class Group:
-    """Runs of one setup."""
+    """Runs of one setup.
+
+    ``columns`` are the fields that differ between groups, ``told_by`` those of them that the label
+    shows (all where empty).
+    """
 
     runs: list[Run]
     columns: dict[str, str] = field(default_factory=dict)
+    told_by: list[str] = field(default_factory=list)
 
     def figure(self, name: str) -> Figure | None:
         """A figure of :data:`FIGURES` over the runs."""
@@ -130,8 +147,10 @@ class Group:
 
     @property
     def label(self) -> str:
-        """The values that tell this group from the others."""
-        return ", ".join(self.columns.values()) or self.runs[0].setup.fields.get("variant", "run")
+        """What tells this group from the others, as ``method=fedsa, lr=0.002``."""
+        names = self.told_by or list(self.columns)
+        parts = [f"{short_name(name, self.columns)}={self.columns[name]}" for name in names]
+        return ", ".join(parts) or self.runs[0].setup.fields.get("variant", "run")
 
     @property
     def unfinished(self) -> int:
@@ -177,6 +196,33 @@ class Group:
             if figure is not None:
                 points.append((round_, figure))
         return points
+
+
+def telling_columns(groups: Sequence[Group]) -> list[str]:
+    """The columns for labels: all of a few, else as many as tell the groups apart.
+
+    Runs of two tasks differ in a dozen fields; a label with all of them cannot be read, and the
+    table has them.
+    """
+    names = list(groups[0].columns) if groups else []
+    if len(names) <= _LABELLED:
+        return names
+    chosen: list[str] = []
+    kinds = 1
+    for name in names:
+        found = len({tuple(group.columns[one] for one in [*chosen, name]) for group in groups})
+        if found > kinds:
+            chosen.append(name)
+            kinds = found
+    return chosen
+
+
+def short_name(name: str, names: Iterable[str]) -> str:
+    """``optimizer.lr`` as ``lr`` when no other of the names ends so."""
+    last = name.rpartition(".")[2]
+    if last == "type" and "." in name:
+        last = name.split(".")[-2]
+    return last if sum(other.rpartition(".")[2] == last for other in names) <= 1 else name
 
 
 def _resolve(metric: str | None, record: RunRecord) -> str | None:

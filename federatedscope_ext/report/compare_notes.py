@@ -30,7 +30,8 @@ _SHOWN = 4
 def comparison_notes(groups: Sequence[Group], keys: Sequence[str]) -> list[str]:
     """Notes on what makes the groups hard to compare, most serious first."""
     runs = [run for group in groups for run in group.runs]
-    notes = list(_unfinished(runs))
+    notes = [*_nested(runs), *_unfinished(runs)]
+    notes += [f"{run.record.outdir}: {text}" for run in runs for text in run.record.problems]
     for name, why in _INCOMPARABLE.items():
         values = list(dict.fromkeys(run.setup.get(name) for run in runs))
         if len(values) > 1:
@@ -44,6 +45,18 @@ def comparison_notes(groups: Sequence[Group], keys: Sequence[str]) -> list[str]:
         notes.append(f"device differs ({_listed(devices)}): times are not comparable.")
     notes += _sampling(groups)
     return notes
+
+
+def _nested(runs: Sequence[Run]) -> Iterator[str]:
+    """Runs inside the folder of another: an outdir that was used again."""
+    folders = {run.record.outdir.resolve(): run.record.outdir for run in runs}
+    for path, name in folders.items():
+        inside = sorted(str(other.relative_to(path)) for other in folders if path in other.parents)
+        if inside:
+            yield (
+                f"{name} is a run and has {len(inside)} more inside ({_listed(inside)}): all of "
+                "them are compared."
+            )
 
 
 def _unfinished(runs: Sequence[Run]) -> Iterator[str]:

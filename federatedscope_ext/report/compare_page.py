@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
 from federatedscope_ext.report.compare import Comparison
+from federatedscope_ext.report.compare_groups import Group
 from federatedscope_ext.report.compare_tables import client_rows, compare_csv, comparison_rows
-from federatedscope_ext.report.curves import INK, new_figure, save_figure
+from federatedscope_ext.report.curves import INK, MUTED, legend_below, new_figure, save_figure
 from federatedscope_ext.report.files import write_text
 from federatedscope_ext.report.page import (
     bullets,
@@ -44,35 +47,54 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
 
 def _chart(comparison: Comparison) -> Canvas | None:
     """The mean curve of every group, with a band of one standard deviation over its runs."""
-    curves = [(group, group.curve()) for group in comparison.groups]
-    if not any(points for _, points in curves):
+    curves = [(group, points) for group in comparison.groups if (points := group.curve())]
+    if not curves:
         return None
-    canvas, axes = new_figure(height=4.2)
+    canvas, axes = new_figure(height=4.0)
     for at, (group, points) in enumerate(curves):
-        if not points:
-            continue
-        color = _COLORS[at % len(_COLORS)]
+        color, style = _look(at)
         rounds = [round_ for round_, _ in points]
         means = [f.mean for _, f in points]
         stds = [0.0 if math.isnan(f.std) else f.std for _, f in points]
         label = group.label + (f" (n={len(group.runs)})" if len(group.runs) > 1 else "")
         axes.plot(
             rounds, means, color=color, linewidth=2, label=label,
-            linestyle=_STYLES[at // len(_COLORS) % len(_STYLES)],
+            linestyle=style,
             marker="o" if len(rounds) < 2 else None,
         )  # fmt: skip
         if any(stds):
             low = [m - s for m, s in zip(means, stds, strict=True)]
             high = [m + s for m, s in zip(means, stds, strict=True)]
             axes.fill_between(rounds, low, high, color=color, alpha=0.15, linewidth=0)
-    baselines = {round(f.mean, 6) for g in comparison.groups if (f := g.figure("baseline"))}
-    for baseline in sorted(baselines)[:3]:
-        axes.axhline(baseline, color=INK, linewidth=1.1, linestyle=":")
-    if baselines:
-        axes.plot([], [], color=INK, linewidth=1.1, linestyle=":", label="mean majority baseline")
+    _draw_baselines(axes, [group for group, _ in curves])
     axes.set_ylabel(f"{comparison.metric}, plain mean", color=INK, fontsize=9)
-    axes.legend(fontsize=8, frameon=False, loc="best")
+    legend_below(canvas, axes, columns=1, width=120)
     return canvas
+
+
+def _draw_baselines(axes: Axes, groups: Sequence[Group]) -> None:
+    """A line per majority baseline: grey where several groups have it, else in the group's color.
+
+    ``groups`` are those with a curve; colors follow :func:`_look`.
+    """
+    owners: dict[float, list[int]] = {}
+    for at, group in enumerate(groups):
+        found = group.figure("baseline")
+        if found is not None:
+            owners.setdefault(round(found.mean, 6), []).append(at)
+    for value, positions in owners.items():
+        color = _look(positions[0])[0] if len(positions) == 1 < len(groups) else MUTED
+        axes.axhline(value, color=color, linewidth=1.2, linestyle=":")
+    if owners:
+        label = "mean majority baseline"
+        if len(owners) > 1:
+            label += ", in the color of its curve (grey: of several)"
+        axes.plot([], [], color=MUTED, linewidth=1.2, linestyle=":", label=label)
+
+
+def _look(at: int) -> tuple[str, str]:
+    """Color and line style of the curve at a position."""
+    return _COLORS[at % len(_COLORS)], _STYLES[at // len(_COLORS) % len(_STYLES)]
 
 
 def _page(comparison: Comparison, chart: Path | None) -> str:

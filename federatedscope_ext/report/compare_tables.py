@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Literal
 
 from rich.console import Console
@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from federatedscope_ext.report.compare import Comparison
-from federatedscope_ext.report.compare_groups import FIGURES, Figure, Group
+from federatedscope_ext.report.compare_groups import FIGURES, Figure, Group, short_name
 from federatedscope_ext.report.wording import NOTHING, bytes_text, duration_text, metric_text
 
 __all__ = [
@@ -45,6 +45,7 @@ _RESULTS: dict[str, Callable[[Group], str]] = {
     "best plain mean": lambda group: figure_text(group.figure("best")),
     "at round": lambda group: _plain(group.figure("best_round"), lambda value: f"{value:.3g}"),
     "last plain mean": lambda group: figure_text(group.figure("last")),
+    "weighted baseline": lambda group: _plain(group.figure("weighted_baseline"), metric_text),
     "best weighted mean": lambda group: figure_text(group.figure("weighted_best")),
     "before aggregation": lambda group: figure_text(group.figure("before")),
 }
@@ -61,7 +62,7 @@ def comparison_rows(comparison: Comparison, results: bool = True, costs: bool = 
     The fields that differ come first, under their own name without its section unless that is
     ambiguous, then the runs, then results and costs as asked for.
     """
-    titles = [_short(name, comparison.columns) for name in comparison.columns] + ["runs"]
+    titles = [short_name(name, comparison.columns) for name in comparison.columns] + ["runs"]
     lines = [[*group.columns.values(), group.runs_text] for group in comparison.groups]
     columns = {**(_RESULTS if results else {}), **(_COSTS if costs else {})}
     for title, text in columns.items():
@@ -195,11 +196,3 @@ def _figure_cells(figure: Figure | None) -> list[float | str]:
 
 def _number(value: float) -> float | str:
     return value if math.isfinite(value) else ""
-
-
-def _short(name: str, names: Sequence[str]) -> str:
-    """``optimizer.lr`` as ``lr`` when no other column ends so."""
-    last = name.rpartition(".")[2]
-    if last == "type":
-        last = name.split(".")[-2]
-    return last if sum(other.rpartition(".")[2] == last for other in names) <= 1 else name

@@ -14,6 +14,7 @@ from federatedscope_ext.report.wording import (
     bytes_text,
     duration_text,
     metric_text,
+    options_text,
     signed_text,
     status_text,
     title_text,
@@ -39,6 +40,8 @@ def print_summary(record: RunRecord | RunSummary, console: Console | None = None
     summary = record if isinstance(record, RunSummary) else RunSummary(record)
     info, series = summary.info, summary.headline
     out.print(f"[bold]{escape(title_text(info))}[/bold]: {escape(status_text(summary))}")
+    if summary.options:
+        out.print(f"With {escape(options_text(summary))}.")
     if series is None:
         out.print("Nothing was evaluated.")
     else:
@@ -84,24 +87,26 @@ def _table(summary: RunSummary) -> Table:
     table.add_section()
     if best is None or last is None:
         return table
-    baseline = summary.mean_baseline()
-    table.add_row(
-        "plain mean", metric_text(baseline), metric_text(best.plain),
-        signed_text(best.plain - baseline), metric_text(last.plain), style="bold",
-    )  # fmt: skip
-    table.add_row("weighted mean", "", metric_text(best.weighted), "", metric_text(last.weighted))
+    for name, at_best, at_last, base, style in (
+        ("plain mean", best.plain, last.plain, summary.mean_baseline(), "bold"),
+        ("weighted mean", best.weighted, last.weighted, summary.mean_baseline(weighted=True), ""),
+    ):
+        table.add_row(
+            name, metric_text(base), metric_text(at_best), signed_text(at_best - base),
+            metric_text(at_last), style=style or None,
+        )  # fmt: skip
     table.add_row("std over clients", "", metric_text(best.std), "", metric_text(last.std))
     for name, series in (
         ("before aggregation", summary.other_phase("before")),
         ("unseen clients", summary.population("unseen")),
         ("server", summary.population("server") if summary.has_global_model else None),
     ):
-        at_best = summary.spread(series, summary.best_round)
-        at_last = summary.spread(series, summary.last_round)
-        if series != summary.headline and (at_best or at_last):
+        found_best = summary.spread(series, summary.best_round)
+        found_last = summary.spread(series, summary.last_round)
+        if series != summary.headline and (found_best or found_last):
             table.add_row(
-                name, "", metric_text(at_best.plain if at_best else None), "",
-                metric_text(at_last.plain if at_last else None),
+                name, "", metric_text(found_best.plain if found_best else None), "",
+                metric_text(found_last.plain if found_last else None),
             )  # fmt: skip
     return table
 

@@ -5,6 +5,8 @@ Figures are made without pyplot, so drawing leaves no state in a process that go
 
 from __future__ import annotations
 
+import math
+import textwrap
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +22,7 @@ from federatedscope_ext.report.files import atomic_path
 from federatedscope_ext.report.records import split_metric
 from federatedscope_ext.report.summary import RunSummary
 
-__all__ = ["draw_curves", "new_figure", "save_figure"]
+__all__ = ["draw_curves", "legend_below", "new_figure", "save_figure"]
 
 INK = "#1f2933"
 MUTED = "#8a94a0"
@@ -29,6 +31,9 @@ SECOND = "#c2571a"
 THIRD = "#3c7d4b"
 MAX_LINES = 20
 """Up to this many clients have a line each; more are drawn as quantile bands."""
+
+_LEGEND_LINE = 0.18
+"""Inches per line of a legend."""
 
 Points = Mapping[int, Sequence[tuple[int, float]]]
 
@@ -48,6 +53,29 @@ def new_figure(height: float = 3.6) -> tuple[Figure, Axes]:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("round", color=INK, fontsize=9)
     return figure, axes
+
+
+def legend_below(figure: Figure, axes: Axes, columns: int = 3, width: int = 0) -> None:
+    """Put the legend under the axes, where it covers no curve, and make room for it.
+
+    Parameters
+    ----------
+    figure, axes
+        What :func:`new_figure` returned.
+    columns : int
+        Entries in a line.
+    width : int
+        Characters after which a label is broken; 0 never breaks one.
+    """
+    handles, labels = axes.get_legend_handles_labels()
+    if width:
+        labels = ["\n".join(textwrap.wrap(label, width)) for label in labels]
+    lines = max(math.ceil(len(labels) / columns), sum(label.count("\n") + 1 for label in labels)
+                if columns == 1 else 0)  # fmt: skip
+    figure.set_figheight(figure.get_figheight() + _LEGEND_LINE * lines)
+    figure.legend(
+        handles, labels, loc="outside lower left", ncols=columns, fontsize=8, frameon=False
+    )
 
 
 def save_figure(figure: Figure, path: Path) -> Path:
@@ -105,7 +133,7 @@ def _metric_figure(summary: RunSummary) -> Figure | None:
         )  # fmt: skip
     _draw_marks(axes, summary)
     axes.set_ylabel(summary.metric, color=INK, fontsize=9)
-    axes.legend(fontsize=8, frameon=False, loc="best")
+    legend_below(figure, axes)
     return figure
 
 
@@ -150,7 +178,7 @@ def _loss_figure(summary: RunSummary) -> Figure | None:
             label=f"{split} loss, plain mean",
         )  # fmt: skip
     axes.set_ylabel("loss per row", color=INK, fontsize=9)
-    axes.legend(fontsize=8, frameon=False, loc="best")
+    legend_below(figure, axes)
     return figure
 
 
@@ -171,7 +199,7 @@ def _bytes_figure(summary: RunSummary) -> Figure | None:
         axes.plot(rounds, sizes, color=color, linewidth=2, linestyle=style, label=label)
     axes.set_ylim(bottom=0)
     axes.set_ylabel(f"{unit}, all clients, cumulative", color=INK, fontsize=9)
-    axes.legend(fontsize=8, frameon=False, loc="best")
+    legend_below(figure, axes)
     return figure
 
 

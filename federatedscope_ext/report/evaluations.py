@@ -12,7 +12,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from federatedscope_ext.report.records import EvalEvent, RunRecord, mean, split_metric
+from federatedscope_ext.report.records import (
+    EvalEvent,
+    RunRecord,
+    mean,
+    split_metric,
+    weighted_mean,
+)
 
 __all__ = [
     "Evaluations",
@@ -119,15 +125,12 @@ class Evaluations:
         values = self.values(series, round_, metric)
         if not values or series is None or round_ is None:
             return None
-        weights = [self._eval_rows(series, round_, client, metric) for client in values]
+        weights = [self.rows(series, round_, client, metric) for client in values]
         numbers = list(values.values())
         plain = mean(numbers)
-        total = math.fsum(weights)
-        weighted = math.nan
-        if total > 0:
-            weighted = math.fsum(w * v for w, v in zip(weights, numbers, strict=True)) / total
+        weighted = weighted_mean(zip(numbers, weights, strict=True))
         error = math.nan
-        if is_proportion(metric) and total > 0 and all(0 <= v <= 1 for v in numbers):
+        if is_proportion(metric) and math.fsum(weights) > 0 and all(0 <= v <= 1 for v in numbers):
             terms = (v * (1 - v) / w for w, v in zip(weights, numbers, strict=True) if w)
             error = math.sqrt(math.fsum(terms)) / len(numbers)
         return Spread(
@@ -140,10 +143,13 @@ class Evaluations:
             error=error,
         )
 
-    def _eval_rows(self, series: Series, round_: int, client: int, metric: str) -> float:
+    def rows(self, series: Series | None, round_: int | None, client: int, metric: str) -> float:
         """Rows a client was evaluated on; NaN where nothing says so."""
         split = split_metric(metric)[0] or "val"
-        measured = self.tables[series][round_][client].get(f"{split}_total")
+        measured = None
+        if series is not None and round_ is not None:
+            found = self.tables.get(series, {}).get(round_, {}).get(client, {})
+            measured = found.get(f"{split}_total")
         if measured is not None:
             return measured
         info = self._clients.get(client)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["atomic_path", "write_text"]
+from federatedscope_ext.errors import ExtensionError
+
+__all__ = ["atomic_path", "check_writable", "write_text"]
 
 
 @contextmanager
@@ -23,6 +26,31 @@ def atomic_path(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_writable(folder: Path, option: str) -> None:
+    """Try whether files can be written to a folder that may not exist; leaves nothing behind.
+
+    Raises
+    ------
+    ExtensionError
+        If they cannot.
+    """
+    missing: list[Path] = []
+    try:
+        missing = [path for path in (folder, *folder.parents) if not path.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ExtensionError(
+            option, str(folder), f"no file can be written there ({error.strerror or error})",
+            "Give a folder that you may write to; it is made if it does not exist",
+        ) from error  # fmt: skip
+    finally:
+        for path in missing:
+            with suppress(OSError):
+                path.rmdir()
 
 
 def write_text(path: Path, text: str) -> Path:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -174,10 +174,11 @@ class RunRecord:
 
 
 def find_runs(folder: str | Path, limit: int | None = None) -> list[Path]:
-    """The run folders at or below ``folder``, sorted by path; ``limit`` stops the search early."""
+    """The run folders at and below ``folder``, sorted by path; ``limit`` stops the search early.
+
+    A run has runs below it where its outdir was used again (``sub_exp_TIME``).
+    """
     root = Path(folder)
-    if (root / RUN_FILE).is_file():
-        return [root]
     found: list[Path] = []
     for path in sorted(root.rglob(RUN_FILE)):
         found.append(path.parent)
@@ -225,6 +226,7 @@ def _no_run(folder: Path) -> ExtensionError:
 def _read_lines(path: Path, problems: list[str]) -> Iterator[Mapping[str, Any]]:
     """The objects of a JSON-lines file; broken lines are skipped and told."""
     broken: list[int] = []
+    other: list[int] = []
     number = 0
     with path.open(encoding="utf-8", errors="replace") as lines:
         for number, line in enumerate(lines, start=1):
@@ -237,11 +239,20 @@ def _read_lines(path: Path, problems: list[str]) -> Iterator[Mapping[str, Any]]:
                 continue
             if isinstance(event, dict):
                 yield event
+            else:
+                other.append(number)
     if broken == [number]:
         problems.append(f"The last line of {path.name} is cut off and was left out.")
     elif broken:
-        shown = ", ".join(map(str, broken[:5])) + (", ..." if len(broken) > 5 else "")
-        problems.append(f"{path.name}: {len(broken)} unreadable line(s) left out (line {shown}).")
+        problems.append(f"{path.name}: {len(broken)} unreadable line(s) left out ({_at(broken)}).")
+    if other:
+        problems.append(
+            f"{path.name}: {len(other)} line(s) that are no JSON object left out ({_at(other)})."
+        )
+
+
+def _at(lines: Sequence[int]) -> str:
+    return "line " + ", ".join(map(str, lines[:5])) + (", ..." if len(lines) > 5 else "")
 
 
 def _numbers(raw: object) -> dict[str, float]:
@@ -263,6 +274,13 @@ def split_metric(name: str) -> tuple[str, str]:
     """Split ``'val_acc'`` into ``('val', 'acc')``; without a known split the first part is ''."""
     split, separator, rest = name.partition("_")
     return (split, rest) if separator and split in ("train", "val", "test") else ("", name)
+
+
+def weighted_mean(pairs: Iterable[tuple[float, float]]) -> float:
+    """Mean of ``(value, weight)`` pairs; NaN where the weights add up to nothing."""
+    items = list(pairs)
+    total = math.fsum(weight for _, weight in items)
+    return math.fsum(value * weight for value, weight in items) / total if total > 0 else math.nan
 
 
 def mean(values: Iterable[float]) -> float:

@@ -90,9 +90,14 @@ class RunInfo:
         Raises
         ------
         ExtensionError
-            If the dictionary is of a newer format, or a field has the wrong type.
+            If the dictionary has no format or a newer one, or a field has the wrong type.
         """
-        version = raw.get("format", KNOWN_FORMAT)
+        if "format" not in raw:
+            raise ExtensionError(
+                "run.json format", None, "it is missing, so this file describes no run",
+                "Give a folder that this runtime wrote, or leave this one out",
+            )  # fmt: skip
+        version = raw["format"]
         if version != KNOWN_FORMAT:
             raise ExtensionError(
                 "run.json format", version, f"this version reads format {KNOWN_FORMAT}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -15,7 +15,7 @@ import yaml
 from federatedscope_ext.report.records import RunRecord
 from federatedscope_ext.report.run_info import RunInfo
 
-__all__ = ["RunSetup", "setup_of"]
+__all__ = ["RunSetup", "run_options", "setup_of"]
 
 ABSENT = "-"
 
@@ -24,7 +24,8 @@ _NOT_SETUP = frozenset(
     ["format", "name", "status", "stopped_by", "error", "started", "finished", "seconds", "seed",
      "outdir", "command", "device", "threads", "precision_reason", "parameters", "label_names",
      "memory_estimate_bytes", "bytes_per_round", "peak_memory_bytes", "versions", "notes", "swaps",
-     "best_round", "last_round", "clients", "larger_is_better", "evaluation.note", "task_type"]
+     "best_round", "best_round_weighted", "last_round", "clients", "options", "larger_is_better",
+     "evaluation.note", "task_type"]
 )  # fmt: skip
 _NOT_SETUP_CONFIG = (
     "seed", "outdir", "expname", "expname_tag", "verbose", "print_decimal_digits", "device",
@@ -70,11 +71,54 @@ def setup_of(record: RunRecord) -> RunSetup:
         for name, value in _flatten(key, item)
         if name not in _NOT_SETUP
     }
+    config = _config(record)
+    # The rule and the shared module are fields of run.json already.
+    fields |= {k: v for k, v in _options(info, config).items() if k not in fields}
     fields["client_num"] = str(len(info.clients))
     fields["partition"] = _partition(info)
     fields["ranks"] = _ranks(info)
     ordered = {name: fields[name] for name in _FIRST if name in fields}
-    return RunSetup({**ordered, **fields}, _config(record))
+    return RunSetup({**ordered, **fields}, config)
+
+
+def run_options(record: RunRecord) -> dict[str, str]:
+    """What a run has on beside its method, by name: ``{"fedprox": "mu 0.1", "finetune": "on"}``.
+
+    From ``options`` of ``run.json``, or from ``config.yaml`` where an older run has none.
+    """
+    return _options(record.info, _config(record))
+
+
+def _options(info: RunInfo, config: Mapping[str, str]) -> dict[str, str]:
+    given = info.raw.get("options")
+    if not isinstance(given, Mapping):
+        given = _options_of_config(config)
+        rule = str(info.raw.get("robust_rule", "fedavg"))
+        if rule.lower() != "fedavg":
+            given["robust_rule"] = rule
+    return {str(name): _option_text(value) for name, value in given.items()}
+
+
+def _options_of_config(config: Mapping[str, str]) -> dict[str, Any]:
+    """As the runtime describes them in ``run.json``."""
+    options: dict[str, Any] = {}
+    if config.get("fedopt.use") == "True":
+        names = {"optimizer": "type", "lr": "lr"}
+        options["fedopt"] = {
+            name: config.get(f"fedopt.optimizer.{key}", "?") for name, key in names.items()
+        }
+    if config.get("fedprox.use") == "True":
+        options["fedprox"] = {"mu": config.get("fedprox.mu", "?")}
+    if config.get("finetune.before_eval") == "True":
+        options["finetune"] = True
+    return options
+
+
+def _option_text(value: Any) -> str:
+    """``mu 0.1`` of ``{"mu": 0.1}``, ``on`` of ``True``."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {text}" for name, text in _flatten("", value))
+    return "on" if value is True else _text(value)
 
 
 def _flatten(name: str, value: Any) -> Iterator[tuple[str, str]]:
@@ -84,9 +128,16 @@ def _flatten(name: str, value: Any) -> Iterator[tuple[str, str]]:
             yield from _flatten(f"{name}.{key}" if name else str(key), item)
     elif isinstance(value, list | tuple):
         simple = all(isinstance(item, str | int | float) for item in value)
-        yield name, "/".join(map(_text, value)) if simple else json.dumps(value, default=str)
+        yield name, "/".join(map(_text, value)) or ABSENT if simple else _nested_text(value)
     else:
         yield name, _text(value)
+
+
+def _nested_text(value: Sequence[Any]) -> str:
+    """``alpha 0.5`` of the splitter's ``[{"alpha": 0.5}]``; JSON of anything else."""
+    if len(value) == 1 and isinstance(value[0], Mapping):
+        return ", ".join(f"{key} {text}" for key, text in _flatten("", value[0])) or ABSENT
+    return json.dumps(value, default=str)
 
 
 def _text(value: object) -> str:

@@ -22,6 +22,7 @@ from federatedscope_ext.report.wording import (
     duration_text,
     evaluated_sentences,
     metric_text,
+    options_text,
     signed_text,
     status_text,
     title_text,
@@ -51,6 +52,8 @@ def header(summary: RunSummary) -> str:
         facts.append(f"data seed {info.data_seed}")
     if info.started:
         facts.append(f"started {info.started.replace('T', ' ')[:19]}")
+    if summary.options:
+        facts.append(f"with {options_text(summary)}")
     line = paragraph(" · ".join(facts)).replace("<p>", '<p class="sub">', 1)
     status = Cell(status_text(summary)).render(False).removeprefix("<td>").removesuffix("</td>")
     title = Cell(title_text(info)).render(False).removeprefix("<td>").removesuffix("</td>")
@@ -75,10 +78,10 @@ def headline(summary: RunSummary) -> str:
              f"{signed_text(last.plain - best.plain)} from the best"),
     ]  # fmt: skip
     if series.population != "server":
-        stats.append(
-            stat(metric_text(best.weighted), "weighted mean, best round",
-                 f"last round {metric_text(last.weighted)}")
-        )  # fmt: skip
+        detail = f"last round {metric_text(last.weighted)}"
+        if math.isfinite(base := summary.mean_baseline(weighted=True)):
+            detail += f"; baseline {metric_text(base)}, lift {signed_text(best.weighted - base)}"
+        stats.append(stat(metric_text(best.weighted), "weighted mean, best round", detail))
     baseline = summary.mean_baseline()
     if math.isfinite(baseline):
         stats.append(
@@ -172,6 +175,11 @@ def means_section(summary: RunSummary) -> str:
         f"({summary.last_round}) is not chosen. std, min and max are over clients."
     )
     hints = [chosen]
+    if summary.best_round_weighted not in (None, summary.best_round):
+        hints.append(
+            f"By the weighted mean, FederatedScope's own choice, the best round is "
+            f"{summary.best_round_weighted}; the Final line of eval_results.log has both."
+        )
     if summary.population("server") and not summary.has_global_model:
         hints.append(
             "The server's rows are kept for completeness: under this method the server holds no "

@@ -18,7 +18,13 @@ from federatedscope_ext.report.page import (
     table,
 )
 from federatedscope_ext.report.summary import RunSummary
-from federatedscope_ext.report.wording import NOTHING, bytes_text, count_text, metric_text
+from federatedscope_ext.report.wording import (
+    NOTHING,
+    bytes_text,
+    count_text,
+    metric_text,
+    options_text,
+)
 
 __all__ = ["again_section", "communication_section", "data_section", "setup_section"]
 
@@ -92,6 +98,7 @@ def setup_section(summary: RunSummary) -> str:
         definitions(
             [
                 ("Method", f"{info.variant} (federate.method {info.method})".lstrip()),
+                ("With", options_text(summary)),
                 ("Model", info.model),
                 ("Adapter", _pairs(info.adapter or {})),
                 ("Stays at the client", ", ".join(info.local_param)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -17,14 +17,18 @@ from federatedscope_ext.report.evaluations import (
     is_proportion,
     larger_is_better,
 )
-from federatedscope_ext.report.records import RunRecord, mean, split_metric
+from federatedscope_ext.report.records import RunRecord, mean, split_metric, weighted_mean
+from federatedscope_ext.report.run_setup import run_options
 
 __all__ = ["ClientRow", "Communication", "RoundRow", "RunSummary"]
 
 
 @dataclass(frozen=True)
 class ClientRow:
-    """One line of the client table. Values are NaN where there is no measurement."""
+    """One line of the client table. Values are NaN where there is no measurement.
+
+    ``evaluated`` is the number of rows the client was evaluated on, its weight in weighted means.
+    """
 
     id: int
     unseen: bool
@@ -40,6 +44,7 @@ class ClientRow:
     rounds_trained: int
     bytes_up: int
     bytes_down: int
+    evaluated: float
 
 
 @dataclass(frozen=True)
@@ -108,6 +113,11 @@ class RunSummary:
         return next((name for name in names if not is_bookkeeping(name)), names[0])
 
     @cached_property
+    def options(self) -> dict[str, str]:
+        """What is on beside the method, such as ``{"fedprox": "mu 0.1"}``."""
+        return run_options(self.record)
+
+    @cached_property
     def metrics(self) -> list[str]:
         """Names of all evaluated metrics, in the order of their first appearance."""
         names: dict[str, None] = {}
@@ -172,7 +182,15 @@ class RunSummary:
 
         Round 0 is the untrained model and only counts when nothing else was evaluated.
         """
-        points = [(r, s.plain) for r, s in self.main_curve if math.isfinite(s.plain)]
+        return self._best(lambda spread: spread.plain)
+
+    @cached_property
+    def best_round_weighted(self) -> int | None:
+        """The round with the best weighted mean, which is FederatedScope's own choice."""
+        return self._best(lambda spread: spread.weighted)
+
+    def _best(self, value: Callable[[Spread], float]) -> int | None:
+        points = [(r, value(s)) for r, s in self.main_curve if math.isfinite(value(s))]
         trained = [point for point in points if point[0] > 0] or points
         if not trained:
             return None
@@ -199,14 +217,20 @@ class RunSummary:
             return math.nan
         return info.majority.get(split_metric(metric)[0] or "val", math.nan)
 
-    def mean_baseline(self, series: Series | None = None) -> float:
-        """Plain mean of the majority baselines over the clients that were evaluated."""
-        series = series or self.headline
-        if series is None or series.population == "server":
+    def mean_baseline(self, weighted: bool = False) -> float:
+        """Mean of the majority baselines over the clients evaluated, plain or by their rows."""
+        series = self.headline
+        if series is None or series.population == "server" or not self.tables.get(series):
             return math.nan
-        last = max(self.tables.get(series, {0: {}}))
-        found = [self.baseline(client) for client in self.tables.get(series, {}).get(last, {})]
-        return mean(value for value in found if math.isfinite(value))
+        last = max(self.tables[series])
+        found = {client: self.baseline(client) for client in self.tables[series][last]}
+        known = {client: value for client, value in found.items() if math.isfinite(value)}
+        if not weighted:
+            return mean(known.values())
+        return weighted_mean(
+            (value, self.evaluations.rows(series, last, client, self.metric))
+            for client, value in known.items()
+        )
 
     @cached_property
     def client_rows(self) -> list[ClientRow]:
@@ -224,6 +248,7 @@ class RunSummary:
             series = unseen if is_unseen else self.headline
             best = self._client_metrics(series, self.best_round, client)
             last = self._client_metrics(series, self.last_round, client)
+            at = self.best_round if best else self.last_round
             rows.append(
                 ClientRow(
                     id=client,
@@ -242,6 +267,7 @@ class RunSummary:
                     rounds_trained=trained[client],
                     bytes_up=wire.clients_up.get(client, 0),
                     bytes_down=wire.clients_down.get(client, 0),
+                    evaluated=self.evaluations.rows(series, at, client, self.metric),
                 )
             )
         return rows

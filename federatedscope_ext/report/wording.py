@@ -13,6 +13,7 @@ __all__ = [
     "duration_text",
     "evaluated_sentences",
     "metric_text",
+    "options_text",
     "signed_text",
     "status_text",
     "title_text",
@@ -75,6 +76,13 @@ def duration_text(seconds: float | None) -> str:
 def title_text(info: RunInfo) -> str:
     """Method and task, the shortest name of a run."""
     return f"{info.variant or info.method} on {info.task}"
+
+
+def options_text(summary: RunSummary) -> str:
+    """What is on beside the method: ``fedprox (mu 0.1), finetune``; may be empty."""
+    return ", ".join(
+        name if value == "on" else f"{name} ({value})" for name, value in summary.options.items()
+    )
 
 
 def status_text(summary: RunSummary) -> str:
@@ -194,8 +202,9 @@ def warning_texts(summary: RunSummary) -> list[str]:
         ours = summary.best_round
         if ours is not None and ours != info.best_round:
             warnings.append(
-                f"The run itself recorded round {info.best_round} as its best (by its own rule "
-                f"for early stopping); by the plain mean of {summary.metric} it is round {ours}."
+                f"run.json names round {info.best_round} as the best; the figures here are of "
+                f"round {ours}, the best by the plain mean of {summary.metric} "
+                f"({summary.headline})."
             )
     return [*warnings, *summary.record.problems, *info.notes]
 

@@ -13,7 +13,8 @@ import torch
 from federatedscope.core.trainers import GeneralTorchTrainer
 from federatedscope.core.trainers.context import CtxVar
 from federatedscope.core.trainers.enums import LIFECYCLE, MODE
-from federatedscope.register import register_trainer
+from federatedscope.register import register_config, register_trainer
+from federatedscope_ext.errors import ExtensionError
 
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
@@ -41,4 +42,21 @@ def build_glue_trainer(trainer_type: str) -> type[GlueTrainer] | None:
     return GlueTrainer if trainer_type.lower() == "gluetrainer" else None
 
 
+def check_trainer(cfg: Any) -> None:
+    """Refuse instruction data, whose batches have no class to predict."""
+    if cfg.trainer.type.lower() == "gluetrainer" and cfg.data.type.lower().endswith("@llm"):
+        raise ExtensionError(
+            "trainer.type",
+            cfg.trainer.type,
+            f"it classifies, and {cfg.data.type} has answers to write",
+            "Write trainer.type: llmtrainer, or a data.type that ends in @glue or @text",
+        )
+
+
+def add_check(cfg: Any) -> None:
+    """Hook the check into a configuration."""
+    cfg.register_cfg_check_fun(check_trainer)
+
+
 register_trainer("gluetrainer", build_glue_trainer)
+register_config("gluetrainer", add_check)

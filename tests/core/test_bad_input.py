@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +130,42 @@ CASES: dict[str, tuple[tuple[Any, ...], list[str]]] = {
         ("extensions", "['federatedscope_ext', 'no_such_module']"),
         ["extensions", "no_such_module", "PYTHONPATH"]),
     "unknown flag": (("--chekc",), ["--chekc", "--check"]),
+    "best round by a misspelt metric": (
+        ("eval.best_res_update_round_wise_key", "val_accuracyy"),
+        ["eval.best_res_update_round_wise_key", "accuracyy", "val_loss"]),
+    "server optimizer without an aggregation": (
+        ("federate.method", "local", "fedopt.use", True), ["fedopt.use", "local"]),
+    "trainer of another task": (
+        ("trainer.type", "llmtrainer"), ["trainer.type", "llmtrainer", "gluetrainer"]),
+    "classifier for text to write": (
+        ("data.type", "gsm8k@llm"), ["trainer.type", "gsm8k@llm", "llmtrainer"]),
+    "saved module that is not there": (
+        ("llm.adapter.args", lora(r=4, modules_to_save=["clasifier"])),
+        ["llm.adapter.args.modules_to_save", "clasifier", "'classifier'"]),
+    "rank of a module that is not there": (
+        ("llm.adapter.args", lora(r=4, rank_pattern={"nothing": 2})),
+        ["llm.adapter.args.rank_pattern", "nothing", "query"]),
+    "scale of 0": (
+        ("llm.adapter.args", lora(r=4, lora_alpha=0)), ["llm.adapter.args", "lora_alpha", "16"]),
+    "rank that is no whole number": (
+        ("llm.adapter.args", lora(r=8.5)), ["llm.adapter.args", "8.5", "whole number"]),
+    "value that PEFT has no code for": (
+        ("llm.adapter.args", lora(r=4, bias="foo")), ["llm.adapter.args", "foo"]),
+    "task of an adapter": (
+        ("llm.adapter.args", lora(r=4, task_type="SEQ_CLS")),
+        ["llm.adapter.args", "task_type", "Leave task_type out"]),
+    "layers that are not there": (
+        ("llm.adapter.args", lora(r=4, layers_to_transform=[99])),
+        ["llm.adapter.args.layers_to_transform", "99"]),
+    "optimizer for sparse gradients": (
+        ("train.optimizer.type", "SparseAdam"), ["train.optimizer.type", "dense"]),
+    "unknown optimizer argument of a client": (
+        ("client_1.train.optimizer.l", 4),
+        ["client_1.train.optimizer.l", "4", "no such argument"]),
+    "checkpoint that is none": (
+        ("federate.restore_from", __file__), [__file__, "safetensors"]),
+    "checkpoint that cannot be written": (
+        ("federate.save_to", "/proc/none/x.pt"), ["federate.save_to", "/proc/none"]),
 }  # fmt: skip
 
 
@@ -227,3 +265,67 @@ def test_version(rig: Any, capsys: Any) -> None:
 
     assert rig.main("--version") == 0
     assert __version__ in capsys.readouterr().out
+
+
+def test_an_outdir_that_is_a_file(rig: Any, tmp_path: Path, capsys: Any, no_weights: None) -> None:
+    file = tmp_path / "taken"
+    file.write_text("mine")
+    for outdir in (file, file / "below"):
+        assert rig.main(f"--outdir={outdir}", *rig.argv()) == 2
+        shown = capsys.readouterr().err
+        assert "Error: outdir" in shown
+        assert "is a file" in shown
+    assert file.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("damage", "word"),
+    [
+        (lambda folder: (folder / "model.safetensors").unlink(), "no weights"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"\x08" * 40), "damaged"),
+    ],
+)
+def test_a_model_folder_without_whole_weights(
+    rig: Any,
+    tmp_path: Path,
+    capsys: Any,
+    no_weights: None,
+    tiny_model: Path,
+    damage: Any,
+    word: str,
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model, folder)
+    damage(folder)
+    done = rig("model.type", f"{folder}@huggingface_llm")
+    shown = capsys.readouterr().err
+    assert done.code == 2
+    assert "Error: model.type" in shown
+    assert word in shown
+    assert not done.outdir.exists()
+
+
+INSTRUCTIONS = [{"instruction": "it was", "input": "", "output": "good"}] * 30
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ((), ["model.type", "encoder", "decoder"]),
+        (("eval.metrics", "['f1']"), ["eval.metrics", "f1", "['loss', 'acc']"]),
+        (("eval.metrics", "['accuracy']"), ["eval.metrics", "accuracy", "answers are text"]),
+    ],
+)
+def test_text_to_write(
+    rig: Any, tmp_path: Path, capsys: Any, no_weights: None, options: Any, words: list[str]
+) -> None:
+    """The rig's model is an encoder."""
+    (tmp_path / "own.json").write_text(json.dumps(INSTRUCTIONS))
+    base = ("data.root", tmp_path, "data.type", "own.json@llm", "trainer.type", "llmtrainer",
+            "data.splitter", "iid", "data.splitter_args", "[]", "eval.metrics", "[]",
+            "eval.best_res_update_round_wise_key", "val_loss")  # fmt: skip
+    done = rig(*base, *options)
+    shown = capsys.readouterr().err
+    assert done.code == 2, shown
+    for word in words:
+        assert word in shown

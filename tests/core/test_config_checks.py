@@ -95,8 +95,8 @@ CONTRADICTIONS = [
     (["fedopt.optimizer.lr", 0.0], "fedopt.optimizer.lr", "greater than 0"),
     (["fedopt.annealing_gamma", 1.5], "fedopt.annealing_gamma", "at most 1"),
     (["fedprox.mu", -1.0], "fedprox.mu", "at least 0"),
-    (["llm.adapter.use", True, "llm.adapter.args", [{"r": 0}]], "llm.adapter.args", "r is out"),
-    (["llm.adapter.use", True, "llm.adapter.args", [{"r": "8a"}]], "llm.adapter.args", "r is out"),
+    (["llm.adapter.use", True, "llm.adapter.args", [{"r": 0}]], "llm.adapter.args", "whole"),
+    (["llm.adapter.use", True, "llm.adapter.args", [{"r": "8a"}]], "llm.adapter.args", "whole"),
     (["llm.adapter.use", True, "llm.adapter.args", [{"lora_dropout": 1.0}]], "llm.adapter.args",
      "less than 1"),
     (["llm.adapter.use", True, "llm.adapter.args", [{"adapter_package": "adapterhub"}]],
@@ -221,7 +221,7 @@ def test_a_registered_metric_may_decide_the_best_round(monkeypatch: pytest.Monke
     monkeypatch.setattr(register, "metric_dict", {"mine": build})
     pairs = ["eval.best_res_update_round_wise_key", "val_pearson"]
     with pytest.raises(ConfigError, match="not computed"):
-        merged(*pairs).assert_cfg()
+        merged(*pairs, "eval.metrics", ["mse"]).assert_cfg()
     merged(*pairs, "eval.metrics", ["glue_stsb"]).assert_cfg()
 
 

@@ -76,7 +76,7 @@ VOCABULARY = [
     "eval_device: 1\nfederate: {freeze_A: False}\n"
     "personalization: {local_param: ['lora_B']}\n"
     "eval: {metrics: ['acc'], best_res_update_round_wise_key: val_acc}",
-    "data: {type: 'mnli@glue', matched: True, splitter: lda}\n"
+    "data: {type: 'mnli@glue', matched: True, splitter: lda}\ntrainer: {type: general}\n"
     "eval: {metrics: ['accuracy'], best_res_update_round_wise_key: 'val_accuracy'}",
     "vertical: {use: False, algo: xgb}\nattack: {freq: 3, attacker_id: [1, 2]}\n"
     "hpo: {init_cand_num: 3}\nasyn: {use: False, time_budget: 4}\nnbafl: {mu: 0.1}\n"
@@ -180,7 +180,7 @@ def test_known_methods_are_names_and_not_keys_of_builders() -> None:
     workers = {"client": object, "server": object}
     register.register_worker("package", lambda m: workers if m in ("fedsa", "flora") else None)
     register.register_worker("own", lambda m: workers if m == "own" else None)
-    assert known_methods() == ["fedavg", "fedopt", "fedsa", "flora", "global", "local", "own"]
+    assert known_methods() == ["fedavg", "fedopt", "fedprox", "fedsa", "flora", "global", "local", "own"]
 
 
 def test_a_registered_aggregator_makes_a_method_known() -> None:

@@ -68,6 +68,14 @@ class TestTheSummary:
         assert "Note: federate.shared_module is on" in shown(console)
         assert "Embedded: model.type 'a' -> 'b' (it is small)" in shown(console).replace("\n", " ")
 
+    def test_options(self, rig: Any) -> None:
+        run = rig.prepared().run | {
+            "options": {"fedprox": {"mu": 0.1}, "robust_rule": "krum", "finetune": True}
+        }
+        console = plain()
+        print_run_summary(run, console)
+        assert "fedprox (mu 0.1), robust_rule (krum), finetune" in shown(console)
+
     def test_a_model_of_an_extension(self, rig: Any) -> None:
         """Without parameters known there is still a summary."""
         run = rig.prepared().run

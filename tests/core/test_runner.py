@@ -279,9 +279,9 @@ class TestStopping:
 
     def test_the_best_round(self, rig: Any) -> None:
         done = rig("federate.total_round_num", 4, "train.optimizer.lr", 0.05)
-        means = [line["Results_weighted_avg"]["val_accuracy"] for line in done.lines[:-1]]
+        means = [line["Results_avg"]["val_accuracy"] for line in done.lines[:-1]]
         assert done.run["best_round"] == 1 + means.index(max(means))
-        best = done.lines[-1]["Results_raw"]["client_summarized_weighted_avg"]
+        best = done.lines[-1]["Results_raw"]["client_summarized_avg"]
         assert best["val_accuracy"] == max(means)
 
     def test_the_best_round_by_a_loss_is_the_lowest(self, rig: Any) -> None:
@@ -289,7 +289,7 @@ class TestStopping:
             "federate.total_round_num", 4, "train.optimizer.lr", 0.3,
             "eval.best_res_update_round_wise_key", "val_avg_loss",
         )  # fmt: skip
-        means = [line["Results_weighted_avg"]["val_avg_loss"] for line in done.lines[:-1]]
+        means = [line["Results_avg"]["val_avg_loss"] for line in done.lines[:-1]]
         assert len(set(means)) == 4
         assert done.run["larger_is_better"] is False
         assert done.run["best_round"] == 1 + means.index(min(means))

@@ -178,7 +178,7 @@ class TestTheMachine:
         ("use", "device", "there", "expected"),
         [
             (False, -1, 0, "cpu"), (False, 0, 2, "cpu"), ("auto", -1, 0, "cpu"),
-            ("auto", -1, 1, "cuda:0"), ("auto", 1, 2, "cuda:1"), ("auto", 1, 1, "cpu"),
+            ("auto", -1, 1, "cuda:0"), ("auto", 1, 2, "cuda:1"), ("auto", 1, 0, "cpu"),
             (True, -1, 1, "cuda:0"), (True, 1, 2, "cuda:1"),
         ],
     )  # fmt: skip

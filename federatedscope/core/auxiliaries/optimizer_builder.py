@@ -17,8 +17,11 @@ ParameterGroups = list[dict[str, Any]]
 
 # Bookkeeping entries of upstream's configuration nodes; no argument of an optimizer.
 CONFIG_INTERNALS = ("__help_info__", "__cfg_check_funcs__", "is_ready_for_run")
-# It evaluates the loss several times per step, which no trainer's hooks do.
-_NEEDS_CLOSURE = ("LBFGS",)
+# What training here does not offer them.
+_NOT_USABLE = {
+    "LBFGS": "it needs the loss several times per step, which training here does not offer",
+    "SparseAdam": "it takes sparse gradients only, and those of an adapter are dense",
+}
 
 
 def get_optimizer(
@@ -56,6 +59,29 @@ def get_optimizer(
     return _build("optimizer", trainable(model), type, lr, arguments)
 
 
+def get_model_optimizer(
+    model: nn.Module, cfg: Any, type: str, lr: float, **kwargs: Any
+) -> torch.optim.Optimizer:
+    """The optimizer of a routine: a registered one over the model, else one of torch's over
+    :func:`parameter_groups`.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The client's model.
+    cfg : CN
+        See :func:`parameter_groups`.
+    type, lr, kwargs
+        See :func:`get_optimizer`.
+    """
+    arguments = {k: v for k, v in kwargs.items() if k not in CONFIG_INTERNALS}
+    answer = register.first_answer(register.optimizer_dict, model, type, lr, **arguments)
+    if answer is not None:
+        registered: torch.optim.Optimizer = answer
+        return registered
+    return _build("optimizer", trainable(parameter_groups(model, cfg)), type, lr, arguments)
+
+
 def check_optimizer(field: str, type: str, lr: float, **kwargs: Any) -> None:
     """Refuse an optimizer section before a model is loaded.
 
@@ -68,7 +94,7 @@ def check_optimizer(field: str, type: str, lr: float, **kwargs: Any) -> None:
     """
     arguments = {k: v for k, v in kwargs.items() if k not in CONFIG_INTERNALS}
     probe = nn.Linear(2, 2, bias=False)
-    if register.first_answer(register.optimizer_dict, probe, type, lr, **arguments) is None:
+    if not register.answers_itself(register.optimizer_dict, probe, type, lr, **arguments):
         _build(field, trainable(probe), type, lr, arguments)
 
 
@@ -87,7 +113,7 @@ def _build(
             field,
             {"type": type, "lr": lr, **arguments},
             f"{type} refuses it: {error}",
-            "correct the value",
+            f"change what it names; these are the arguments of torch.optim.{type}",
         ) from error
     return built
 
@@ -99,13 +125,11 @@ def _optimizer_class(field: str, type: str) -> Any:
         if inspect.isclass(value)
         and issubclass(value, torch.optim.Optimizer)
         and value is not torch.optim.Optimizer
-        and name not in _NEEDS_CLOSURE
+        and name not in _NOT_USABLE
     }
     if type in known:
         return getattr(torch.optim, type)
-    problem = "it needs the loss several times per step, which training here does not offer"
-    if type not in _NEEDS_CLOSURE:
-        problem = "no optimizer of torch.optim or of an extension has this name"
+    problem = _NOT_USABLE.get(type, "no optimizer of torch.optim or of an extension has this name")
     raise ConfigError(f"{field}.type", type, problem, suggest(type, known))
 
 

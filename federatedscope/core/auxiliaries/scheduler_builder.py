@@ -184,7 +184,7 @@ def _from_torch(optimizer: torch.optim.Optimizer, type: str, arguments: dict[str
             "scheduler",
             {"type": type, **arguments},
             f"{type} refuses it: {error}",
-            "correct the value",
+            f"change what it names; these are the arguments of torch.optim.lr_scheduler.{type}",
         ) from error
 
 
@@ -199,6 +199,9 @@ def check_scheduler(field: str, type: str, **kwargs: Any) -> None:
         See :func:`get_scheduler`; ``total_steps`` may be missing.
     """
     probe = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    own = {k: v for k, v in kwargs.items() if k not in (*CONFIG_INTERNALS, *_SPAN)}
+    if register.answers_itself(register.scheduler_dict, probe, type, **own):
+        return
     try:
         get_scheduler(probe, type, **{"total_steps": 1000, **kwargs})
     except ConfigError as error:

@@ -66,6 +66,13 @@ def check_clients(cfg: CN) -> None:
 def _use_all_clients(cfg: CN) -> None:
     """``local`` and ``global`` exchange nothing: every client takes part, none is unseen."""
     fed = cfg.federate
+    if cfg.fedopt.use:
+        raise ConfigError(
+            "fedopt.use",
+            True,
+            f"federate.method {fed.method} has no mean that a server's optimizer could apply",
+            "Set fedopt.use: False, or another federate.method",
+        )
     if fed.unseen_clients_rate:
         logger.warning("federate.unseen_clients_rate has no meaning for %s; set to 0.", fed.method)
         fed.unseen_clients_rate = 0.0

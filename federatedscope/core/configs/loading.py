@@ -18,7 +18,14 @@ from federatedscope.core.configs.yaml_io import read_yaml_file
 from federatedscope.core.errors import ConfigError
 from federatedscope.core.extensions import load_extensions
 
-__all__ = ["RunConfig", "build_config", "check_run", "client_config", "load_client_cfgs"]
+__all__ = [
+    "RunConfig",
+    "build_config",
+    "check_client_names",
+    "check_run",
+    "client_config",
+    "load_client_cfgs",
+]
 
 _CLIENT = re.compile(r"client_([1-9]\d*)")
 
@@ -80,7 +87,7 @@ def build_config(args: CommandLine) -> RunConfig:
     """
     tree = read_yaml_file(args.cfg_file)[0] if args.cfg_file else {}
     overrides = nest(args.opts)
-    load_extensions(_extension_names(tree, overrides))
+    load_extensions(extension_names(tree, overrides))
     check_presets(args.presets)
     cfg = global_cfg.clone()
     apply_registered_configs(cfg)
@@ -102,7 +109,7 @@ def build_config(args: CommandLine) -> RunConfig:
     return RunConfig(cfg, clients, frozenset(given), swaps)
 
 
-def _extension_names(tree: Mapping[str, Any], overrides: Mapping[str, Any]) -> list[str]:
+def extension_names(tree: Mapping[str, Any], overrides: Mapping[str, Any]) -> list[str]:
     """The modules to import: command line before yaml before default."""
     value: Any = tree.get("extensions", global_cfg.extensions)
     if "extensions" in overrides:
@@ -148,7 +155,7 @@ def load_client_cfgs(path: str | None, opts: Sequence[str], cfg: CN) -> CN | Non
         between clients.
     """
     result = CN(new_allowed=True)
-    for source in (read_yaml_file(path)[0] if path else {}, nest(opts)):
+    for source in (read_yaml_file(path, "--client_cfg")[0] if path else {}, nest(opts)):
         for name, settings in source.items():
             _check_client_name(str(name), cfg)
             node = result.setdefault(name, CN(new_allowed=True))
@@ -199,6 +206,14 @@ def check_run(run: RunConfig) -> None:
         except ConfigError as error:
             field_name = f"{name}.{error.field}"
             raise ConfigError(field_name, error.value, error.problem, error.remedy) from error
+
+
+def check_client_names(client_cfgs: CN | None, cfg: CN) -> None:
+    """Refuse settings of clients that the run does not have; called again once the data decided
+    the number of clients.
+    """
+    for name in client_cfgs or ():
+        _check_client_name(str(name), cfg)
 
 
 def _check_client_name(name: str, cfg: CN) -> None:

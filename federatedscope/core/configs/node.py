@@ -325,11 +325,13 @@ class CN(dict[str, Any]):
             for check in list(self._checks):
                 try:
                     check(self)
-                except ValueError as error:
-                    # Extensions' checks complain with plain ValueErrors.
+                except (ValueError, AssertionError) as error:
+                    # Extensions' checks complain with plain ValueErrors, or assert as
+                    # FederatedScope's do.
                     if is_user_error(error) or check.__module__.startswith(__package__):
                         raise
-                    raise UserError(str(error)) from error
+                    text = str(error) or f"The check {check.__module__}.{check.__name__} failed."
+                    raise UserError(text) from error
 
     def ready_for_run(self, check_cfg: bool = True) -> None:
         """Run the checks, report required keys without a value, mark the tree as ready."""

@@ -225,7 +225,6 @@ OTHER_METHODS = {
 }
 
 OTHER_WORDS = {
-    "fedprox": "Write federate.method: FedAvg with fedprox.use: True and fedprox.mu",
     "fedit": "Write federate.method: FedAvg with train.optimizer.type: AdamW",
     "fedbn": "Write federate.method: FedAvg and name the normalisation layers in"
     " personalization.local_param",

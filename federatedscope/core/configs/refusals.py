@@ -42,7 +42,7 @@ __all__ = [
     "verdict",
 ]
 
-BUILT_IN_METHODS = ("fedavg", "fedopt", "local", "global")
+BUILT_IN_METHODS = ("fedavg", "fedopt", "fedprox", "local", "global")
 """Methods the runtime has itself; extensions register more."""
 
 BUILT_IN_TRAINERS = ("general", "llmtrainer")

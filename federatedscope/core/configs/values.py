@@ -273,6 +273,8 @@ def _example(value: Any, info: KeyInfo, given: Any) -> str:
         return repr(info.choices[0])
     if list in info.types and isinstance(given, str) and given and given[0] not in "[{(":
         return repr([given])
+    if value == 0 and int in info.types and bool not in info.types:
+        return "1"  # 0 often means "off", which nobody who writes a number wants
     return repr(plain(value)) if value not in (None, "") else "'...'"
 
 

@@ -105,8 +105,8 @@ def parse_yaml(text: str, origin: str = "<text>") -> tuple[dict[str, Any], dict[
     return tree, lines
 
 
-def read_yaml_file(path: str | Path) -> tuple[dict[str, Any], dict[str, int]]:
-    """Parse one yaml file; see :func:`parse_yaml`.
+def read_yaml_file(path: str | Path, field: str = "--cfg") -> tuple[dict[str, Any], dict[str, int]]:
+    """Parse one yaml file, which the option ``field`` names; see :func:`parse_yaml`.
 
     Raises
     ------
@@ -120,10 +120,10 @@ def read_yaml_file(path: str | Path) -> tuple[dict[str, Any], dict[str, int]]:
         reason = "no such file" if not file.exists() else f"cannot be read ({error.strerror})"
         found = nearby_yamls(file)
         remedy = f"Yaml files nearby: {', '.join(found)}" if found else "Check the path"
-        raise ConfigError("--cfg", str(path), reason, remedy) from error
+        raise ConfigError(field, str(path), reason, remedy) from error
     except UnicodeDecodeError as error:
         raise ConfigError(
-            "--cfg", str(path), "the file is not UTF-8 text", "Save it as UTF-8"
+            field, str(path), "the file is not UTF-8 text", "Save it as UTF-8"
         ) from error
     return parse_yaml(text, str(path))
 

@@ -9,7 +9,7 @@ nesting of :class:`torch.utils.data.Subset` and :class:`torch.utils.data.ConcatD
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,8 +18,13 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import ConcatDataset, Subset
 
+from federatedscope.core.data.wrap_dataset import WrapDataset
+from federatedscope.core.errors import ConfigError
+
 __all__ = [
+    "array_rows",
     "collate_of",
+    "convert_data_mode",
     "isolated_rng",
     "label_histogram",
     "labels_of",
@@ -65,6 +70,44 @@ def isolated_rng(seed: int) -> Iterator[None]:
             torch.set_rng_state(torch_state)
 
 
+def convert_data_mode(data: Any, config: Any) -> Any:
+    """The data as ``federate.mode`` wants them; builders of extensions call it last.
+
+    Parameters
+    ----------
+    data : mapping
+        Worker number to data.
+    config : CN
+        The run's configuration.
+
+    Returns
+    -------
+    mapping
+        ``data`` itself: one process simulates every worker.
+
+    Raises
+    ------
+    ConfigError
+        Any other mode than ``standalone``.
+    """
+    mode = config.federate.mode
+    if mode.lower() != "standalone":
+        raise ConfigError(
+            "federate.mode",
+            mode,
+            "there is no process per worker yet, so nobody could own one worker's part of the data",
+            "Write federate.mode: standalone",
+        )
+    return data
+
+
+def array_rows(dataset: Any) -> Any:
+    """A split given as arrays, ``{'x': ..., 'y': ...}``, as rows; anything else as it is."""
+    if isinstance(dataset, Mapping) and {"x", "y"} <= dataset.keys():
+        return WrapDataset(dataset)
+    return dataset
+
+
 def rows_of(dataset: Any) -> tuple[Any, IntArray]:
     """The dataset below all subsets, and the indices of the rows into it.
 
@@ -99,7 +142,7 @@ def take(dataset: Any, indices: Iterable[int]) -> Any:
 
 def merge_datasets(parts: Sequence[Any]) -> Any:
     """One dataset with the rows of all parts, in order; ``None`` where there are none."""
-    parts = [part for part in parts if part is not None and len(part) > 0]
+    parts = [array_rows(part) for part in parts if part is not None and len(part) > 0]
     if not parts:
         return None
     if len(parts) == 1:

@@ -267,3 +267,11 @@ _NEEDS_PREDICTIONS: dict[Callable[..., Any], str] = {
     _eval_mse: "y_prob",
     _eval_rmse: "y_prob",
 }
+
+
+def needs_predictions(function: Callable[..., Any]) -> bool:
+    """Whether a metric compares labels with predicted classes or numbers.
+
+    Registered metrics say so with an attribute of that name.
+    """
+    return function in _NEEDS_PREDICTIONS or bool(getattr(function, "needs_predictions", False))

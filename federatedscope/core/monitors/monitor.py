@@ -135,12 +135,13 @@ class Monitor:
         if key not in picked:
             # A fairness summary has `val_acc_std` and no `val_acc`: nothing decides there.
             return False
-        improved = key not in best or self._is_better(picked[key], best[key])
+        improved = key not in best or self.is_better(picked[key], best[key])
         if improved:
             best_results[results_type] = picked
         return improved
 
-    def _is_better(self, new: float, old: float) -> bool:
+    def is_better(self, new: float, old: float) -> bool:
+        """Whether one value of the deciding metric is better than another; NaN is the worst."""
         if math.isnan(old):
             return not math.isnan(new)
         return new > old if self.the_larger_the_better else new < old

@@ -234,6 +234,9 @@ def _summary_rows(run: Event) -> list[tuple[str, str]]:
             f"{optimizer.get('lr')}",
         )
     )
+    options = run.get("options") or {}
+    if options:
+        rows.append(("with", ", ".join(map(_option_text, options, options.values()))))
     rows.append(("weights", run["weights"]))
     rows.append(("evaluation", run["evaluation"]["note"]))
     rows.append(
@@ -255,6 +258,13 @@ def _summary_rows(run: Event) -> list[tuple[str, str]]:
         )
     rows.append(("seed", f"{run['seed']} (data: {run['data_seed']})"))
     return rows
+
+
+def _option_text(name: str, value: Any) -> str:
+    """``fedprox (mu 0.1)``; the name alone of what is just on."""
+    if isinstance(value, dict):
+        value = ", ".join(f"{key} {item}" for key, item in value.items())
+    return name if value is True else f"{name} ({value})"
 
 
 def _client_table(run: Event) -> Table:

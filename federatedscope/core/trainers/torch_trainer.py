@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from federatedscope.core.auxiliaries.dataloader_builder import get_dataloader
-from federatedscope.core.auxiliaries.optimizer_builder import get_optimizer, parameter_groups
+from federatedscope.core.auxiliaries.optimizer_builder import get_model_optimizer
 from federatedscope.core.auxiliaries.scheduler_builder import get_scheduler
 from federatedscope.core.checkpoint import load_checkpoint, save_checkpoint
 from federatedscope.core.client_store import checkpoint_tensors, owned_tensors
@@ -152,7 +153,7 @@ class GeneralTorchTrainer(Trainer):
         self._place_model(ctx)
         if ctx.cur_mode in (MODE.TRAIN, MODE.FINETUNE):
             settings = ctx.cfg[ctx.cur_mode]
-            optimizer = get_optimizer(parameter_groups(ctx.model, ctx.cfg), **settings.optimizer)
+            optimizer = get_model_optimizer(ctx.model, ctx.cfg, **settings.optimizer)
             optimizer.zero_grad()
             scheduler = get_scheduler(optimizer, **self._schedule(settings))
             # An optimizer's state is as large as the adapter or twice that: every client's would
@@ -172,6 +173,13 @@ class GeneralTorchTrainer(Trainer):
         parameter = next(ctx.model.parameters(), None)
         if parameter is None or parameter.device != torch.device(ctx.device):
             ctx.model.to(ctx.device)
+
+    def _autocast(self) -> Any:
+        mine = type(self)._hook_on_fit_start_numerical_precision
+        if mine is not GeneralTorchTrainer._hook_on_fit_start_numerical_precision:
+            # A trainer that converts the model itself computes in what it converted to.
+            return nullcontext()
+        return super()._autocast()
 
     def _schedule(self, settings: Any) -> dict[str, Any]:
         """Arguments of the scheduler; schedules with a warm-up span all rounds of the run."""

@@ -10,6 +10,7 @@ from federatedscope.core.auxiliaries.trainer_builder import get_trainer
 from federatedscope.core.client_store import owned_tensors
 from federatedscope.core.communication import StandaloneCommManager
 from federatedscope.core.message import Message
+from federatedscope.core.metric_values import plain_metrics
 from federatedscope.core.monitors.early_stopper import EarlyStopper
 from federatedscope.core.workers.base_worker import Worker
 
@@ -84,6 +85,7 @@ class Client(Worker):
             comm_queue=kwargs["shared_comm_queue"],
             monitor=self._monitor,
             ledger=kwargs.get("ledger"),
+            withheld=kwargs.get("withheld", frozenset()),
         )
 
     @property
@@ -134,6 +136,7 @@ class Client(Worker):
         """One routine of local training; returns the aggregation weight and the shared state."""
         self._set_round()
         processed, shared, metrics = self.trainer.train()
+        metrics = plain_metrics(metrics)
         line = self._monitor.format_eval_res(
             metrics, rnd=self.state, role=f"Client #{self.ID}", return_raw=True
         )
@@ -168,7 +171,7 @@ class Client(Worker):
             "event": "train",
             "round": self.state + 1,
             "client": self.ID,
-            "metrics": {k: v for k, v in metrics.items() if isinstance(v, int | float)},
+            "metrics": metrics,
             "steps": monitor.steps,
             "samples": int(processed),
             "tokens": monitor.tokens,
@@ -188,7 +191,7 @@ class Client(Worker):
     def _evaluate_splits(self) -> dict[str, Any]:
         metrics: dict[str, Any] = {}
         for split in self._cfg.eval.split:
-            metrics.update(self.trainer.evaluate(target_data_split_name=split))
+            metrics.update(plain_metrics(self.trainer.evaluate(target_data_split_name=split)))
         return metrics
 
     def _evaluate_finetuned(self) -> dict[str, Any]:
@@ -224,6 +227,7 @@ class Client(Worker):
         )
         if is_best and self._cfg.federate.save_client_model and self._cfg.federate.save_to:
             path = Path(self._cfg.federate.save_to)
+            path.parent.mkdir(parents=True, exist_ok=True)
             self.trainer.save_model(path.with_name(f"client_{self.ID}_{path.name}"), self.state)
         key = self._monitor.round_wise_update_key
         if self._is_isolated and key in metrics:

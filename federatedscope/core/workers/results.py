@@ -5,6 +5,8 @@ Step 7 of a round; the others are in :mod:`federatedscope.core.workers.server`.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from federatedscope.core.monitors.formatting import SUPPORTED_FORMS
 from federatedscope.core.workers.base_worker import Worker
 from federatedscope.core.workers.client import ISOLATED_METHODS
 
-# The mean that decides which round is best and when to stop: the first of these that there is.
+# The mean that decides when to stop: the first of these that there is.
 DECIDING_FORMS = ("Results_weighted_avg", "Results_avg")
 
 
@@ -26,7 +28,12 @@ class ResultKeeper(Worker):
     best_results : dict
         Kind of summary to the metrics of its best round.
     best_round : int or None
-        Rounds completed when the deciding mean was best.
+        Rounds completed when the plain mean over the participating clients of
+        ``eval.best_res_update_round_wise_key`` was best, the first of equal ones; the server's own
+        figure where it evaluates. The model under ``federate.save_to`` is of this round.
+    best_round_weighted : int or None
+        The same by the mean weighted by rows, which is FederatedScope's rule; ``None`` where the
+        server evaluates. The ``Final`` line has the figures of both rounds.
     history_results : dict
         ``{"Results_avg": {"val_acc": [one value per evaluation]}}`` and the like.
     """
@@ -39,6 +46,8 @@ class ResultKeeper(Worker):
         self.unseen_clients_id = unseen_clients_id
         self.best_results: dict[str, Any] = {}
         self.best_round: int | None = None
+        self.best_round_weighted: int | None = None
+        self._best_mean = math.nan
         self.history_results: dict[str, dict[str, list[float]]] = {}
         self.stopped_early = False
         self.early_stopper = EarlyStopper(
@@ -85,16 +94,26 @@ class ResultKeeper(Worker):
         for client, metrics in results.items():
             self._emit_eval(client, metrics, phase="after", scope=scope, rnd=self.state)
         merged: dict[str, Any] = {}
-        improved = False
         for unseen in (False, True):
             group = [m for k, m in results.items() if (k in self.unseen_clients_id) == unseen]
             if group:
-                formatted, is_best = self._summarize_group(group, rnd, unseen)
-                merged.update(formatted)
-                improved = improved or (is_best and not unseen)
-        if improved:
-            self._keep_best()
+                keys = {key: None for metrics in group for key in metrics}
+                table = {key: [float(m[key]) for m in group if key in m] for key in keys}
+                merged.update(self._summarize_group(table, rnd, unseen))
+                if not unseen:
+                    self._judge(table)
         return merged
+
+    def _judge(self, table: Mapping[str, Sequence[float]]) -> None:
+        """Keep this round if it is the best by the plain mean over clients."""
+        values = table.get(self._monitor.round_wise_update_key)
+        if not values:
+            return
+        # Not of the summary, which is rounded for the log: rounds may look equal there.
+        mean = math.fsum(values) / len(values)
+        if self.best_round is None or self._monitor.is_better(mean, self._best_mean):
+            self._best_mean = mean
+            self._keep_best()
 
     @property
     def _is_personal(self) -> bool:
@@ -103,27 +122,26 @@ class ResultKeeper(Worker):
         return bool(self._cfg.personalization.local_param) or method == "local"
 
     def _summarize_group(
-        self, group: list[dict[str, Any]], rnd: int, unseen: bool
-    ) -> tuple[dict[str, Any], bool]:
-        keys = {key: None for metrics in group for key in metrics}
-        table = {key: [float(m[key]) for m in group if key in m] for key in keys}
+        self, table: dict[str, list[float]], rnd: int, unseen: bool
+    ) -> dict[str, Any]:
         formatted = self._monitor.format_eval_res(
             table, rnd=rnd, role="Server #", forms=SUPPORTED_FORMS
         )
         prefix = "unseen_" if unseen else ""
         best = self.best_results
         self._monitor.update_best_result(best, table, f"{prefix}client_best_individual")
-        is_best = False
         for form in ("fairness", "avg", "weighted_avg"):
-            is_best = self._monitor.update_best_result(
+            improved = self._monitor.update_best_result(
                 best, formatted[f"Results_{form}"], f"{prefix}client_summarized_{form}"
             )
+            if improved and form == "weighted_avg" and not unseen:
+                self.best_round_weighted = self.state
         if unseen:
             formatted = {
                 f"{k}_unseen" if k.startswith("Results_") else k: v for k, v in formatted.items()
             }
         self._monitor.save_formatted_results(self._reported(formatted))
-        return formatted, is_best
+        return formatted
 
     def _reported(self, formatted: dict[str, Any]) -> dict[str, Any]:
         """Of all summaries those that ``eval.report`` asks for."""

@@ -17,6 +17,7 @@ stay outside.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -25,8 +26,9 @@ from federatedscope.core.auxiliaries.aggregator_builder import get_aggregator
 from federatedscope.core.auxiliaries.trainer_builder import get_trainer
 from federatedscope.core.client_store import owned_tensors
 from federatedscope.core.communication import SERVER_ID, StandaloneCommManager, TrafficLedger
-from federatedscope.core.errors import UserError
+from federatedscope.core.errors import ConfigError, UserError
 from federatedscope.core.message import Message
+from federatedscope.core.metric_values import plain_metrics
 from federatedscope.core.sampler import get_sampler
 from federatedscope.core.trainers.utils import shared_part
 from federatedscope.core.workers.client import ISOLATED_METHODS
@@ -95,7 +97,10 @@ class Server(ResultKeeper):
         self._setup_books(config)
         self.ledger: TrafficLedger = kwargs.get("ledger") or TrafficLedger()
         self.comm_manager = StandaloneCommManager(
-            comm_queue=kwargs["shared_comm_queue"], monitor=self._monitor, ledger=self.ledger
+            comm_queue=kwargs["shared_comm_queue"],
+            monitor=self._monitor,
+            ledger=self.ledger,
+            withheld=kwargs.get("withheld", frozenset()),
         )
 
     def _setup_model(self, config: Any, model: Any, device: str) -> None:
@@ -406,7 +411,8 @@ class Server(ResultKeeper):
             return
         metrics: dict[str, Any] = {}
         for split in self._cfg.eval.split:
-            metrics.update(self.trainer.evaluate(target_data_split_name=split))
+            metrics.update(plain_metrics(self.trainer.evaluate(target_data_split_name=split)))
+        self._check_best_key([metrics])
         formatted = self._monitor.format_eval_res(
             metrics, rnd=self.state - 1, role="Server #", return_raw=True
         )
@@ -427,7 +433,21 @@ class Server(ResultKeeper):
 
     # Step 7: record
 
+    def _check_best_key(self, results: Iterable[Mapping[str, Any]]) -> None:
+        """Stop at the first evaluation that lacks the figure by which rounds are compared."""
+        key = self._monitor.round_wise_update_key
+        names = sorted({name for metrics in results for name in metrics})
+        if names and key not in names:
+            raise ConfigError(
+                "eval.best_res_update_round_wise_key",
+                key,
+                "the evaluation gives no such figure",
+                f"It gives {', '.join(names)}; write one of them",
+            )
+
     def _merge_and_format_eval_results(self) -> None:
+        for results in self.msg_buffer["eval"].values():
+            self._check_best_key(results.values())
         self._remember(self.merge_eval_results_from_all_clients())
         self.msg_buffer["eval"].clear()
         self.check_and_save()

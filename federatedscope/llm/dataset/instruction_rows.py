@@ -17,6 +17,7 @@ import torch
 from torch.utils.data import Dataset
 
 from federatedscope.core.data.array_cache import cached_arrays
+from federatedscope.core.errors import ConfigError
 from federatedscope.llm.dataset.prompts import PROMPT_DICT, build_prompt
 
 __all__ = ["IGNORE_INDEX", "InstructionRows"]
@@ -48,6 +49,11 @@ class InstructionRows(Dataset[dict[str, Any]]):
     cache : path, optional
         Folder to keep the tokens in, for the next start.
 
+    Raises
+    ------
+    ConfigError
+        ``tok_len`` leaves no row a token of its answer to learn from.
+
     Attributes
     ----------
     labels : array of str of shape (rows,) or None
@@ -76,6 +82,9 @@ class InstructionRows(Dataset[dict[str, Any]]):
         self._tokens, self._offsets = arrays["tokens"], arrays["offsets"]
         self._answers = arrays["answers"]
         self.lengths = np.diff(self._offsets)
+        # The first token of a row is never predicted, so it is none to learn from.
+        learned = self.lengths - np.maximum(self._answers, 1)
+        _check_cuts(arrays["cut"], arrays["answer_cut"], learned, tok_len)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -142,7 +151,7 @@ def _tokens_of(
     digest = hashlib.sha256()
     for record in records:
         digest.update(json.dumps(record, sort_keys=True).encode())
-    key = repr((1, digest.hexdigest(), _tokenizer_text(tokenizer), PROMPT_DICT, tok_len))
+    key = repr((2, digest.hexdigest(), _tokenizer_text(tokenizer), PROMPT_DICT, tok_len))
     arrays, known = cached_arrays(
         cache / "instructions", key, lambda: _encode(records, tokenizer, tok_len)
     )
@@ -166,7 +175,7 @@ def _encode(records: Sequence[Record], tokenizer: Any, tok_len: int) -> dict[str
     """Tokens of all rows one after the other, where rows begin, tokens of each prompt."""
     started = time.perf_counter()
     tokens, offsets, answers = array("i"), [0], array("i")
-    cut = 0
+    cut: list[tuple[bool, bool]] = []
     end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
     for start in range(0, len(records), PIECE):
         piece = records[start : start + PIECE]
@@ -175,25 +184,65 @@ def _encode(records: Sequence[Record], tokenizer: Any, tok_len: int) -> dict[str
         outputs = tokenizer([r["output"] for r in piece], add_special_tokens=False, verbose=False)
         for prompt, output in zip(prompts, outputs["input_ids"], strict=True):
             prompt = _without_end(prompt, tokenizer)
-            kept_prompt, answer = _fit(prompt, [*output, *end], tok_len, tokenizer.bos_token_id)
-            cut += len(kept_prompt) + len(answer) < len(prompt) + len(output) + len(end)
+            whole = [*output, *end]
+            kept_prompt, answer = _fit(prompt, whole, tok_len, tokenizer.bos_token_id)
+            lost = len(answer) < len(whole)
+            cut.append((lost or len(kept_prompt) < len(prompt), lost))
             tokens.extend(kept_prompt)
             tokens.extend(answer)
             offsets.append(len(tokens))
             answers.append(len(kept_prompt))
     logger.info(
-        "%d rows tokenised in %.1f s (%d tokens, %d rows cut at llm.tok_len %d)",
+        "%d rows tokenised in %.1f s (%d tokens)",
         len(records),
         time.perf_counter() - started,
         len(tokens),
-        cut,
-        tok_len,
     )
+    flags = np.asarray(cut, dtype=bool).reshape(-1, 2)
     return {
         "tokens": np.asarray(tokens, dtype=np.int32),
         "offsets": np.asarray(offsets, dtype=np.int64),
         "answers": np.asarray(answers, dtype=np.int32),
+        "cut": flags[:, 0],
+        "answer_cut": flags[:, 1],
     }
+
+
+def _check_cuts(
+    cut: npt.NDArray[Any], answer_cut: npt.NDArray[Any], learned: npt.NDArray[Any], tok_len: int
+) -> None:
+    """Say how many rows were too long; refuse when none has a token left to learn from.
+
+    Parameters
+    ----------
+    cut : bool array of shape (rows,)
+        Rows that lost something.
+    answer_cut : bool array of shape (rows,)
+        Rows that lost a part of their answer.
+    learned : int array of shape (rows,)
+        Tokens per row that the loss is on.
+    tok_len : int
+        Longest row in tokens.
+    """
+    if not np.any(cut):
+        return
+    empty = int(np.sum(learned < 1))
+    if empty == len(learned):
+        raise ConfigError(
+            "llm.tok_len",
+            tok_len,
+            f"no token of an answer is left to learn from in any of the {empty} rows",
+            "Write a larger one: it has to hold the prompt and the answer",
+        )
+    logger.warning(
+        "llm.tok_len %d cuts %d of %d rows: %d lose the end of their answer (%d all of it that "
+        "could be learned), the others the beginning of their prompt.",
+        tok_len,
+        int(np.sum(cut)),
+        len(cut),
+        int(np.sum(answer_cut)),
+        empty,
+    )
 
 
 def _without_end(prompt: list[int], tokenizer: Any) -> list[int]:

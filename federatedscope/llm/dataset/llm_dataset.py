@@ -10,7 +10,9 @@ import numpy as np
 from federatedscope.core.data.array_cache import cache_folder
 from federatedscope.core.data.utils import take
 from federatedscope.core.errors import ConfigError
+from federatedscope.llm.dataset.instruction_dataset import DefaultToken, LLMDataset
 from federatedscope.llm.dataset.instruction_rows import InstructionRows
+from federatedscope.llm.dataset.prompts import PROMPT_DICT
 from federatedscope.llm.dataset.sources import (
     INSTRUCTION_DATA,
     Record,
@@ -19,7 +21,7 @@ from federatedscope.llm.dataset.sources import (
 )
 from federatedscope.llm.dataset.tokenizer import get_tokenizer
 
-__all__ = ["load_llm_dataset"]
+__all__ = ["PROMPT_DICT", "DefaultToken", "LLMDataset", "load_llm_dataset"]
 
 logger = logging.getLogger(__name__)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import logging
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -180,26 +181,77 @@ def _read(files: list[Path], columns: Mapping[str, str]) -> list[Record]:
 def _rows(file: Path) -> Iterator[dict[str, Any]]:
     """Rows of a Parquet, JSON, JSON-lines or gzipped JSON-lines file."""
     if file.suffix == ".parquet":
-        import pyarrow.parquet
-
-        with pyarrow.parquet.ParquetFile(file) as parquet:
-            for piece in parquet.iter_batches():
-                yield from piece.to_pylist()
+        yield from _parquet(file)
         return
     opener = gzip.open if file.suffix == ".gz" else open
     try:
         with opener(file, "rt", encoding="utf-8") as stream:
             if file.suffix == ".json":
-                yield from json.load(stream)
+                yield from _objects(file, json.load(stream))
             else:
-                yield from (json.loads(line) for line in stream if line.strip())
-    except (json.JSONDecodeError, UnicodeDecodeError, gzip.BadGzipFile) as error:
+                yield from _lines(file, stream)
+    # A gzip file that breaks off is an EOFError, one with damaged content a zlib.error.
+    except (
+        json.JSONDecodeError,
+        UnicodeDecodeError,
+        RecursionError,
+        gzip.BadGzipFile,
+        EOFError,
+        zlib.error,
+    ) as error:
+        raise _unreadable(file, f"{error}") from error
+
+
+def _unreadable(file: Path, problem: str) -> ConfigError:
+    return ConfigError(
+        "data.type",
+        str(file),
+        f"the file cannot be read ({problem})",
+        "Use a list of JSON objects (.json), or one JSON object a line (.jsonl)",
+    )
+
+
+def _parquet(file: Path) -> Iterator[dict[str, Any]]:
+    import pyarrow.parquet
+
+    try:
+        with pyarrow.parquet.ParquetFile(file) as parquet:
+            for piece in parquet.iter_batches():
+                yield from piece.to_pylist()
+    # Damaged pages are an OSError, anything else that is no Parquet an ArrowException.
+    except (pyarrow.lib.ArrowException, OSError) as error:
         raise ConfigError(
-            "data.type",
+            "data.root",
             str(file),
-            f"the file cannot be read ({error})",
-            "Use a list of JSON objects (.json), or one JSON object a line (.jsonl)",
+            f"the file cannot be read as Parquet ({error})",
+            "Copy or download it again, or write it anew",
         ) from error
+
+
+def _lines(file: Path, stream: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """Objects of a JSON-lines file."""
+    for number, line in enumerate(stream, start=1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except json.JSONDecodeError as error:
+            # The parser has seen one line only; the user has to find it among all.
+            raise _unreadable(file, f"line {number}: {error.msg}, column {error.colno}") from error
+        if not isinstance(value, dict):
+            raise _unreadable(file, f"line {number} is no JSON object")
+        yield value
+
+
+def _objects(file: Path, content: Any) -> Iterator[dict[str, Any]]:
+    """Objects of a JSON file, which has to be a list of them."""
+    if not isinstance(content, list):
+        kind = "one object" if isinstance(content, dict) else "one value"
+        raise _unreadable(file, f"it holds {kind}, not a list")
+    for number, value in enumerate(content, start=1):
+        if not isinstance(value, dict):
+            raise _unreadable(file, f"item {number} of the list is no JSON object")
+        yield value
 
 
 def _to_records(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from federatedscope.core.errors import ConfigError
@@ -60,18 +61,52 @@ def get_tokenizer(
 def _load(loader: Any, name: str, pkg: str, options: dict[str, Any]) -> Any:
     try:
         # The cache first: with a hub that does not answer, asking it costs minutes of retries.
-        return loader.from_pretrained(name, local_files_only=True, **options)
-    except (OSError, ValueError):
+        return _read(loader, name, local_files_only=True, **options)
+    except _UnreadableTokenizer as error:
+        folder = Path(name).expanduser()
+        if (folder / "config.json").is_file():
+            raise _unusable(name, pkg, error) from error
         check_model_source("model.type", name, options["cache_dir"] or "", options.get("revision"))
     try:
-        return loader.from_pretrained(name, **options)
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            "model.type",
-            f"{name}@{pkg}",
-            f"its tokenizer cannot be loaded ({error})",
-            "Give a local folder that has the tokenizer's files, or another model",
-        ) from error
+        return _read(loader, name, **options)
+    except _UnreadableTokenizer as error:
+        raise _unusable(name, pkg, error) from error
+
+
+def _unusable(name: str, pkg: str, error: Exception) -> ConfigError:
+    return ConfigError(
+        "model.type",
+        f"{name}@{pkg}",
+        f"its tokenizer cannot be loaded ({error})",
+        "Give a local folder that has the tokenizer's files (tokenizer.json, or its vocabulary, "
+        "and tokenizer_config.json), or another model",
+    )
+
+
+class _UnreadableTokenizer(Exception):
+    """The files of a tokenizer are missing or broken; the text says how."""
+
+
+#: what transformers lets through of files that are missing, or hold other JSON than it expects
+_BROKEN_FILES = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError)
+
+
+def _read(loader: Any, name: str, **options: Any) -> Any:
+    try:
+        tokenizer = loader.from_pretrained(name, **options)
+    except Exception as error:
+        # The parser of tokenizer.json, in Rust, raises Exception itself and none of its kinds.
+        if not isinstance(error, _BROKEN_FILES) and type(error) is not Exception:
+            raise
+        raise _UnreadableTokenizer(f"{type(error).__name__}: {error}") from error
+    # Where no vocabulary is there, transformers makes up a tokenizer that has only the special
+    # tokens (and a mark of the beginning of words): all text would be unknown to it.
+    special = set(tokenizer.all_special_tokens)
+    if not any(piece.strip("\u2581\u0120 ") for piece in set(tokenizer.get_vocab()) - special):
+        raise _UnreadableTokenizer(
+            "it knows nothing but its special tokens; tokenizer.json or the vocabulary is missing"
+        )
+    return tokenizer
 
 
 def _tokenizer_class(pkg: str) -> Any:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from federatedscope.core.errors import ConfigError
 
+_REMEDY = "change or leave out the argument that it names"
 FIELD = "llm.adapter.args"
 _OURS = ("adapter_package", "adapter_method")
 # A parameter that is common to all clients and never trained under a method's rule.
@@ -87,7 +89,7 @@ def peft_config(cfg: Any, task: str) -> Any:
     try:
         return classes[method](task_type=task, **own)
     except (TypeError, ValueError) as error:
-        raise ConfigError(FIELD, own, f"PEFT refuses it: {error}", "correct the field") from error
+        raise ConfigError(FIELD, own, f"PEFT refuses it: {error}", _REMEDY) from error
 
 
 def _check_fields(own: dict[str, Any], config_class: Any) -> None:
@@ -128,8 +130,9 @@ def add_adapter(model: Any, cfg: Any, task: str, meta: bool = False) -> Any:
     config = peft_config(cfg, task)
     try:
         wrapped = get_peft_model(model, config, low_cpu_mem_usage=meta)
-    except ValueError as error:
+    except (ValueError, TypeError, NotImplementedError) as error:
         raise _refused(cfg, error) from error
+    _check_names(model, adapter_arguments(cfg))
     if cfg.federate.freeze_A:
         for name, parameter in wrapped.named_parameters():
             if any(keyword in name for keyword in FROZEN_A):
@@ -137,11 +140,38 @@ def add_adapter(model: Any, cfg: Any, task: str, meta: bool = False) -> Any:
     return wrapped
 
 
-def _refused(cfg: Any, error: ValueError) -> ConfigError:
+def _check_names(model: Any, arguments: dict[str, Any]) -> None:
+    """Names of modules in ``modules_to_save`` and the patterns match something, as PEFT matches."""
+    names = [name for name, _ in model.named_modules() if name]
+    saved = arguments.get("modules_to_save") or []
+    for wanted in [saved] if isinstance(saved, str) else saved:
+        if not any(wanted in name.split(".") or name.endswith(wanted) for name in names):
+            raise _no_module("modules_to_save", wanted, names)
+    for field in ("rank_pattern", "alpha_pattern"):
+        for pattern in arguments.get(field) or {}:
+            if not any(re.match(rf"(.*\.)?({pattern})(\.|$)", name) for name in names):
+                raise _no_module(field, pattern, names)
+
+
+def _no_module(field: str, wanted: str, names: list[str]) -> ConfigError:
+    last = sorted({name.rsplit(".", 1)[-1] for name in names} - set(map(str, range(1000))))
+    near = difflib.get_close_matches(wanted, last, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"the modules are {', '.join(last)}"
+    return ConfigError(f"{FIELD}.{field}", wanted, "the model has no such module", hint)
+
+
+def _refused(cfg: Any, error: Exception) -> ConfigError:
     """What PEFT says when it wraps a model, with the field that it is about."""
     arguments = adapter_arguments(cfg)
+    if arguments.get("layers_to_transform") is not None:
+        return ConfigError(
+            f"{FIELD}.layers_to_transform",
+            arguments["layers_to_transform"],
+            f"PEFT cannot place the adapter ({error})",
+            "name layers that the model has, counted from 0, or leave it out for all",
+        )
     if "target" not in str(error).lower():
-        return ConfigError(FIELD, arguments, f"PEFT refuses it: {error}", "correct the field")
+        return ConfigError(FIELD, arguments, f"PEFT refuses it: {error}", _REMEDY)
     return ConfigError(
         f"{FIELD}.target_modules",
         arguments.get("target_modules"),

@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from federatedscope.core.errors import ConfigError
 from federatedscope.llm.hub import from_pretrained
@@ -54,6 +55,22 @@ def _auto_class(task: str) -> Any:
     return AutoModelForSequenceClassification if task == SEQ_CLS else AutoModelForCausalLM
 
 
+def _check_decoder(config: Any, cfg: Any) -> None:
+    """Refuse encoders for text generation: their tokens see the ones that come after them."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+    kind = str(getattr(config, "model_type", ""))
+    is_decoder = getattr(config, "is_decoder", False) or config.is_encoder_decoder
+    if kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not is_decoder:
+        raise ConfigError(
+            "model.type",
+            cfg.model.type,
+            f"a {kind} is an encoder, whose tokens see the answer that they are to generate",
+            "give a decoder (LLaMA, Qwen, GPT, ...), or a classification task (data.type: "
+            "TASK@glue)",
+        )
+
+
 def build_skeleton(cfg: Any) -> torch.nn.Module:
     """The model without storage: names, shapes and what is trainable, in a fraction of a second.
 
@@ -61,6 +78,8 @@ def build_skeleton(cfg: Any) -> torch.nn.Module:
     weights are read.
     """
     config = load_config(cfg)
+    if task_type(cfg) != SEQ_CLS:
+        _check_decoder(config, cfg)
     with torch.device("meta"):
         model = _auto_class(task_type(cfg)).from_config(config)
     if cfg.llm.adapter.use:
@@ -91,14 +110,22 @@ def get_llm(cfg: Any, base_dtype: torch.dtype = torch.float32) -> torch.nn.Modul
     auto_class = _auto_class(task)
     if hub == "modelscope_llm":
         name = _modelscope_folder(cfg, name)
-    model = from_pretrained(
-        auto_class,
-        name,
-        config=load_config(cfg),
-        dtype=base_dtype if cfg.llm.adapter.use else torch.float32,
-        cache_dir=cfg.llm.cache.model or None,
-        revision=cfg.model.get("revision") or None,
-    )
+    try:
+        model = from_pretrained(
+            auto_class,
+            name,
+            config=load_config(cfg),
+            dtype=base_dtype if cfg.llm.adapter.use else torch.float32,
+            cache_dir=cfg.llm.cache.model or None,
+            revision=cfg.model.get("revision") or None,
+        )
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ConfigError(
+            "model.type",
+            cfg.model.type,
+            f"its weights cannot be loaded ({str(error).splitlines()[0]})",
+            "give a complete folder in Hugging Face format, or fetch the model again",
+        ) from error
     if not cfg.llm.adapter.use:
         return model
     model = add_adapter(model, cfg, task)

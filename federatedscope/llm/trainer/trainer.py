@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from federatedscope.core.monitors.metric_calculator import needs_predictions
 from federatedscope.core.trainers.context import Context, CtxVar
 from federatedscope.core.trainers.enums import LIFECYCLE, MODE
 from federatedscope.core.trainers.torch_trainer import GeneralTorchTrainer
@@ -47,6 +48,10 @@ class LLMTrainer(GeneralTorchTrainer):
             for metric in GENERATED:
                 if metric in ctx.cfg.eval.metrics:
                     results[f"{ctx.cur_split}_{metric}"] = self._generated_accuracy(ctx)
+        for name, (function, _) in ctx.monitor.metric_calculator.eval_metric.items():
+            key = f"{ctx.cur_split}_{name}"
+            if key not in results and not needs_predictions(function):
+                results[key] = function(ctx=ctx, y_true=None, y_pred=None, y_prob=None, metric=name)
         ctx.eval_metrics = results
 
     def _generated_accuracy(self, ctx: Context) -> float:

@@ -57,6 +57,9 @@ JSON_FILES: dict[str, tuple[Maker, int]] = {
     "gsm8k_test.jsonl": (arithmetic.gsm8k, 200),
 }
 
+#: draws of a split for evaluation, of which rows that stand in the training split are left out
+MOST_DRAWS = 20
+
 UNNUMBERED = ("gsm8k", "dolly_15k", "code_search_net")
 
 
@@ -68,20 +71,51 @@ def rows_of(name: str) -> int:
 def table(name: str) -> list[Row]:
     """The rows of one table, always the same."""
     maker, rows = TABLES[name]
-    made = maker(name, rows)
+    group, _, split = name.rpartition("/")
+    made = maker(name, rows) if split == "train" else _held_out(name, f"{group}/train")
     if name.split("/")[0] not in UNNUMBERED:
         made = [{**row, "idx": index} for index, row in enumerate(made)]
     return made
 
 
+def text_of(row: Row) -> tuple[Any, ...]:
+    """What a model reads of a row: all columns but the answer."""
+    return tuple(value for key, value in row.items() if key not in ("label", "answer", "idx"))
+
+
+def _class_of(row: Row) -> int | None:
+    """The class of a row, ``None`` where the answer is a number or a text."""
+    label = row.get("label")
+    return label if isinstance(label, int) else None
+
+
+def _held_out(name: str, train: str) -> list[Row]:
+    """Rows for evaluation: each text once, none of it in ``train``, each class equally often."""
+    maker, rows = TABLES[name]
+    known = {text_of(row) for row in TABLES[train][0](train, TABLES[train][1])}
+    classes = sorted({_class_of(row) or 0 for row in maker(name, rows)})
+    room = {label: (rows + spot) // len(classes) for spot, label in enumerate(classes)}
+    kept: list[Row] = []
+    for draw in range(MOST_DRAWS):
+        # The first seed is the table's name, so that most rows are those of one plain draw.
+        for row in maker(f"{name} {draw}" if draw else name, rows):
+            label = _class_of(row) or 0
+            if room[label] and text_of(row) not in known:
+                room[label] -= 1
+                known.add(text_of(row))
+                kept.append(row)
+        if len(kept) == rows:
+            return kept
+    raise RuntimeError(f"{name}: too few texts that {train} has not")
+
+
 def _json(name: str) -> str:
     maker, rows = JSON_FILES[name]
-    # The JSON forms of GSM8K hold the rows of the table.
-    seed = name.removesuffix(".jsonl").replace("_", "/") if name.endswith(".jsonl") else name
-    made = maker(seed, rows)
     if name.endswith(".jsonl"):
+        # The JSON forms of GSM8K hold the rows of the table.
+        made = table(name.removesuffix(".jsonl").replace("_", "/"))
         return "".join(f"{json.dumps(row)}\n" for row in made)
-    return json.dumps(made, indent=1)
+    return json.dumps(maker(name, rows), indent=1)
 
 
 def write_all(root: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from federatedscope import register
 from federatedscope_ext.__main__ import main
 from federatedscope_ext.catalog import CATALOG
+from federatedscope_ext.report.files import check_writable
 
 
 def test_list_names_every_method_task_and_splitter(capsys: pytest.CaptureFixture[str]) -> None:
@@ -76,6 +77,32 @@ def test_report_makes_the_report_again(make_run: Any, capsys: pytest.CaptureFixt
     assert "plain mean" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("out", ["/proc/x", "file", "file/below"])
+def test_a_folder_that_cannot_be_written_is_told_before_the_tables(
+    make_run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str], out: str,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("")
+    assert main(["compare", str(make_run()), "--out", out]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "no file can be written there" in printed.err
+    assert len(printed.err.strip().splitlines()) == 1
+
+
+def test_the_check_of_a_folder_leaves_nothing_behind(tmp_path: Path) -> None:
+    check_writable(tmp_path / "a" / "b", "--out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_report_names_the_runs_inside(make_run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = make_run()
+    inside = make_run("run/sub_exp_1")
+    assert main(["report", str(folder)]) == 0
+    assert f"not about it: {inside}" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
@@ -84,6 +111,7 @@ def test_report_makes_the_report_again(make_run: Any, capsys: pytest.CaptureFixt
         (["compare", "no_such_folder"], "no such folder"),
         (["report", "no_such_folder"], "no such folder"),
         (["report", "."], "run.json"),
+        (["compare", "no_such_folder", "--out", "/proc/x"], "--out"),
     ],
 )
 def test_user_errors_are_one_paragraph_and_status_2(

@@ -15,7 +15,7 @@ from rich.console import Console
 from federatedscope_ext.errors import ExtensionError
 from federatedscope_ext.report.compare import Comparison, compare, load_runs
 from federatedscope_ext.report.compare_groups import Figure
-from federatedscope_ext.report.compare_page import write_comparison
+from federatedscope_ext.report.compare_page import _chart, write_comparison
 from federatedscope_ext.report.compare_tables import (
     compare_csv,
     compare_markdown,
@@ -121,12 +121,126 @@ def test_config_yaml_separates_what_run_json_does_not_tell(make_run: Any, tmp_pa
     assert len(compared(tmp_path, ignore=["fedprox"]).groups) == 1
 
 
+@pytest.mark.parametrize(
+    ("config", "column", "value"),
+    [
+        ("fedopt: {use: true, optimizer: {type: SGD, lr: 0.5}}", "fedopt", "optimizer SGD, lr 0.5"),
+        ("fedprox: {use: true, mu: 0.1}", "fedprox", "mu 0.1"),
+        ("finetune: {before_eval: true}", "finetune", "on"),
+    ],
+)
+def test_options_that_are_on_tell_runs_apart(
+    make_run: Any, tmp_path: Path, config: str, column: str, value: str
+) -> None:
+    """Also where the method separates the runs, so that config.yaml's keys are not looked at."""
+    (make_run("a") / "config.yaml").write_text(f"{column}: {{use: false}}\n")
+    (make_run("b", method="other") / "config.yaml").write_text(config)
+    comparison = compared(tmp_path)
+    assert comparison.columns == ["method", column]
+    assert [group.columns[column] for group in comparison.groups] == ["-", value]
+
+
+def test_options_of_run_json_come_before_the_config(make_run: Any, tmp_path: Path) -> None:
+    for name, options in (("a", {}), ("b", {"fedprox": {"mu": 3}})):
+        folder = make_run(name, options=options)
+        (folder / "config.yaml").write_text("fedprox: {use: true, mu: 1}\n")
+    comparison = compared(tmp_path)
+    assert comparison.columns == ["fedprox"]
+    assert comparison.groups[1].label == "fedprox=mu 3"
+
+
+def test_an_option_is_one_field_with_or_without_options_in_run_json(
+    make_run: Any, tmp_path: Path
+) -> None:
+    """Runs of before and after ``options`` came into run.json are of one group."""
+    config = "fedopt: {use: true, optimizer: {type: SGD, lr: 0.5}}\n"
+    given = {"fedopt": {"optimizer": "SGD", "lr": 0.5}, "robust_rule": "krum"}
+    (make_run("a", seed=0, robust_rule="krum") / "config.yaml").write_text(config)
+    make_run("b", seed=1, robust_rule="krum", options=given)
+    assert len(compared(tmp_path).groups) == 1
+
+
+def test_labels_of_runs_that_differ_in_much_are_short(make_run: Any, tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"model": "m", "batch_size": 3, "rounds": 9, "embedded": True}
+    for task in ("mnli@glue", "sst2@glue", "rte@glue"):
+        for method in ("fedsa", "ffa"):
+            more = {} if task == "mnli@glue" else changes
+            make_run(f"{task}/{method}", task=task, method=method, **more)
+    comparison = compared(tmp_path)
+    assert len(comparison.columns) == 6
+    assert comparison.groups[0].label == "method=fedsa, task=mnli@glue"
+    assert len({group.label for group in comparison.groups}) == 6
+
+
+def test_an_outdir_used_again_is_compared_with_the_runs_inside(
+    make_run: Any, tmp_path: Path
+) -> None:
+    make_run("one", seed=0)
+    make_run("one/sub_exp_2026", seed=1)
+    comparison = compared(tmp_path / "one")
+    assert comparison.groups[0].runs_text == "2 seeds"
+    assert any("one is a run and has 1 more inside (sub_exp_2026)" in n for n in comparison.notes)
+    make_run("two")
+    assert not any("inside" in note for note in compared(tmp_path / "two").notes)
+
+
+@pytest.mark.parametrize("line", ["[1, 2]", "7", '{"event": "ev'])
+def test_what_was_left_out_of_a_run_is_a_note(make_run: Any, line: str) -> None:
+    folder = make_run()
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write(line)
+    assert any(f"{folder}: " in note and "left out" in note for note in compared(folder).notes)
+
+
+def test_weighted_means_are_compared_with_the_weighted_baseline(make_run: Any) -> None:
+    clients = [{"id": k, "rows": {"val": 100 * k}, "majority": {"label": "0", "val": share}}
+               for k, share in ((1, 0.4), (2, 0.7))]  # fmt: skip
+    titles, lines = comparison_rows(compared(make_run(clients=clients)))
+    found = dict(zip(titles, lines[0], strict=True))
+    assert found["majority baseline"] == "0.5500"
+    assert found["weighted baseline"] == "0.6000"
+
+
+def test_runs_of_several_metrics_are_not_headed_by_one(make_run: Any, tmp_path: Path) -> None:
+    make_run("a")
+    make_run("b", main_metric="val_f1")
+    assert compared(tmp_path).metric == "val_acc / val_f1"
+
+
+@pytest.mark.parametrize(
+    ("shares", "own"), [((0.5, 0.5), []), ((0.5, 0.6), [0, 1]), ((0.5, 0.6, 0.6), [0])]
+)
+def test_baselines_have_their_groups_color(
+    make_run: Any, tmp_path: Path, shares: tuple[float, ...], own: list[int]
+) -> None:
+    for name, share in zip("abc", shares, strict=False):
+        make_run(name, method=name, clients=[
+            {"id": k, "rows": {"val": 9}, "majority": {"label": "0", "val": share}} for k in (1, 2)
+        ])  # fmt: skip
+    canvas = _chart(compared(tmp_path, ignore=["partition"]))
+    assert canvas is not None
+    axes = canvas.axes[0]
+    colors = [line.get_color() for line in axes.lines if line.get_linestyle() == "-"]
+    assert len(set(colors)) == len(shares)
+    dotted = {
+        float(line.get_ydata()[0]): line.get_color()  # type: ignore[index]
+        for line in axes.lines
+        if line.get_linestyle() == ":" and len(line.get_ydata())  # type: ignore[arg-type]
+    }
+    assert set(dotted) == set(shares)
+    for at, share in enumerate(shares):
+        assert (dotted[share] == colors[at]) is (at in own)
+    assert axes.get_legend() is None
+    texts = [text.get_text() for text in canvas.legends[0].get_texts()]
+    assert texts[:2] == ["method=a", "method=b"]
+
+
 def test_by_groups_by_the_given_fields_only(make_run: Any, tmp_path: Path) -> None:
     seeds(make_run, "a")
     seeds(make_run, "b", optimizer={"type": "SGD", "lr": 1.0})
     comparison = compared(tmp_path, by=["method", "head_rule"])
     assert [len(group.runs) for group in comparison.groups] == [6]
-    assert comparison.groups[0].label == "fedsa, local"
+    assert comparison.groups[0].label == "method=fedsa, head_rule=local"
     assert any("optimizer.lr" in note for note in comparison.notes)
 
 

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from federatedscope_ext.report import ReportCallback, RunRecord, make_report, print_summary
 from federatedscope_ext.report.csv import COLUMNS, write_csv
+from federatedscope_ext.report.curves import _bytes_figure, _loss_figure, _metric_figure
 from federatedscope_ext.report.html import render_html
 from federatedscope_ext.report.summary import RunSummary
 
@@ -155,7 +156,10 @@ def test_warnings_say_when_a_result_is_none(make_run: Any) -> None:
     assert "always answering" in page_of(make_run(table=((0.4, 0.5), (0.45, 0.5))))
     assert "two sampling errors" in page_of(make_run("b", table=((0.55, 0.5), (0.52, 0.51))))
     assert "two sampling errors" not in page_of(make_run("c"))
-    assert "round 1 as its best" in page_of(make_run("d", best_round=1))
+    page = page_of(make_run("d", best_round=1))
+    assert "run.json names round 1 as the best; the figures here are of round 2" in page
+    assert "run.json names" not in page_of(make_run("e", best_round=2))
+    assert "early stopping" not in page
 
 
 @pytest.mark.parametrize("missing", ["metrics.jsonl", "half"])
@@ -188,6 +192,58 @@ def test_a_thousand_clients_render_quickly(make_run: Any) -> None:
     assert "median" in page
     assert "<td>26</td>" not in page
     assert len(page) < 1_500_000
+
+
+def test_both_means_of_the_client_table_have_baseline_and_lift(make_run: Any) -> None:
+    """100 rows with a baseline of .4 and 200 with .7; .9 and .7 at the best round."""
+    folder = make_run()
+    run = json.loads((folder / "run.json").read_text())
+    for client, share in zip(run["clients"], (0.4, 0.7), strict=True):
+        client["majority"]["val"] = share
+    (folder / "run.json").write_text(json.dumps(run))
+    section = page_of(folder).split("<h2>Clients</h2>")[1].split("</section>")[0]
+    rows = [re.findall(r"<t[dh][^>]*>([^<]*)<", row) for row in section.split("<tr")]
+    found = {row[0]: row for row in rows if row}
+    assert found["plain mean"][3:6] == ["0.5500", "0.8000", "+0.2500"]
+    assert found["weighted mean"][3:8] == ["0.6000", "0.7667", "+0.1667", "0.7600", "+0.1600"]
+    out = io.StringIO()
+    print_summary(RunRecord.load(folder), Console(file=out, width=100))
+    lines = {
+        line.split(" ┃")[0].split(" │")[0].strip(): line for line in out.getvalue().splitlines()
+    }
+    assert re.findall(r"[+.\d]+", lines["plain mean"])[:3] == ["0.5500", "0.8000", "+0.2500"]
+    assert re.findall(r"[+.\d]+", lines["weighted mean"])[:3] == ["0.6000", "0.7667", "+0.1667"]
+
+
+def test_the_weighted_means_best_round_is_told_where_it_is_another(make_run: Any) -> None:
+    page = page_of(make_run(table=((0.50, 0.80), (0.90, 0.50))))
+    assert "own choice, the best round is 1" in page
+    assert "own choice, the best round is" not in page_of(make_run("b"))
+
+
+def test_options_that_are_on_are_told(make_run: Any) -> None:
+    folder = make_run(robust_rule="krum")
+    (folder / "config.yaml").write_text(
+        "fedopt: {use: true, optimizer: {type: Adam, lr: 0.5}}\nfedprox: {use: false, mu: 0.1}\n"
+        "finetune: {before_eval: true, local_update_steps: 3}\n"
+    )
+    text = "fedopt (optimizer Adam, lr 0.5), finetune, robust_rule (krum)"
+    assert page_of(folder).count(text) == 2
+    out = io.StringIO()
+    print_summary(RunRecord.load(folder), Console(file=out, width=200))
+    assert f"With {text}." in out.getvalue()
+    assert "With " not in page_of(make_run("plain", robust_rule="fedavg"))
+
+
+def test_legends_are_outside_the_axes(make_run: Any) -> None:
+    summary = RunSummary(RunRecord.load(make_run()))
+    for figure in (_metric_figure(summary), _loss_figure(summary), _bytes_figure(summary)):
+        assert figure is not None
+        figure.canvas.draw()
+        (legend,) = figure.legends
+        axes = figure.axes[0]
+        assert axes.get_legend() is None
+        assert legend.get_window_extent().y1 <= axes.get_window_extent().y0
 
 
 def test_the_terminal_table(make_run: Any) -> None:

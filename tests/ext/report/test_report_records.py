@@ -42,6 +42,7 @@ def test_a_broken_line_in_the_middle_does_not_stop_reading(make_run: Any, line: 
     path.write_text("\n".join([lines[0], line, *lines[1:]]) + "\n")
     record = RunRecord.load(folder)
     assert (len(record.train), len(record.evals), len(record.rounds)) == (6, 6, 3)
+    assert "left out" in record.problems[0]
 
 
 def test_null_and_nan_metrics_are_nan(make_run: Any) -> None:
@@ -75,7 +76,8 @@ def test_a_folder_that_is_no_run_lists_the_runs_below(make_run: Any, tmp_path: P
 
 @pytest.mark.parametrize(
     ("content", "part"),
-    [("{", "cannot be read"), ("[]", "not an object"), ('{"format": 9}', "reads format 1"),
+    [("{", "cannot be read"), ("[]", "not an object"), ("{}", "describes no run"),
+     ('{"format": 9}', "reads format 1"),
      ('{"format": 1, "rounds": "many"}', "rounds"), ('{"format": 1, "clients": {}}', "a list")],
 )  # fmt: skip
 def test_an_unusable_run_file_is_a_user_error(tmp_path: Path, content: str, part: str) -> None:

@@ -133,7 +133,8 @@ def _draw(
     for row_class in range(classes):
         rows = np.flatnonzero(codes == row_class)
         np.random.shuffle(rows)
-        shares = np.random.dirichlet(np.repeat(alpha, client_num))
+        # A tiny alpha underflows to shares of 0/0: everything then goes to the last client.
+        shares = np.nan_to_num(np.random.dirichlet(np.repeat(alpha, client_num)))
         cuts = (np.cumsum(shares) * len(rows)).astype(int)[:-1]
         for part, piece in zip(parts, np.split(rows, cuts), strict=True):
             part.extend(piece.tolist())

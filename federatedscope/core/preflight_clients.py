@@ -1,0 +1,105 @@
+"""What a run's description says about each client: rows, labels, weight, baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from federatedscope.core.data.utils import array_rows, label_histogram, labels_of
+from federatedscope.core.fed_runner import draw_unseen_clients
+from federatedscope.core.trainers.utils import calculate_batch_epoch_num
+from federatedscope.llm.model.adapter_builder import adapter_arguments
+from federatedscope.llm.task import task_type
+
+__all__ = ["count_rows", "describe_clients", "expected_weight", "majority_baseline"]
+
+
+def describe_clients(cfg: Any, data: Mapping[int, Any]) -> list[dict[str, Any]]:
+    """Rows, labels, weight and majority baseline of every client."""
+    unseen = set(draw_unseen_clients(cfg))
+    rows = {k: count_rows(v, "train") for k, v in data.items() if k}
+    share = {k: 0.0 if k in unseen else expected_weight(cfg, n) for k, n in rows.items()}
+    total = sum(share.values()) or 1.0
+    rank = adapter_arguments(cfg).get("r") if cfg.llm.adapter.use else None
+    described = []
+    for client, holder in sorted((k, v) for k, v in data.items() if k):
+        histograms = {split: _histogram(holder, split) for split in ("train", "val", "test")}
+        classifies = task_type(cfg) != "CAUSAL_LM" and cfg.data.num_labels != 1
+        described.append(
+            {
+                "id": client,
+                "rows": {split: count_rows(holder, split) for split in ("train", "val", "test")},
+                "labels": {k: v for k, v in histograms.items() if v} or None,
+                "rank": rank,
+                "weight": share[client] / total,
+                "majority": majority_baseline(histograms) if classifies else None,
+                "unseen": client in unseen,
+            }
+        )
+    return described
+
+
+def expected_weight(cfg: Any, rows: int) -> float:
+    """What a client with that many rows weighs in the mean, before normalisation."""
+    if cfg.federate.ignore_weight or cfg.aggregator.weights == "uniform":
+        return 1.0
+    loader = cfg.dataloader
+    if cfg.aggregator.weights == "rows" or rows < (loader.batch_size if loader.drop_last else 1):
+        return float(rows)
+    full, last, epochs, _ = calculate_batch_epoch_num(
+        cfg.train.local_update_steps * cfg.grad.grad_accum_count,
+        cfg.train.batch_or_epoch,
+        rows,
+        loader.batch_size,
+        loader.drop_last,
+    )
+    size = loader.batch_size
+    return float((epochs - 1) * min(full * size, rows) + min(last * size, rows))
+
+
+def majority_baseline(histograms: Mapping[str, Mapping[str, int] | None]) -> dict[str, Any] | None:
+    """Accuracy of always answering the most frequent label of the training rows.
+
+    Returns
+    -------
+    dict or None
+        The label, and its share of the validation and test rows (``None`` without rows).
+    """
+    train = histograms.get("train")
+    if not train:
+        return None
+    label = max(sorted(train), key=lambda name: train[name])
+    baseline: dict[str, Any] = {"label": label}
+    for split in ("val", "test"):
+        counts = histograms.get(split)
+        total = sum(counts.values()) if counts else 0
+        baseline[split] = counts.get(label, 0) / total if counts and total else None
+    return baseline
+
+
+def count_rows(holder: Any, split: str) -> int:
+    """Rows that a participant has of a split; 0 without data."""
+    dataset = _dataset(holder, split)
+    return len(dataset) if dataset is not None and hasattr(dataset, "__len__") else 0
+
+
+def _dataset(holder: Any, split: str) -> Any:
+    """The rows of a split, out of a ``ClientData`` or a mapping of datasets, loaders or arrays."""
+    if holder is None:
+        return None
+    if hasattr(holder, f"{split}_data"):
+        dataset = getattr(holder, f"{split}_data")
+    else:
+        dataset = holder.get(split) if isinstance(holder, Mapping) else None
+    if hasattr(dataset, "batch_size"):
+        dataset = getattr(dataset, "dataset", dataset)
+    return array_rows(dataset)
+
+
+def _histogram(holder: Any, split: str, most: int = 64) -> dict[str, int] | None:
+    """Rows per label; ``None`` for continuous labels and for none at all."""
+    dataset = _dataset(holder, split)
+    if dataset is None or labels_of(dataset) is None:
+        return None
+    counts = label_histogram(dataset) or {}
+    return {str(k): int(v) for k, v in counts.items()} if 0 < len(counts) <= most else None
