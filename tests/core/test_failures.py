@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +177,21 @@ class TestInterruption:
             "federate.client_memory_mb", 1, *DETERMINISTIC, callbacks=(Stop(KeyboardInterrupt()),)
         )
         assert not (done.outdir / "clients").exists()
+
+    @pytest.fixture(autouse=True)
+    def in_the_foreground(self) -> Iterator[None]:
+        """Shells start background jobs with Ctrl-C ignored, and the tests may be such a job."""
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        yield
+        signal.signal(signal.SIGINT, before)
+
+    def test_where_ctrl_c_is_ignored_it_stays_ignored(self, rig: Any) -> None:
+        class Press:
+            def on_batch(self, client: int, ctx: Any, monitor: Any) -> None:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        assert rig(*DETERMINISTIC, callbacks=(Press(),)).code == 0
 
     @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
     def test_signals_of_users_and_of_batch_systems(self, rig: Any, sent: signal.Signals) -> None:
