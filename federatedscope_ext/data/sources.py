@@ -191,7 +191,9 @@ def _text(file: Path, columns: Sequence[str]) -> Iterator[Columns]:
 def _records(file: Path) -> Iterator[dict[str, Any]]:
     """Objects of a JSON or JSON-lines file, rows of a CSV file."""
     try:
-        with file.open(encoding="utf-8", newline="" if file.suffix == ".csv" else None) as stream:
+        newline = "" if file.suffix == ".csv" else None
+        # Spreadsheets put a byte order mark first.
+        with file.open(encoding="utf-8-sig", newline=newline) as stream:
             if file.suffix == ".csv":
                 yield from _csv(file, stream)
             elif file.suffix == ".json":

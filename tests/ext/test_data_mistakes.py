@@ -206,6 +206,13 @@ class TestOwnFiles:
         error = refusal(load, f"{name}@text")
         assert problem in error.problem and error.value == str(tmp_path / name)
 
+    def test_the_mark_that_spreadsheets_put_first(self, load, tmp_path):
+        (tmp_path / "own.csv").write_text(
+            "\ufefftext,label\n" + "a,x\nb,y\n" * 20, encoding="utf-8"
+        )
+        _, cfg = load("own.csv@text")
+        assert cfg.data.num_labels == 2
+
     def test_quoted_commas_and_blank_lines_are_fine(self, load, tmp_path):
         (tmp_path / "own.csv").write_text("text,label\n" + '"a, b",x\n\nb,y\n' * 20)
         data, cfg = load("own.csv@text")

@@ -185,7 +185,7 @@ def _rows(file: Path) -> Iterator[dict[str, Any]]:
         return
     opener = gzip.open if file.suffix == ".gz" else open
     try:
-        with opener(file, "rt", encoding="utf-8") as stream:
+        with opener(file, "rt", encoding="utf-8-sig") as stream:
             if file.suffix == ".json":
                 yield from _objects(file, json.load(stream))
             else:
