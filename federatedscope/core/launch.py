@@ -46,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     anything started; 130: interrupted with Ctrl-C, with everything finished so far on disk.
     """
     try:
-        with _terminate_like_ctrl_c():
+        # Batch systems stop a job with SIGTERM: end as cleanly as after Ctrl-C.
+        with _on_signal(_interrupt, signal.SIGTERM):
             return _main(argv)
     except KeyboardInterrupt:
         Console(stderr=True).print("Interrupted.")
@@ -92,37 +93,22 @@ def _print_help(arguments: CommandLine) -> int:
     return EXIT_OK
 
 
-@contextmanager
-def _terminate_like_ctrl_c() -> Iterator[None]:
-    """Batch systems stop a job with SIGTERM: end as cleanly as after Ctrl-C."""
-
-    def interrupt(signum: int, frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    try:
-        previous = signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:  # not the main thread
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
+def _interrupt(signum: int, frame: Any) -> None:
+    raise KeyboardInterrupt
 
 
 @contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """A second Ctrl-C does not cut off what the first one asked to keep."""
+def _on_signal(handler: Any, *signals: signal.Signals) -> Iterator[None]:
+    """Handle ``signals`` this way for a while; outside the main thread they are not ours."""
     try:
-        previous = {n: signal.signal(n, signal.SIG_IGN) for n in (signal.SIGINT, signal.SIGTERM)}
+        previous = {number: signal.signal(number, handler) for number in signals}
     except ValueError:  # not the main thread
-        yield
-        return
+        previous = {}
     try:
         yield
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        for number, before in previous.items():
+            signal.signal(number, before)
 
 
 def _check_only(settings: RunConfig) -> int:
@@ -318,7 +304,8 @@ def _execute(prepared: Prepared, clients: CN | None, quiet: bool) -> int:
     }
     if status == "interrupted":
         Console(stderr=True).print("Stopping; writing the records and the report ...")
-    with _uninterrupted():
+    # A second Ctrl-C does not cut off what the first one asked to keep.
+    with _on_signal(signal.SIG_IGN, signal.SIGINT, signal.SIGTERM):
         callbacks.on_run_end(description, cfg.outdir)
         if runner is not None:
             runner.close()
