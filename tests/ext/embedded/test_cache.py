@@ -120,3 +120,21 @@ def test_it_is_a_light_import():
         [sys.executable, "-c", stub + code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "False"
+
+
+def test_the_tokenizers_are_the_same_in_every_process() -> None:
+    """Trainers of tokenizers break ties by hash order, which differs from process to process."""
+    script = (
+        "from federatedscope_ext.embedded import models\n"
+        "texts = [f'word{i % 7} other{i % 3} longer{i % 5}' for i in range(60)]\n"
+        "for build in (models.encoder_tokenizer, models.llama_tokenizer):\n"
+        "    print(build(texts).backend_tokenizer.to_str())\n"
+    )
+    outputs = [
+        subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, check=True
+        ).stdout
+        for _ in range(2)
+    ]
+    assert outputs[0] == outputs[1]
+    assert "longer4" in outputs[0]
