@@ -24,6 +24,7 @@ __all__ = [
     "model_dict",
     "optimizer_dict",
     "preset_dict",
+    "ranks_dict",
     "register",
     "register_aggregator",
     "register_auxiliary_data_loader_PIA",
@@ -35,6 +36,7 @@ __all__ = [
     "register_model",
     "register_optimizer",
     "register_preset",
+    "register_ranks",
     "register_regularizer",
     "register_scheduler",
     "register_splitter",
@@ -219,6 +221,21 @@ def register_transform(key: str, module: Builder) -> None:
     Returns a callable applied to one example, or ``None``.
     """
     register(key, module, transform_dict)
+
+
+ranks_dict: dict[str, Builder] = {}
+
+
+def register_ranks(key: str, module: Builder) -> None:
+    """Register a plan of who has which LoRA rank.
+
+    Called as ``f(config, modules)`` with the names of the LoRA modules.
+    Returns an object with ``rank_of(client) -> int | {module: rank} | None`` (``None``: the rank
+    of ``llm.adapter.args``), ``later_ranks() -> iterable`` of ranks that clients may be given
+    while the run goes on, and ``revise(round, {client: metrics}) -> {client: ranks}``; or
+    ``None`` when the configuration asks for nothing of this kind.
+    """
+    register(key, module, ranks_dict)
 
 
 regularizer_dict: dict[str, Builder] = {}

@@ -11,7 +11,18 @@ from importlib.util import find_spec
 __all__ = ["PARTS"]
 
 # Each part registers its builders when it is imported.
-PARTS = ("metrics", "data", "aggregators", "trainers", "workers", "report", "embedded")
+PARTS = (
+    "options",
+    "metrics",
+    "data",
+    "splitters",
+    "ranks",
+    "aggregators",
+    "trainers",
+    "workers",
+    "report",
+    "embedded",
+)
 
 for _part in PARTS:
     if find_spec(f"{__name__}.{_part}") is not None:

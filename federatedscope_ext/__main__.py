@@ -69,6 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_compare(commands)
     _add_report(commands)
     _add_list(commands)
+    _add_sweep(commands)
     return parser
 
 
@@ -120,6 +121,16 @@ def _add_list(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     parser.add_argument("--import", dest="modules", action="append", default=[], metavar="MODULE",
                         help="import this module first, to list what it registers")  # fmt: skip
     parser.set_defaults(run=run_list)
+
+
+def _add_sweep(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    # Its words are those of the runtime's command line, flags of presets and pairs in any order,
+    # which argparse cannot read. With a prefix that no word has, it hands all of them on.
+    parser = commands.add_parser(
+        "sweep", help="run a grid of settings, then compare", add_help=False, prefix_chars="\0"
+    )
+    parser.add_argument("words", nargs="*")
+    parser.set_defaults(run=run_sweep)
 
 
 def run_compare(arguments: argparse.Namespace) -> int:
@@ -190,6 +201,13 @@ def run_list(arguments: argparse.Namespace) -> int:
     for name in arguments.sections or known:
         _print_section(known[name], console)
     return 0
+
+
+def run_sweep(arguments: argparse.Namespace) -> int:
+    """``sweep``."""
+    from federatedscope_ext.sweep.command import sweep
+
+    return sweep(arguments.words, f"{PROG} sweep")
 
 
 def _print_section(section: Section, console: Console) -> None:

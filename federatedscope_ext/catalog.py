@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from federatedscope import register as registry
-from federatedscope_ext.methods import FEDSA, FFA
+from federatedscope_ext.methods import FEDSA, FFA, METHODS, Method
 from federatedscope_ext.tasks import GLUE_TASKS, TEXT_TASKS, TextTask
 
 __all__ = ["CATALOG", "Entry", "Section", "registered"]
@@ -47,6 +47,14 @@ class Section:
     hint: str = ""
 
 
+def _entry(method: Method) -> Entry:
+    """A row of the methods' table in the form of the list."""
+    variant = method.variants[0]
+    trains, sends = (f"{', '.join(names)}, head" for names in (variant.trains, variant.sends))
+    about = f"{method.name}: {method.note[0].lower()}{method.note[1:].rstrip('.')}"
+    return Entry(method.key, about, (trains, sends, method.paper.rpartition(", ")[2]))
+
+
 _METHODS = [
     Entry(
         "fedsa",
@@ -64,6 +72,7 @@ _METHODS = [
         "(federate.freeze_A: True with fedavg is the same)",
         ("B, head", "B, head", FFA.paper.rpartition(", ")[2]),
     ),
+    *(_entry(method) for method in METHODS.values() if method not in (FEDSA, FFA)),
     Entry("local", "every client trains alone", ("A, B, head", "nothing", "")),
     Entry("global", "one worker trains on everybody's rows", ("A, B, head", "nothing", "")),
     Entry(
@@ -113,15 +122,22 @@ _OWN_TEXT = [
 
 _INSTRUCTIONS = [
     Entry("gsm8k@llm", "school arithmetic in words, with a chain of reasoning", ("acc, loss",)),
-    Entry("alpaca@llm", "generated instructions", ("loss",)),
-    Entry("alpaca_cleaned@llm", "Alpaca's instructions, corrected", ("loss",)),
-    Entry("dolly-15k@llm", "instructions written by people, in eight categories", ("loss",)),
+    Entry("alpaca@llm", "generated instructions", ("rougeL, loss",)),
+    Entry("alpaca_cleaned@llm", "Alpaca's instructions, corrected", ("rougeL, loss",)),
+    Entry(
+        "dolly-15k@llm", "instructions written by people, in eight categories", ("rougeL, loss",)
+    ),
+    Entry(
+        "natural_instructions@llm",
+        "1,613 tasks, each a client of its own (federate.client_num: 0)",
+        ("rougeL, loss",),
+    ),
     Entry("rosetta_alpaca@llm", "programming tasks in several languages", ("loss",)),
     Entry("code_search_net@llm", "functions with their descriptions, six languages", ("loss",)),
     Entry(
         "FILE.json@llm, FILE.jsonl@llm",
         "your own rows: instruction, input, output, category",
-        ("loss",),
+        ("rougeL, acc, loss",),
     ),
 ]
 
@@ -143,6 +159,11 @@ _SPLITTERS = [
         "smaller is more skewed",
     ),
     Entry("meta", "a client is one or more of the rows' categories"),
+    Entry(
+        "lda_quality",
+        "a share of the clients has balanced labels, the others skewed ones, all of one size: "
+        "splitter_args: [{'alpha': 0.1, 'balanced_share': 0.1}]",
+    ),
 ]
 
 _METRICS = [
@@ -150,6 +171,11 @@ _METRICS = [
     Entry(
         "acc, accuracy, correct",
         "share and number of right classes; acc on GSM8K: generated answers with the right number",
+    ),
+    Entry(
+        "rougeL, rougeL_forced",
+        "longest common subsequence of answer and reference: generated answers; or the likeliest "
+        "token at each place of the reference (no generation, higher figures)",
     ),
     Entry("f1, f1_binary", "F1 of the positive class (MRPC, QQP)"),
     Entry("matthews_correlation", "Matthews correlation (CoLA)"),

@@ -11,12 +11,14 @@ A and B. With ``p_k`` the weight of client k among those that reported:
     A is frozen at one random start ``A_0``, the same for everybody, and
     ``Bbar = sum_k p_k B_k``. Exact: ``sum_k p_k (s B_k A_0) = s Bbar A_0``.
 
-Workers read the keywords here; nothing else knows a method's parameter names.
+The others combine uploads in ways of their own; their formulas stand in
+:mod:`federatedscope_ext.aggregators`, one file each. Workers read the keywords here; nothing else
+knows a method's parameter names.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from federatedscope_ext.errors import ExtensionError
@@ -147,7 +149,134 @@ FFA = Method(
     "applied updates.",
 )
 
-METHODS: dict[str, Method] = {method.key: method for method in (FEDSA, FFA)}
+
+def _both(name: str, local: tuple[str, ...] = ()) -> tuple[Variant, ...]:
+    """A method that trains and sends both factors, at either scale."""
+    return tuple(
+        Variant(f"{name}{suffix}", "lora", rslora, ("A", "B"), ("A", "B"), local_keywords=local)
+        for suffix, rslora in (("", False), (" (rsLoRA)", True))
+    )
+
+
+def _halves(name: str, sends: tuple[str, ...]) -> tuple[Variant, ...]:
+    """A method whose clients train one factor at a time."""
+    return tuple(
+        Variant(f"{name}{suffix}", "lora", rslora, sends, sends)
+        for suffix, rslora in (("", False), (" (rsLoRA)", True))
+    )
+
+
+def _aggregated(
+    key: str, name: str, paper: str, note: str, variants: tuple[Variant, ...] | None = None
+) -> Method:
+    """A method of one global update, with the head shared."""
+    return Method(key, name, paper, variants or _both(name), "shared", "global", note)
+
+
+FLEXLORA = _aggregated(
+    "flexlora",
+    "FlexLoRA",
+    "Bai et al., Federated Fine-tuning of Large Language Models under Heterogeneous Tasks and "
+    "Client Resources, NeurIPS 2024, arXiv 2402.11505",
+    "The exact mean of the applied updates; every client gets its best approximation of the own "
+    "rank (SVD).",
+)
+REPLICATION_PAD = _aggregated(
+    "replication_pad",
+    "Replication padding",
+    "Byun and Lee, Towards Federated Low-Rank Adaptation of Language Models with Rank "
+    "Heterogeneity, NAACL 2025, arXiv 2406.17477",
+    "Every rank row is averaged over the clients that own it.",
+)
+ZERO_PAD = _aggregated(
+    "zero_pad",
+    "Zero padding",
+    "the baseline of HetLoRA, arXiv 2401.06432, and of replication padding, arXiv 2406.17477",
+    "Missing rank rows count as zeros, so what only some clients know is divided by everybody.",
+)
+HETLORA = _aggregated(
+    "hetlora",
+    "HetLoRA",
+    "Cho et al., Heterogeneous LoRA for Federated Fine-tuning of On-Device Foundation Models, "
+    "EMNLP 2024, arXiv 2401.06432",
+    "Zero padding, weighted by the norm of each client's update; clients prune their own rank.",
+)
+FLORA = _aggregated(
+    "flora",
+    "FLoRA",
+    "Wang et al., FLoRA: Federated Fine-Tuning Large Language Models with Heterogeneous Low-Rank "
+    "Adaptations, NeurIPS 2024, arXiv 2409.05976",
+    "The exact sum of the updates, as stacked factors, goes into the frozen weights; adapters "
+    "start afresh every round.",
+)
+FEDEX = _aggregated(
+    "fedex",
+    "FedEx-LoRA",
+    "Singhal et al., FedEx-LoRA: Exact Aggregation for Federated and Efficient Fine-Tuning of "
+    "Foundation Models, ACL 2025, arXiv 2410.09432",
+    "Means of the factors; what they miss of the exact mean goes into the frozen weights.",
+)
+ROLORA = _aggregated(
+    "rolora",
+    "RoLoRA",
+    "Chen et al., Robust Federated Finetuning of LLMs via Alternating Optimization of LoRA, "
+    "arXiv 2502.01755",
+    "Odd rounds train and average B, even rounds A; each mean is exact.",
+    _halves("RoLoRA", ("A or B",)),
+)
+FEDSVD = _aggregated(
+    "fedsvd",
+    "FedSVD",
+    "Lee et al., FedSVD: Adaptive Orthogonalization for Private Federated Learning with LoRA, "
+    "arXiv 2505.12805",
+    "Clients train B; the server re-factors the exact mean so that A has orthonormal rows.",
+    _halves("FedSVD", ("B",)),
+)
+FEDROT = _aggregated(
+    "fedrot",
+    "FedRot-LoRA",
+    "FedRot-LoRA: Mitigating Rotational Misalignment in Federated LoRA, arXiv 2602.23638",
+    "Factors are rotated towards a common reference before their mean.",
+)
+SLORA = _aggregated(
+    "slora",
+    "SLoRA",
+    "Babakniya et al., SLoRA: Federated Parameter Efficient Fine-Tuning of Language Models, "
+    "arXiv 2308.06522",
+    "First rounds train a sparse update of the frozen weights; its SVD starts the adapters.",
+)
+FEDDPA = Method(
+    key="feddpa",
+    name="FedDPA-LoRA",
+    paper="Yang et al., Dual-Personalizing Adapter for Federated Foundation Models, NeurIPS 2024, "
+    "arXiv 2403.19211",
+    variants=tuple(
+        replace(variant, trains=("A", "B", "A'", "B'"))
+        for variant in _both("FedDPA-LoRA", (".private",))
+    ),
+    head="shared",
+    evaluation="personal",
+    note="Every client adds a private adapter to the averaged one; both are trained.",
+)
+
+METHODS: dict[str, Method] = {
+    method.key: method
+    for method in (
+        FEDSA,
+        FFA,
+        FLEXLORA,
+        REPLICATION_PAD,
+        ZERO_PAD,
+        HETLORA,
+        FLORA,
+        FEDEX,
+        ROLORA,
+        FEDSVD,
+        FEDROT,
+        SLORA,
+        FEDDPA,
+    )
+}
 
 
 def method_of(cfg: Any) -> Method | None:
@@ -158,15 +287,16 @@ def method_of(cfg: Any) -> Method | None:
     Raises
     ------
     ExtensionError
-        ``fedsa`` with ``freeze_A``: A is all it sends.
+        ``freeze_A`` under a method that changes A.
     """
     key = cfg.federate.method.lower()
     frozen = bool(cfg.federate.get("freeze_A", False))
-    if key == FEDSA.key and frozen:
+    if key in METHODS and key != FFA.key and frozen:
+        problem = "sends A only, and a frozen A never changes"
         raise ExtensionError(
             "federate.freeze_A",
             True,
-            "fedsa sends A only, and a frozen A never changes",
+            f"{key} {problem}" if key == FEDSA.key else f"{key} changes A",
             "write federate.freeze_A: False, or federate.method: ffa",
         )
     return FFA if key == "fedavg" and frozen else METHODS.get(key)

@@ -19,6 +19,14 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from federatedscope.llm.model.layouts import (
+    Layouts,
+    apply_layout,
+    factor_of,
+    fit,
+    lora_modules,
+)
+
 # PEFT's VeRA keeps its frozen random projections as buffers. They are common to all clients.
 _COMMON_BUFFERS = ("vera_A", "vera_B")
 
@@ -74,12 +82,28 @@ def _buffer_homes(
     }
 
 
+def _frozen_factors(model: nn.Module, owned: Mapping[str, Tensor]) -> dict[str, nn.Parameter]:
+    """LoRA factors that nobody trains."""
+    return {n: p for n, p in model.named_parameters() if factor_of(n) and n not in owned}
+
+
+def _bytes(state: Mapping[str, Tensor]) -> int:
+    return sum(t.numel() * t.element_size() for t in state.values())
+
+
 def checkpoint_tensors(model: nn.Module) -> dict[str, Tensor]:
     """What a checkpoint needs besides the base model: owned tensors and frozen adapter factors.
 
-    FFA-LoRA's frozen A is nobody's own, yet without it the trained B means nothing.
+    FFA-LoRA's frozen A and a frozen head are nobody's own, yet without them the rest means
+    nothing. Weights of the
+    base that a method has changed (``model.updated_base``, a set of names) belong to it too.
     """
-    adapter = {name: p for name, p in model.named_parameters() if "lora_" in name}
+    changed = getattr(model, "updated_base", ())
+    adapter = {
+        name: p
+        for name, p in model.named_parameters()
+        if "lora_" in name or "modules_to_save" in name or name in changed
+    }
     return {**owned_tensors(model), **adapter}
 
 
@@ -98,6 +122,9 @@ class ClientStore:
     shared_module : bool
         Reproduce FederatedScope's ``share_local_model``: everybody is the same module and
         writes over everybody else's tensors. Off unless ``federate.shared_module`` asks for it.
+    layouts : Layouts, optional
+        Ranks and scales of the participants where they differ. The module is at the server's
+        layout when the store is built; everybody's first state is the first rows of it.
     """
 
     def __init__(
@@ -106,6 +133,7 @@ class ClientStore:
         memory_limit: int | None = None,
         spill_dir: str | os.PathLike[str] | None = None,
         shared_module: bool = False,
+        layouts: Layouts | None = None,
     ) -> None:
         if memory_limit is not None and spill_dir is None:
             raise ValueError("a memory limit needs a folder to spill to")
@@ -114,10 +142,16 @@ class ClientStore:
         self.spill_dir = Path(spill_dir) if spill_dir is not None else None
         self.shared_module = shared_module
         self.active: int | None = None
+        self.layouts = layouts
+        self._lora = [] if layouts is None else list(lora_modules(model))
         self._slots = owned_tensors(model)
         self._buffers = _buffer_homes(model, self._slots)
         self._initial = {name: slot.detach().clone() for name, slot in self._slots.items()}
+        # Frozen factors (FFA-LoRA's A) are common to all, each participant sees its first rows.
+        self._frozen = {} if self.layouts is None else _frozen_factors(model, self._slots)
+        self._common = {name: slot.data for name, slot in self._frozen.items()}
         self._states: OrderedDict[int, dict[str, Tensor]] = OrderedDict()
+        self._sizes: dict[int, int] = {}
         self._spilled: set[int] = set()
 
     @property
@@ -127,8 +161,12 @@ class ClientStore:
 
     @property
     def state_bytes(self) -> int:
-        """Bytes of one participant's tensors."""
-        return sum(t.numel() * t.element_size() for t in self._initial.values())
+        """Bytes of the server's tensors, the most that one participant has."""
+        return _bytes(self._initial)
+
+    def bytes_of(self, owner: int) -> int:
+        """Bytes of one participant's tensors in memory; 0 where it has none there."""
+        return self._sizes[owner] if owner in self._states else 0
 
     @property
     def owners(self) -> list[int]:
@@ -148,8 +186,19 @@ class ClientStore:
         for name, slot in self._slots.items():
             slot.data = state[name]
             slot.grad = None
+        if self.layouts is not None:
+            self._lay_out(owner)
         self.active = owner
         self._spill_over_limit()
+
+    def _lay_out(self, owner: int) -> None:
+        """Let ranks and scales of the module be those of ``owner``."""
+        if self.layouts is None:
+            return
+        layout, server = self.layouts.of(owner), self.layouts.server
+        for name, slot in self._frozen.items():
+            slot.data = fit(self._common[name], name, server, layout)
+        apply_layout(self._lora, layout)
 
     def state(self, owner: int) -> Mapping[str, Tensor]:
         """The tensors of ``owner`` themselves (no copies)."""
@@ -172,6 +221,7 @@ class ClientStore:
             if current is not None:
                 self._slots[name] = current
         self._states[self.active] = {name: slot.data for name, slot in self._slots.items()}
+        self._sizes[self.active] = _bytes(self._states[self.active])
 
     def _state_of(self, owner: int) -> dict[str, Tensor]:
         if owner in self._states:
@@ -179,22 +229,29 @@ class ClientStore:
         elif owner in self._spilled:
             self._states[owner] = self._read(owner)
         else:
-            self._states[owner] = {name: t.clone() for name, t in self._initial.items()}
+            self._states[owner] = {
+                name: self._fitted(t, name, owner).clone() for name, t in self._initial.items()
+            }
+            self._sizes[owner] = _bytes(self._states[owner])
         return self._states[owner]
+
+    def _fitted(self, tensor: Tensor, name: str, owner: int) -> Tensor:
+        if self.layouts is None:
+            return tensor
+        return fit(tensor, name, self.layouts.server, self.layouts.of(owner))
 
     def _spill_over_limit(self) -> None:
         if self.memory_limit is None:
             return
-        size = self.state_bytes
-        excess = len(self._states) * size - self.memory_limit
+        excess = sum(map(self.bytes_of, self._states)) - self.memory_limit
         for owner in list(self._states) if excess > 0 else ():
             if excess <= 0:
                 return
             # The active participant's tensors are in the module and the server's are needed every
             # round: both stay.
             if owner not in (self.active, 0):
+                excess -= self.bytes_of(owner)
                 self._write(owner, self._states.pop(owner))
-                excess -= size
 
     def _path(self, owner: int) -> Path:
         if self.spill_dir is None:

@@ -15,7 +15,7 @@ from federatedscope.core.checkpoint import load_checkpoint
 from federatedscope.core.configs.config import CN
 from federatedscope.core.configs.loading import client_config
 from federatedscope.core.errors import ConfigError
-from federatedscope.core.monitors.metric_calculator import needs_predictions
+from federatedscope.core.monitors.metric_calculator import needs_predictions, text_kind
 from federatedscope.core.monitors.trackers import check_trackers
 from federatedscope.llm.hub import check_model_source
 from federatedscope.llm.task import CAUSAL_LM, split_model_type, task_type
@@ -45,6 +45,8 @@ def check_components(cfg: Any) -> None:
         load_checkpoint(cfg.federate.restore_from)
     if task_type(cfg) == CAUSAL_LM and cfg.data.type.lower().endswith("@llm"):
         check_causal_metrics(cfg)
+    elif cfg.trainer.type.lower() != "llmtrainer":
+        check_text_metrics(cfg)
     if cfg.fedopt.use or cfg.federate.method.lower() == "fedopt":
         check_optimizer("fedopt.optimizer", **cfg.fedopt.optimizer)
     get_criterion(cfg.criterion.type, "cpu")
@@ -74,6 +76,19 @@ def _check_training(cfg: Any) -> None:
     if cfg.finetune.before_eval:
         check_optimizer("finetune.optimizer", **cfg.finetune.optimizer)
         check_scheduler("finetune.scheduler", **cfg.finetune.scheduler)
+
+
+def check_text_metrics(cfg: Any) -> None:
+    """Metrics of answers need a trainer that lets a model answer."""
+    for name, (function, _) in get_metric(cfg.eval.metrics).items():
+        if text_kind(function):
+            raise ConfigError(
+                "eval.metrics",
+                list(cfg.eval.metrics),
+                f"{name} compares answers, and trainer.type {cfg.trainer.type} has none",
+                f"Leave {name} out, or use trainer.type: llmtrainer with a data.type that ends "
+                "in @llm",
+            )
 
 
 def check_causal_metrics(cfg: Any) -> None:

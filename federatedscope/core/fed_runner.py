@@ -24,6 +24,7 @@ from federatedscope.core.configs.loading import client_config
 from federatedscope.core.message import Message
 from federatedscope.core.seeding import derived_seed, seeded
 from federatedscope.core.trainers.utils import shared_part
+from federatedscope.llm.model.layouts import Layouts, apply_layout, lora_modules
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +48,8 @@ class StandaloneRunner:
         Where to compute.
     callbacks : Callbacks, optional
         Told what happens.
+    layouts : Layouts, optional
+        Ranks and scales of the LoRA modules for each participant; the model has the server's.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class StandaloneRunner:
         client_configs: CN | None = None,
         device: str = "cpu",
         callbacks: Callbacks | None = None,
+        layouts: Layouts | None = None,
     ) -> None:
         self.cfg = config
         self.data = data
@@ -67,6 +71,9 @@ class StandaloneRunner:
         self.callbacks = callbacks or Callbacks()
         self.queue: deque[Message] = deque()
         self.ledger = TrafficLedger()
+        self.layouts = layouts
+        if layouts is not None:
+            apply_layout(lora_modules(model), layouts.server)
         self.store = self._build_store()
         self.withheld = withheld_names(model, config)
         self.unseen_clients = draw_unseen_clients(config)
@@ -83,6 +90,7 @@ class StandaloneRunner:
             memory_limit=int(federate.client_memory_mb) * 2**20,
             spill_dir=Path(self.cfg.outdir) / "clients",
             shared_module=federate.shared_module,
+            layouts=self.layouts if self.layouts is not None and self.layouts.vary else None,
         )
 
     def _build_server(self, server_class: type[Any]) -> Any:
@@ -99,6 +107,8 @@ class StandaloneRunner:
             shared_comm_queue=self.queue,
             ledger=self.ledger,
             withheld=self.withheld,
+            # A book of its own: what it sends fits what it has told clients or was told by them.
+            layouts=None if self.store.layouts is None else self.store.layouts.copy(),
             callbacks=self.callbacks,
         )
 
@@ -117,6 +127,7 @@ class StandaloneRunner:
             shared_comm_queue=self.queue,
             ledger=self.ledger,
             withheld=self.withheld,
+            layouts=self.store.layouts,
             callbacks=self.callbacks,
         )
 
@@ -167,6 +178,11 @@ def withheld_names(model: torch.nn.Module, cfg: Any) -> frozenset[str]:
     if not cfg.personalization.share_non_trainable_para:
         names |= model.state_dict(keep_vars=True).keys() - owned.keys()
     return frozenset(names)
+
+
+def idle_clients(cfg: Any) -> list[int]:
+    """IDs of the clients that never train: the unseen ones, and ``federate.untrained_clients``."""
+    return sorted({*draw_unseen_clients(cfg), *map(int, cfg.federate.untrained_clients)})
 
 
 def draw_unseen_clients(cfg: Any) -> list[int]:

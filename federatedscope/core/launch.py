@@ -139,6 +139,8 @@ class Prepared:
     model : torch.nn.Module or None
         A registered model, which can be looked at only by building it; a Hugging Face model is
         read later.
+    layouts : Layouts or None
+        Ranks and scales of the LoRA modules, for each participant.
     """
 
     cfg: Any
@@ -147,6 +149,7 @@ class Prepared:
     precision: Any
     run: dict[str, Any]
     model: Any = None
+    layouts: Any = None
 
 
 def prepare(settings: RunConfig) -> Prepared:
@@ -157,10 +160,11 @@ def prepare(settings: RunConfig) -> Prepared:
     from federatedscope.core.auxiliaries.dataloader_builder import check_loadable
     from federatedscope.core.component_checks import check_client_components, check_components
     from federatedscope.core.configs.loading import check_client_names
-    from federatedscope.core.fed_runner import draw_unseen_clients
+    from federatedscope.core.fed_runner import idle_clients
     from federatedscope.core.machine import choose_device, use_all_cores
     from federatedscope.core.precision import choose_precision
     from federatedscope.core.preflight import describe_run
+    from federatedscope.core.ranks import settle_ranks
     from federatedscope.core.seeding import setup_seed
     from federatedscope.core.sharing import settled
     from federatedscope.llm.model.model_builder import build_skeleton
@@ -179,17 +183,22 @@ def prepare(settings: RunConfig) -> Prepared:
     cfg.merge_from_other_cfg(modified)
     cfg.assert_cfg()
     check_client_names(settings.client_cfgs, cfg)
-    check_loadable(data, cfg, skip=draw_unseen_clients(cfg))
+    check_loadable(data, cfg, skip=idle_clients(cfg))
     run_cfg = settled(cfg)
     precision = choose_precision(run_cfg, device)
     run_cfg.train.half_dtype = precision.name
+    declared_local = cfg.personalization.local_param
     hub = split_model_type(run_cfg.model.type)[1]
     model = None if hub else build_model(run_cfg, data)
     skeleton = build_skeleton(run_cfg) if hub else model
+    layouts = settle_ranks(run_cfg, settings.client_cfgs, skeleton if hub else None)
+    if hub and layouts is not None and layouts.vary:
+        # At the server's ranks, so that shapes and sizes below are what will be there.
+        skeleton = build_skeleton(run_cfg)
     description = describe_run(
-        run_cfg, data, device, precision, threads, skeleton, cfg.personalization.local_param
+        run_cfg, data, device, precision, threads, skeleton, declared_local, layouts
     )
-    return Prepared(run_cfg, data, device, precision, description, model)
+    return Prepared(run_cfg, data, device, precision, description, model, layouts)
 
 
 def build_model(cfg: Any, data: Any, base_dtype: Any = None) -> Any:
@@ -343,6 +352,7 @@ def build_runner(prepared: Prepared, clients: CN | None, callbacks: Any) -> Any:
         config=cfg,
         model=model,
         client_configs=clients,
+        layouts=prepared.layouts,
         device=prepared.device,
         callbacks=callbacks,
     )

@@ -25,12 +25,14 @@ from federatedscope.core.preflight_clients import (
     describe_clients,
     expected_weight,
     majority_baseline,
+    participation_notes,
 )
 from federatedscope.core.preflight_options import method_options
 from federatedscope.core.sharing import head_rule
 from federatedscope.core.trainers.utils import shared_part
 from federatedscope.core.workers.client import ISOLATED_METHODS
 from federatedscope.llm.model.adapter_builder import adapter_arguments, adapter_method
+from federatedscope.llm.model.layouts import Layouts, size_at
 from federatedscope.llm.task import OTHER, task_type
 
 __all__ = [
@@ -56,6 +58,7 @@ def describe_run(
     threads: int,
     skeleton: torch.nn.Module | None,
     declared_local: Sequence[str] = (),
+    layouts: Layouts | None = None,
 ) -> dict[str, Any]:
     """Check data against model and method, and describe the run.
 
@@ -71,6 +74,8 @@ def describe_run(
         The model, with or without storage.
     declared_local : sequence of str
         The user's own ``personalization.local_param``; each keyword must match something.
+    layouts : Layouts, optional
+        Ranks and scales of LoRA modules; the skeleton has the server's.
 
     Returns
     -------
@@ -97,9 +102,9 @@ def describe_run(
     run |= _describe_method(cfg)
     if skeleton is not None:
         check_sharing(cfg, trainable_shapes(skeleton), declared_local)
-    run |= _describe_model(cfg, skeleton, precision, device, threads)
+    run |= _describe_model(cfg, skeleton, precision, device, threads, layouts)
     run |= _describe_training(cfg)
-    run["clients"] = describe_clients(cfg, data)
+    run["clients"] = describe_clients(cfg, data, layouts)
     run["label_names"] = list(cfg.data.label_list) or None
     run["embedded"] = bool(cfg.embedded.use)
     run["swaps"] = [dict(swap) for swap in cfg.embedded.swaps]
@@ -243,7 +248,12 @@ def _larger_is_better(cfg: Any) -> bool:
 
 
 def _describe_model(
-    cfg: Any, skeleton: torch.nn.Module | None, precision: Precision, device: str, threads: int
+    cfg: Any,
+    skeleton: torch.nn.Module | None,
+    precision: Precision,
+    device: str,
+    threads: int,
+    layouts: Layouts | None,
 ) -> dict[str, Any]:
     described: dict[str, Any] = {
         "model": cfg.model.type,
@@ -267,14 +277,38 @@ def _describe_model(
         "sent": sum(shape.numel() for shape in shared.values()),
     }
     described["parameters"] = counts
-    described["adapter"] = _describe_adapter(cfg, skeleton)
+    described["adapter"] = _describe_adapter(cfg, skeleton, layouts)
     described["memory_estimate_bytes"] = estimate_memory(cfg, skeleton, counts, precision)
-    per_round = 4 * counts["sent"] * cfg.federate.sample_client_num
+    sent = mean_size(shared, layouts, cfg.federate.client_num) if layouts else counts["sent"]
+    per_round = round(4 * sent * cfg.federate.sample_client_num)
     described["bytes_per_round"] = {"up": per_round, "down": per_round}
     return described
 
 
-def _describe_adapter(cfg: Any, skeleton: torch.nn.Module) -> dict[str, Any] | None:
+def mean_size(shapes: Shapes, layouts: Layouts, clients: int) -> float:
+    """Numbers that a client sends, on average over clients of different ranks.
+
+    Parameters
+    ----------
+    shapes : dict
+        What is sent, at the server's ranks.
+    layouts : Layouts
+        Who has which ranks.
+    clients : int
+        How many there are.
+    """
+    sizes = {
+        id(layout): sum(
+            size_at(name, shape, layouts.server, layout) for name, shape in shapes.items()
+        )
+        for layout in [layouts.server, *layouts.distinct]
+    }
+    return sum(sizes[id(layouts.of(k))] for k in range(1, clients + 1)) / max(clients, 1)
+
+
+def _describe_adapter(
+    cfg: Any, skeleton: torch.nn.Module, layouts: Layouts | None
+) -> dict[str, Any] | None:
     peft_configs = getattr(skeleton, "peft_config", None)
     if not peft_configs:
         return None
@@ -282,12 +316,17 @@ def _describe_adapter(cfg: Any, skeleton: torch.nn.Module) -> dict[str, Any] | N
     rank, alpha = getattr(config, "r", None), getattr(config, "lora_alpha", None)
     rslora = bool(getattr(config, "use_rslora", False))
     targets = getattr(config, "target_modules", None)
+    scale = alpha / (rank**0.5 if rslora else rank) if rank and alpha else None
+    if layouts is not None:
+        scales = sorted(set(layouts.server.scales.values()))
+        scale = scales[0] if len(scales) == 1 else None
     return {
         "method": adapter_method(cfg),
         "r": rank,
         "alpha": alpha,
         "rslora": rslora,
-        "scale": alpha / (rank**0.5 if rslora else rank) if rank and alpha else None,
+        "scale": scale,
+        "scale_rule": cfg.llm.adapter.scale_rule,
         "target_modules": sorted(targets) if isinstance(targets, set | list) else targets,
         "arguments": adapter_arguments(cfg),
     }
@@ -369,6 +408,7 @@ def _notes(cfg: Any, precision: Precision, device: str, data: Mapping[int, Any])
         )
     if task_type(cfg) == OTHER:
         notes.append("The model comes from a registered builder.")
+    notes += participation_notes(cfg, data)
     size = cfg.dataloader.batch_size
     small = [k for k, v in data.items() if k and 0 < count_rows(v, "train") < size]
     if small:

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from federatedscope.core.data.utils import array_rows, label_histogram, labels_of
-from federatedscope.core.fed_runner import draw_unseen_clients
-from federatedscope.core.trainers.utils import calculate_batch_epoch_num
+from federatedscope.core.fed_runner import draw_unseen_clients, idle_clients
+from federatedscope.core.trainers.utils import batches_or_epochs, calculate_batch_epoch_num
 from federatedscope.llm.model.adapter_builder import adapter_arguments
+from federatedscope.llm.model.layouts import Layouts
 from federatedscope.llm.task import task_type
 
 __all__ = ["count_rows", "describe_clients", "expected_weight", "majority_baseline"]
 
 
-def describe_clients(cfg: Any, data: Mapping[int, Any]) -> list[dict[str, Any]]:
-    """Rows, labels, weight and majority baseline of every client."""
+def describe_clients(
+    cfg: Any, data: Mapping[int, Any], layouts: Layouts | None = None
+) -> list[dict[str, Any]]:
+    """Rows, labels, rank, scale, weight and majority baseline of every client.
+
+    A rank or scale that differs between modules is a list of those that occur.
+    """
     unseen = set(draw_unseen_clients(cfg))
     rows = {k: count_rows(v, "train") for k, v in data.items() if k}
-    share = {k: 0.0 if k in unseen else expected_weight(cfg, n) for k, n in rows.items()}
+    idle = set(idle_clients(cfg))
+    share = {k: 0.0 if k in idle else expected_weight(cfg, n) for k, n in rows.items()}
     total = sum(share.values()) or 1.0
     rank = adapter_arguments(cfg).get("r") if cfg.llm.adapter.use else None
     described = []
@@ -30,13 +37,51 @@ def describe_clients(cfg: Any, data: Mapping[int, Any]) -> list[dict[str, Any]]:
                 "id": client,
                 "rows": {split: count_rows(holder, split) for split in ("train", "val", "test")},
                 "labels": {k: v for k, v in histograms.items() if v} or None,
-                "rank": rank,
+                "rank": rank if layouts is None else _one(layouts.of(client).ranks),
+                "scale": None if layouts is None else _one(layouts.of(client).scales),
                 "weight": share[client] / total,
                 "majority": majority_baseline(histograms) if classifies else None,
                 "unseen": client in unseen,
+                "group": getattr(holder, "group", "") or None,
             }
         )
     return described
+
+
+def participation_notes(cfg: Any, data: Mapping[int, Any]) -> list[str]:
+    """Sentences about clients that never train, that are not evaluated, or form a group."""
+    notes = []
+    untrained = sorted(map(int, cfg.federate.untrained_clients))
+    if untrained:
+        notes.append(
+            f"{len(untrained)} client(s) never train, weigh nothing and are only evaluated: "
+            f"{listed(untrained)} (federate.untrained_clients, and clients without training rows)."
+        )
+    groups: dict[str, list[int]] = {}
+    for client, holder in sorted(data.items()):
+        group = str(getattr(holder, "group", ""))
+        if client and group:
+            groups.setdefault(group, []).append(client)
+    notes += [f"{len(ids)} clients are {name}: {listed(ids)}." for name, ids in groups.items()]
+    if cfg.eval.clients != "all":
+        notes.append(f"Only the {cfg.eval.clients} clients are evaluated (eval.clients).")
+    if cfg.eval.max_rows:
+        notes.append(
+            f"At most {cfg.eval.max_rows} validation and test rows of each client are used "
+            "(eval.max_rows); means weighted by rows count these."
+        )
+    return notes
+
+
+def listed(numbers: Sequence[int], most: int = 20) -> str:
+    """The first of a list of numbers as text."""
+    return ", ".join(map(str, numbers[:most])) + (", ..." if len(numbers) > most else "")
+
+
+def _one(values: Mapping[str, float]) -> Any:
+    """The value of all modules, or the list of those that occur."""
+    distinct = sorted(set(values.values()))
+    return distinct[0] if len(distinct) == 1 else distinct
 
 
 def expected_weight(cfg: Any, rows: int) -> float:
@@ -47,7 +92,7 @@ def expected_weight(cfg: Any, rows: int) -> float:
     if cfg.aggregator.weights == "rows" or rows < (loader.batch_size if loader.drop_last else 1):
         return float(rows)
     full, last, epochs, _ = calculate_batch_epoch_num(
-        cfg.train.local_update_steps * cfg.grad.grad_accum_count,
+        batches_or_epochs(cfg),
         cfg.train.batch_or_epoch,
         rows,
         loader.batch_size,

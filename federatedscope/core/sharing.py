@@ -11,6 +11,7 @@ from typing import Any
 
 from federatedscope.core.auxiliaries.worker_builder import get_server_cls
 from federatedscope.core.errors import ConfigError
+from federatedscope.core.fed_runner import idle_clients
 from federatedscope.llm.task import SEQ_CLS, task_type
 
 # Substrings of head parameters: PEFT's trained copy, and the modules of Hugging Face's classes.
@@ -24,7 +25,7 @@ def names_head(keyword: str) -> bool:
 
 
 def head_rule(cfg: Any) -> str:
-    """``shared``, ``local``, or ``none`` where the task has no classification head."""
+    """``shared``, ``local``, ``frozen``, or ``none`` where the task has no classification head."""
     if task_type(cfg) != SEQ_CLS:
         return "none"
     rule = cfg.personalization.head
@@ -84,8 +85,16 @@ def _settle_head(run: Any) -> None:
 
 
 def _settle_clients(run: Any) -> None:
-    """Unseen clients are never drawn, so a round has at most the others."""
+    """Clients that never train are never drawn, so a round has at most the others."""
     federate = run.federate
-    if federate.unseen_clients_rate > 0:
-        unseen = max(1, int(federate.unseen_clients_rate * federate.client_num))
-        federate.sample_client_num = min(federate.sample_client_num, federate.client_num - unseen)
+    idle = idle_clients(run)
+    if not idle:
+        return
+    if federate.client_num == len(idle):
+        raise ConfigError(
+            "federate.unseen_clients_rate",
+            federate.unseen_clients_rate,
+            "nobody is left to train: the other clients have no training rows",
+            "Hold fewer clients out, or use more clients",
+        )
+    federate.sample_client_num = min(federate.sample_client_num, federate.client_num - len(idle))

@@ -16,6 +16,29 @@ _FACTOR = re.compile(
 _HEADS = ("classifier", "score", "classification_head")
 
 
+def factor_names(names: Iterable[str], adapter: str = "default") -> dict[str, dict[str, str]]:
+    """The names of the factors that are there, where a state may hold A only or B only.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Parameter names; those of other tensors are passed over.
+    adapter : str
+        PEFT adapter to read where names carry one.
+
+    Returns
+    -------
+    dict
+        Module name -> ``{"A": name, "B": name}`` or a part of it, in the order of the names.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for name in names:
+        match = _FACTOR.fullmatch(name)
+        if match and match["adapter"] in (None, adapter):
+            found.setdefault(match["module"], {})[match["factor"]] = name
+    return found
+
+
 def pair_names(names: Iterable[str], adapter: str = "default") -> dict[str, tuple[str, str]]:
     """The names of A and B of every LoRA module.
 
@@ -36,11 +59,7 @@ def pair_names(names: Iterable[str], adapter: str = "default") -> dict[str, tupl
     ValueError
         A module has only one of its two factors.
     """
-    found: dict[str, dict[str, str]] = {}
-    for name in names:
-        match = _FACTOR.fullmatch(name)
-        if match and match["adapter"] in (None, adapter):
-            found.setdefault(match["module"], {})[match["factor"]] = name
+    found = factor_names(names, adapter)
     for module, factors in found.items():
         if len(factors) < 2:
             present = next(iter(factors))

@@ -55,3 +55,34 @@ def scale_of(config: Any, module: str) -> float:
     rank = configured_rank(config, module)
     alpha = _matched(_field(config, "alpha_pattern"), module, _field(config, "lora_alpha"))
     return float(alpha) / (math.sqrt(rank) if _field(config, "use_rslora") else rank)
+
+
+def scale_at(config: Any, module: str, rank: int, rule: str = "auto") -> float:
+    """The scale ``s`` of a module at a rank of a client's own.
+
+    Parameters
+    ----------
+    config : peft.LoraConfig or mapping
+        As for :func:`configured_rank`.
+    module : str
+        Module name, with or without PEFT's prefix.
+    rank : int
+        The rank, for example read off a client's factors.
+    rule : str
+        ``alpha``: ``lora_alpha / rank``; ``rslora``: ``lora_alpha / sqrt(rank)``;
+        ``proportional``: ``lora_alpha`` grows with the rank, so that every rank has the scale of
+        the configured one; ``auto``: ``rslora`` where the configuration says ``use_rslora``, else
+        ``alpha``.
+
+    Raises
+    ------
+    ValueError
+        An unknown rule.
+    """
+    if rule == "proportional":
+        return scale_of(config, module)
+    if rule not in ("auto", "alpha", "rslora"):
+        raise ValueError(f"{rule!r} is no scale rule: auto, alpha, proportional, rslora")
+    alpha = _matched(_field(config, "alpha_pattern"), module, _field(config, "lora_alpha"))
+    rslora = rule == "rslora" or (rule == "auto" and _field(config, "use_rslora"))
+    return float(alpha) / (math.sqrt(rank) if rslora else rank)

@@ -75,9 +75,7 @@ def encoder_tokenizer(texts: Iterable[str]) -> Any:
     inner = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     inner.normalizer = normalizers.BertNormalizer(lowercase=True)
     inner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    inner.model = models.WordPiece(
-        _vocabulary(inner, texts, special.values()), unk_token="[UNK]"
-    )
+    inner.model = models.WordPiece(_vocabulary(inner, texts, special.values()), unk_token="[UNK]")
     inner.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",

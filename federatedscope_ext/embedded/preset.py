@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from federatedscope_ext.embedded import cache
+from federatedscope_ext.embedded.corpora.tasks import TASKS
 from federatedscope_ext.embedded.models import ENCODER_ROLES, ENCODER_SIZES, LLAMA_ROLES
 
 Swap = dict[str, Any]
@@ -49,7 +50,7 @@ BUDGETS: dict[str, Budget] = {
 }
 #: VeRA trains scales, not matrices, and needs larger steps; its head has a learning rate of its own
 VERA_LR, VERA_RANGE, VERA_HEAD = 2e-2, (5e-3, 1e-1), 3e-3
-MOST_CLIENTS = 100
+MOST_CLIENTS, FEWEST_A_ROUND = 100, 8
 GENERATED_ROWS, NEW_TOKENS = 20, 64
 ADAPTIVE = ("adam", "adamw", "radam", "nadam", "adamax", "adagrad", "rmsprop")
 SGD_ONLY = ("momentum", "nesterov", "dampening")
@@ -62,6 +63,7 @@ INSTRUCTIONS = (
     "dolly-15k",
     "rosetta_alpaca",
     "code_search_net",
+    "natural_instructions",
 )
 TEXTS = ("ag_news", "dbpedia_14")
 
@@ -220,10 +222,16 @@ def _training(change: Swapper, kind: str) -> None:
 
 def _clients_and_batch(change: Swapper, budget: Budget) -> None:
     cfg = change.cfg
-    change.at_most(
-        "federate.client_num", MOST_CLIENTS, "the generated data has a few thousand rows"
-    )
-    clients = max(1, int(read(cfg, "federate.client_num") or 1))
+    natural = str(cfg.data.type).lower().startswith("natural_instructions@")
+    most = len(TASKS) if natural and "data.root" not in change.given else MOST_CLIENTS
+    size = f"{most} tasks" if most < MOST_CLIENTS else "a few thousand rows"
+    change.at_most("federate.client_num", most, f"the generated data has {size}")
+    # 0 takes as many clients as the data have.
+    clients = int(read(cfg, "federate.client_num") or 0) or most
+    rate = float(read(cfg, "federate.sample_client_rate") or -1.0)
+    if 0 < rate * clients < FEWEST_A_ROUND:
+        share = min(1.0, FEWEST_A_ROUND / clients)
+        change.set("federate.sample_client_rate", share, "fewer clients a round move little")
     change.at_most("federate.sample_client_num", clients, "there are fewer clients")
     low, high = budget.batch
     if clients >= 50:
@@ -260,6 +268,7 @@ def _evaluation(change: Swapper, kind: str) -> None:
     often = max(1, min(BUDGETS[kind].eval_freq, rounds))
     change.at_most("eval.freq", often, "there are fewer rounds")
     if kind == "llama":
+        change.at_most("early_stop.patience", 0, "the first rounds may move nothing yet")
         change.at_most("eval.max_new_tokens", NEW_TOKENS, "the miniature's answers are short")
         if read(change.cfg, "eval.max_generated_rows") == 0:
             change.set("eval.max_generated_rows", GENERATED_ROWS, "generating answers takes time")

@@ -1,5 +1,5 @@
 """Metrics of the tasks; importing this package registers them."""
 
-from federatedscope_ext.metrics import glue
+from federatedscope_ext.metrics import glue, rouge
 
-__all__ = ["glue"]
+__all__ = ["glue", "rouge"]

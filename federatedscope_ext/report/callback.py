@@ -31,12 +31,14 @@ def make_report(record: RunRecord) -> list[Path]:
         If a file cannot be written.
     """
     # Drawing is imported here: a run should not pay for matplotlib before it starts.
+    from federatedscope_ext.report.aggregation import draw_aggregation
     from federatedscope_ext.report.csv import write_csv
     from federatedscope_ext.report.curves import draw_curves
     from federatedscope_ext.report.html import write_html
 
     summary = RunSummary(record)
-    return [write_csv(record), *draw_curves(summary), write_html(summary)]
+    curves = [*draw_curves(summary), *draw_aggregation(summary)]
+    return [write_csv(record), *curves, write_html(summary)]
 
 
 class ReportCallback:

@@ -10,6 +10,7 @@ import numpy as np
 
 from federatedscope_ext.report.page import Cell, Value, section, table
 from federatedscope_ext.report.records import weighted_mean
+from federatedscope_ext.report.run_info import rank_text
 from federatedscope_ext.report.summary import ClientRow, RunSummary
 from federatedscope_ext.report.wording import NOTHING, metric_text, signed_text
 
@@ -82,7 +83,7 @@ def client_columns(summary: RunSummary, rows: Sequence[ClientRow]) -> list[Colum
         Column(f"rows train / {split}", text=lambda row: _rows_text(row.rows, split)),
     )
     if len({row.rank for row in rows}) > 1:
-        columns.append(Column("rank", text=lambda row: str(row.rank or NOTHING)))
+        columns.append(Column("rank", text=lambda row: rank_text(row.rank)))
     has_baseline = any(math.isfinite(row.baseline) for row in rows)
     if has_baseline:
         columns.append(Column("most frequent label", text=lambda row: row.majority_label))

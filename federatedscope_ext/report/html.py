@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from federatedscope_ext.report.aggregation import aggregation_section
 from federatedscope_ext.report.client_sections import clients_section
 from federatedscope_ext.report.files import write_text
 from federatedscope_ext.report.page import document, figure, section
@@ -52,6 +53,7 @@ def render_html(summary: RunSummary, curves: Path | None = None) -> str:
             communication_section(
                 summary, figure(folder / "bytes.png", "Bytes of all clients, added up over rounds")
             ),
+            aggregation_section(summary, folder),
             setup_section(summary),
             data_section(summary),
             rounds_section(summary),

@@ -62,6 +62,7 @@ class RoundEvent:
     """The end of one round: who took part and what travelled (bytes by client id).
 
     ``bytes_evaluation`` is what was sent for evaluations only; ``seconds`` leaves them out.
+    ``diagnostics`` are the aggregator's findings, ``energy`` those by rank.
     """
 
     round: int
@@ -71,6 +72,8 @@ class RoundEvent:
     bytes_down: Mapping[int, int]
     weights: Mapping[int, float]
     bytes_evaluation: Mapping[int, int] = field(default_factory=dict)
+    diagnostics: Mapping[str, float] = field(default_factory=dict)
+    energy: Mapping[int, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -169,6 +172,8 @@ class RunRecord:
                     bytes_down=_by_client(raw.get("bytes_down")),
                     weights={int(k): float(v) for k, v in (raw.get("weights") or {}).items()},
                     bytes_evaluation=_by_client(raw.get("bytes_evaluation")),
+                    diagnostics=_numbers(raw.get("diagnostics")),
+                    energy=_energy(raw.get("diagnostics")),
                 )
             )
 
@@ -263,6 +268,15 @@ def _numbers(raw: object) -> dict[str, float]:
         str(key): as_number(value)
         for key, value in raw.items()
         if value is None or isinstance(value, int | float)
+    }
+
+
+def _energy(raw: object) -> dict[int, float]:
+    """Share of the energy by rank, from a round's diagnostics."""
+    energy = raw.get("energy") if isinstance(raw, Mapping) else None
+    return {
+        int(rank): share
+        for rank, share in sorted(_numbers(energy).items(), key=lambda item: int(item[0]))
     }
 
 

@@ -17,12 +17,14 @@ KNOWN_FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class ClientInfo:
-    """What a client owns: rows per split, label counts per split, rank, majority baseline."""
+    """What a client owns: rows per split, label counts per split, rank (or ranks of
+    modules that differ), majority baseline.
+    """
 
     id: int
     rows: Mapping[str, int] = field(default_factory=dict)
     labels: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    rank: int | None = None
+    rank: int | tuple[int, ...] | None = None
     weight: float = math.nan
     majority_label: str | None = None
     majority: Mapping[str, float] = field(default_factory=dict)
@@ -166,6 +168,13 @@ def _coerce(name: str, value: object, kind: str) -> Any:
     return tuple(value)
 
 
+def rank_text(rank: int | tuple[int, ...] | None) -> str:
+    """A rank; those of different modules with slashes between; a dash where there is none."""
+    if rank is None:
+        return "-"
+    return "/".join(map(str, rank)) if isinstance(rank, tuple) else str(rank)
+
+
 def wrong_type(name: str, value: object, wanted: str) -> ExtensionError:
     return ExtensionError(
         name, value, f"is not {wanted}", "The folder was not written by this runtime, or was edited"
@@ -185,7 +194,7 @@ def _client(raw: Mapping[str, Any]) -> ClientInfo:
             for split, counts in labels.items()
             if counts
         },
-        rank=rank if isinstance(rank, int) else None,
+        rank=tuple(rank) if isinstance(rank, list) else rank if isinstance(rank, int) else None,
         weight=as_number(raw.get("weight")),
         majority_label=None if majority.get("label") is None else str(majority["label"]),
         majority={

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from federatedscope_ext.report.records import RunRecord
-from federatedscope_ext.report.run_info import RunInfo
+from federatedscope_ext.report.run_info import RunInfo, rank_text
 
 __all__ = ["RunSetup", "run_options", "setup_of"]
 
@@ -160,7 +160,12 @@ def _partition(info: RunInfo) -> str:
 def _ranks(info: RunInfo) -> str:
     """How many clients have which rank, for example ``8 (3)``."""
     counts = Counter(client.rank for client in info.clients if client.rank is not None)
-    return ", ".join(f"{rank} ({number})" for rank, number in sorted(counts.items())) or ABSENT
+    ordered = sorted(counts.items(), key=lambda item: _as_tuple(item[0]))
+    return ", ".join(f"{rank_text(rank)} ({number})" for rank, number in ordered) or ABSENT
+
+
+def _as_tuple(rank: int | tuple[int, ...]) -> tuple[int, ...]:
+    return rank if isinstance(rank, tuple) else (rank,)
 
 
 def _config(record: RunRecord) -> dict[str, str]:

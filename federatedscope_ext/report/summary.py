@@ -33,7 +33,7 @@ class ClientRow:
     id: int
     unseen: bool
     rows: Mapping[str, int]
-    rank: int | None
+    rank: int | tuple[int, ...] | None
     weight: float
     majority_label: str
     baseline: float

@@ -24,6 +24,7 @@ NOTHING = "-"
 _HEAD_RULES = {
     "shared": "The classification head is sent and averaged like the adapter.",
     "local": "Every client trains and keeps its own classification head; it is never sent.",
+    "frozen": "The classification head stays at its common random start; nobody trains it.",
     "none": "The model has no separate classification head that is trained.",
 }
 

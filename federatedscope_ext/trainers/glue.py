@@ -6,6 +6,9 @@ Works on batches of ``input_ids``, ``attention_mask``, optionally ``token_type_i
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -25,7 +28,8 @@ class GlueTrainer(GeneralTorchTrainer):
     def _hook_on_batch_forward(self, ctx: Any) -> None:
         batch = ctx.data_batch
         labels = batch["labels"].to(ctx.device)
-        inputs = {name: batch[name].to(ctx.device) for name in _INPUTS if name in batch}
+        names = accepted_inputs(ctx.model)
+        inputs = {name: batch[name].to(ctx.device) for name in names if name in batch}
         output = ctx.model(**inputs, labels=labels)
         loss = output.loss
         if ctx.cur_mode != MODE.TEST and not torch.isfinite(loss.detach()):
@@ -35,6 +39,23 @@ class GlueTrainer(GeneralTorchTrainer):
         ctx.y_prob = CtxVar(output.logits, LIFECYCLE.BATCH)
         ctx.loss_batch = CtxVar(loss, LIFECYCLE.BATCH)
         ctx.batch_size = CtxVar(len(labels), LIFECYCLE.BATCH)
+
+
+def accepted_inputs(model: Any) -> tuple[str, ...]:
+    """What of a batch the model takes: DistilBERT, for one, knows no ``token_type_ids``.
+
+    A tokenizer may make them all the same, as BERT's does that DistilBERT is used with.
+    """
+    base = getattr(model, "get_base_model", lambda: model)()
+    return _accepted_by(type(base).forward)
+
+
+@lru_cache(maxsize=32)
+def _accepted_by(forward: Callable[..., Any]) -> tuple[str, ...]:
+    parameters = inspect.signature(forward).parameters
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    named = tuple(name for name in _INPUTS if name in parameters)
+    return named or (_INPUTS if takes_any else ())
 
 
 def build_glue_trainer(trainer_type: str) -> type[GlueTrainer] | None:

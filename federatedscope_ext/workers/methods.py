@@ -1,52 +1,34 @@
-"""Workers of ``fedsa`` and ``ffa``.
+"""Which workers a method has.
 
-Both methods are decided by what a client trains, sends and keeps
-(:mod:`federatedscope_ext.methods`); the messages are those of FedAvg. So their workers only write
-that decision into the configuration: ``personalization.local_param`` for what stays,
-``federate.freeze_A`` for what is not trained.
+Most methods differ only in what a client trains, sends and keeps
+(:mod:`federatedscope_ext.methods`) and in how the server combines it
+(:mod:`federatedscope_ext.aggregators`); their messages are those of FedAvg.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
-from federatedscope.core.workers import Client, Server
+from federatedscope.core.workers import Client
 from federatedscope.register import register_worker
-from federatedscope_ext.methods import FEDSA, FFA, Method
+from federatedscope_ext.methods import FEDROT, FEDSA, FFA, REPLICATION_PAD, ZERO_PAD
+from federatedscope_ext.workers.base import MethodServer, settle
+from federatedscope_ext.workers.dual import FedDPAServer
+from federatedscope_ext.workers.halves import (
+    FedSVDClient,
+    FedSVDServer,
+    RoLoRAClient,
+    RoLoRAServer,
+)
+from federatedscope_ext.workers.merging import FedExServer, FloraServer, MergingClient
+from federatedscope_ext.workers.pruning import HetLoRAClient, HetLoRAServer
+from federatedscope_ext.workers.sparse_stage import (
+    FlexLoRAServer,
+    SLoRAServer,
+    SparseStageClient,
+)
 
-
-def settle(method: Method, cfg: Any) -> None:
-    """Write a method's decisions into a (mutable) configuration; doing it twice changes nothing.
-
-    Raises
-    ------
-    ExtensionError
-        The method is not defined for the configured adapter, or needs what the user froze.
-    """
-    variant = method.variant(cfg)
-    local = list(cfg.personalization.local_param)
-    local += [keyword for keyword in variant.local_keywords if keyword not in local]
-    cfg.personalization.local_param = local
-    if variant.frozen_keywords:
-        cfg.federate.freeze_A = True
-    if cfg.personalization.get("head", "auto") == "auto":
-        cfg.personalization.head = method.head
-
-
-class MethodServer(Server):
-    """A server whose method is a row of the table."""
-
-    method: ClassVar[Method]
-
-    @classmethod
-    def prepare_config(cls, cfg: Any) -> None:
-        """Called by the runtime once, before anything is built from the configuration."""
-        settle(cls.method, cfg)
-
-    @classmethod
-    def variant(cls, cfg: Any) -> str:
-        """Name of the method on the configured adapter, for summaries."""
-        return cls.method.variant(cfg).name
+__all__ = ["METHOD_WORKERS", "MethodServer", "build_method_workers", "settle"]
 
 
 class FedSAServer(MethodServer):
@@ -61,9 +43,38 @@ class FFAServer(MethodServer):
     method = FFA
 
 
+class ReplicationPadServer(MethodServer):
+    """Replication padding: every rank row is the mean over its owners."""
+
+    method = REPLICATION_PAD
+
+
+class ZeroPadServer(MethodServer):
+    """Zero padding: missing rows count as zeros."""
+
+    method = ZERO_PAD
+
+
+class FedRotServer(MethodServer):
+    """FedRot-LoRA: aligns factors before their mean."""
+
+    method = FEDROT
+
+
 METHOD_WORKERS: dict[str, dict[str, type[Any]]] = {
     "fedsa": {"client": Client, "server": FedSAServer},
     "ffa": {"client": Client, "server": FFAServer},
+    "flexlora": {"client": SparseStageClient, "server": FlexLoRAServer},
+    "replication_pad": {"client": Client, "server": ReplicationPadServer},
+    "zero_pad": {"client": Client, "server": ZeroPadServer},
+    "hetlora": {"client": HetLoRAClient, "server": HetLoRAServer},
+    "flora": {"client": MergingClient, "server": FloraServer},
+    "fedex": {"client": MergingClient, "server": FedExServer},
+    "rolora": {"client": RoLoRAClient, "server": RoLoRAServer},
+    "fedsvd": {"client": FedSVDClient, "server": FedSVDServer},
+    "fedrot": {"client": Client, "server": FedRotServer},
+    "slora": {"client": SparseStageClient, "server": SLoRAServer},
+    "feddpa": {"client": Client, "server": FedDPAServer},
 }
 
 

@@ -81,8 +81,8 @@ CASES: dict[str, tuple[tuple[Any, ...], list[str]]] = {
         ["aggregator.robust_rule", "fedopt"]),
     "refused feature": (
         ("nbafl.use", True), ["nbafl.use", "outside"]),
-    "method of a later version": (
-        ("federate.method", "flexlora"), ["federate.method", "flexlora", "fedsa"]),
+    "method of FederatedScope that is not here": (
+        ("federate.method", "ditto"), ["federate.method", "Ditto", "fedsa"]),
     "unknown method": (("federate.method", "fedsaa"), ["federate.method", "fedsaa", "fedsa"]),
     "unknown trainer": (
         ("trainer.type", "gleutrainer"), ["trainer.type", "gleutrainer", "gluetrainer"]),
@@ -121,9 +121,11 @@ CASES: dict[str, tuple[tuple[Any, ...], list[str]]] = {
         ("client_1.federate.method", "ffa"),
         ["client_1.federate.method", "whole run"],
     ),
-    "rank of a single client": (
-        ("client_1.llm.adapter.args", lora(r=2)),
-        ["client_1.llm.adapter.args", "whole run"]),
+    "rank of 0 of a single client": (
+        ("client_1.llm.adapter.args", lora(r=0), "federate.method", "flexlora"),
+        ["client_1.llm.adapter.args", "0"]),
+    "length of a single client's texts": (
+        ("client_1.llm.tok_len", 64), ["client_1.llm.tok_len", "whole run"]),
     "unknown setting of a client": (
         ("client_1.train.optmizer.lr", 0.1), ["client_1.train.optmizer", "optimizer"]),
     "extension that is not there": (
@@ -256,8 +258,8 @@ def test_check_says_yes_and_runs_nothing(rig: Any, capsys: Any, no_weights: None
 
 
 def test_check_says_no(rig: Any, capsys: Any) -> None:
-    assert rig.main("--check", *rig.argv("federate.method", "flexlora")) == 2
-    assert "flexlora" in capsys.readouterr().err
+    assert rig.main("--check", *rig.argv("federate.method", "ditto")) == 2
+    assert "ditto" in capsys.readouterr().err
 
 
 def test_version(rig: Any, capsys: Any) -> None:

@@ -87,7 +87,7 @@ def test_help_lists_sections_and_keys(monkeypatch: pytest.MonkeyPatch) -> None:
         assert words in overview
     section = help_text(global_cfg, "train.optimizer")
     assert section.startswith("train.optimizer.type = 'SGD'") and "train.optimizer.lr" in section
-    assert "[auto, shared, local]" in help_text(global_cfg, "personalization.head")
+    assert "[auto, shared, local, frozen]" in help_text(global_cfg, "personalization.head")
     with pytest.raises(UserError, match=r"Did you mean federate\?"):
         help_text(global_cfg, "fedrate")
 

@@ -91,6 +91,7 @@ class TestTheRoutine:
             ("epoch", 1, 1, False, (6, 22)),
             ("epoch", 2, 1, True, (10, 40)),
             ("batch", 2, 3, False, (6, 22)),
+            ("epoch", 2, 4, False, (12, 44)),
         ],
     )
     def test_steps_and_samples(
@@ -119,6 +120,16 @@ class TestTheRoutine:
             patch.setattr(torch.optim.SGD, "step", step)
             trainer.train()
         assert taken == [4 * (i + 1) for i in range(steps)]
+
+    def test_the_last_step_of_an_epoch_has_the_batches_that_are_left(self) -> None:
+        """22 rows in 11 batches of 2, 4 a step: steps of 8, 8 and 6 rows, none is lost."""
+        common = ("train.batch_or_epoch", "epoch", "train.local_update_steps", 1)
+        common = (*common, "dataloader.shuffle", False, "dataloader.drop_last", False)
+        whole = build(*common, "dataloader.batch_size", 8)
+        parts = build(*common, "dataloader.batch_size", 2, "grad.grad_accum_count", 4)
+        assert whole.train()[0] == parts.train()[0] == 22
+        for name, tensor in state(whole).items():
+            assert torch.allclose(tensor, state(parts)[name], atol=1e-6), name
 
     def test_accumulation_is_one_larger_batch(self) -> None:
         """Two batches of 2 are one of 4 (means of equal sizes)."""

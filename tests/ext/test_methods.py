@@ -19,6 +19,7 @@ from federatedscope_ext.methods import (
     local_keywords,
     method_of,
 )
+from federatedscope_ext.workers.methods import METHOD_WORKERS
 
 
 def config(method: str, adapter: str = "lora", use: bool = True, **fields: Any) -> CN:
@@ -138,7 +139,8 @@ def test_adapter_that_a_method_is_not_defined_for(
 
 
 def test_table_is_complete() -> None:
-    assert {FEDSA.key: FEDSA, FFA.key: FFA} == METHODS
+    assert all(key == method.key for key, method in METHODS.items())
+    assert set(METHODS) == set(METHOD_WORKERS)
     assert (FEDSA.head, FEDSA.evaluation) == ("local", "personal")
     assert (FFA.head, FFA.evaluation) == ("shared", "global")
     for method in METHODS.values():

@@ -5,13 +5,19 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from federatedscope.core.configs.config import global_cfg
-from federatedscope.llm.generation import exact_match, final_number, generate
+from federatedscope.llm.generation import (
+    exact_match,
+    final_number,
+    generate,
+    generated_answers,
+)
 
 
 @pytest.fixture
@@ -137,7 +143,7 @@ class Spoken:
         self.prompts = list(answers)
         self.calls: list[dict[str, Any]] = []
 
-    def __call__(self, prompt: str) -> dict[str, list[int]]:
+    def __call__(self, prompt: str, **options: Any) -> dict[str, list[int]]:
         number = self.prompts.index(prompt) + 2
         # The last token closes the text; an answer must not follow it.
         return {"input_ids": [9] * number + [number, self.eos_token_id]}
@@ -178,6 +184,30 @@ class TestGeneration:
         speaker = Spoken({"a": "1", "b": "2"})
         generate(speaker, speaker, ["b"], "cpu", 2, 3)
         assert speaker.calls[0]["input_ids"].tolist() == [[9, 3]]
+
+    @pytest.mark.parametrize(
+        ("positions", "longest"), [(None, 9), (3, 9), (100, 9), (8, 1), (13, 6)]
+    )
+    def test_prompt_and_answer_fit_into_the_model(
+        self, positions: int | None, longest: int
+    ) -> None:
+        """A model without positions beyond its own may not even run there."""
+        speaker = Spoken({str(i): "x" for i in range(8)})
+        if positions is not None:
+            speaker.config = SimpleNamespace(max_position_embeddings=positions)
+        cfg = global_cfg.clone()
+        cfg.llm.tok_len, cfg.eval.max_new_tokens = 9, 7
+        generated_answers(speaker, Rows(speaker, {"7": "x"}), cfg, "cpu")
+        assert speaker.calls[0]["input_ids"].shape == (1, longest)
+
+    def test_answers_come_in_the_rows_order(self) -> None:
+        texts = {"a long prompt": "1", "b": "2", "cc c": "3"}
+        speaker = Spoken(texts)
+        cfg = global_cfg.clone()
+        cfg.eval.batch_size = 2
+        answers = generated_answers(speaker, Rows(speaker, {p: p for p in texts}), cfg, "cpu")
+        assert [a.text for a in answers] == ["1", "2", "3"]
+        assert [a.references for a in answers] == [[p] for p in texts]
 
     @pytest.mark.parametrize(("limit", "share"), [(0, 0.5), (1, 1.0), (3, 2 / 3)])
     def test_exact_match(self, limit: int, share: float) -> None:

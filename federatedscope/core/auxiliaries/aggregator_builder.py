@@ -18,6 +18,7 @@ from federatedscope.core.aggregators import (
     OnlineClientsAvgAggregator,
     TrimmedmeanAggregator,
 )
+from federatedscope.core.aggregators.registered_aggregator import with_checkpoints
 from federatedscope.core.errors import ConfigError
 
 ROBUST_RULES: dict[str, type[ClientsAvgAggregator]] = {
@@ -61,7 +62,7 @@ def get_aggregator(
     Returns
     -------
     Aggregator
-        Or what a registered builder returned.
+        Or what a registered builder returned, with what it lacks for checkpoints.
 
     Raises
     ------
@@ -74,7 +75,7 @@ def get_aggregator(
         register.aggregator_dict, name, model=model, device=where, config=config
     )
     if registered is not None:
-        return registered
+        return with_checkpoints(registered, model, where, config)
     if name in WITHOUT_COMMUNICATION:
         return NoCommunicationAggregator(model=model, device=where, config=config)
     rule = config.aggregator.robust_rule.lower()

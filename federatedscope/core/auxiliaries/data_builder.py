@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from federatedscope import register
 from federatedscope.core.data.base_data import ClientData, StandaloneDataDict
 from federatedscope.core.data.base_translator import BaseDataTranslator
+from federatedscope.core.data.dummy_translator import DummyDataTranslator
+from federatedscope.core.data.participation import limit_evaluation, note_untrained
 from federatedscope.core.data.utils import isolated_rng
 from federatedscope.core.errors import ConfigError
 
@@ -49,6 +52,8 @@ def get_data(config: Any, client_cfgs: Any = None) -> tuple[dict[int, Any], Any]
         modified = config.clone()
     modified.defrost()
     data = _selected(data, modified)
+    limit_evaluation(data, modified)
+    note_untrained(data, modified)
     if config.is_frozen():
         modified.freeze(save=False)
     return data, modified
@@ -68,7 +73,9 @@ def _built_in(config: Any, client_cfgs: Any) -> tuple[dict[int, Any], Any]:
     from federatedscope.llm.dataset import load_llm_dataset
 
     dataset, config = load_llm_dataset(config)
-    return BaseDataTranslator(config, client_cfgs)(dataset), config
+    divided = isinstance(dataset, Mapping)
+    translator = DummyDataTranslator if divided else BaseDataTranslator
+    return translator(config, client_cfgs)(dataset), config
 
 
 def _selected(data: Any, config: Any) -> dict[int, Any]:

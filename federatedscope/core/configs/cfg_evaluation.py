@@ -10,6 +10,19 @@ _EVAL = (
     Key("freq", 1, "Rounds between evaluations."),
     Key("metrics", [], "Metrics besides the loss, for example ['acc']."),
     Key("split", ["test", "val"], "Parts of the data that are evaluated."),
+    Key(
+        "clients",
+        "all",
+        "Which clients are evaluated after a round: all, seen (those that train), or unseen; the"
+        " best round and early stopping go by the seen ones where they are evaluated.",
+        choices=("all", "seen", "unseen"),
+    ),
+    Key(
+        "max_rows",
+        0,
+        "Rows of each client's validation and test part that are used, drawn with data.seed; 0"
+        " takes all.",
+    ),
     Key("report", ["weighted_avg", "avg", "fairness", "raw"], "Forms of the result lines."),
     Key(
         "best_res_update_round_wise_key",

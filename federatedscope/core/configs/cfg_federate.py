@@ -32,6 +32,12 @@ _FEDERATE = (
     Key(
         "unseen_clients_rate", 0.0, "Share of the clients that never trains and is only evaluated."
     ),
+    Key(
+        "untrained_clients",
+        [],
+        "Numbers of clients that never train, weigh nothing and are only evaluated; those without"
+        " training rows are added.",
+    ),
     Key("total_round_num", 50, "Number of rounds."),
     Key(
         "freeze_A",
@@ -129,8 +135,9 @@ _PERSONALIZATION = (
     Key(
         "head",
         "auto",
-        "Whether the classification head travels: shared, local, or the method's own rule.",
-        choices=("auto", "shared", "local"),
+        "The classification head: shared (trained and averaged), local (trained, stays at the"
+        " client), frozen (nobody trains its common random start), or the method's own rule.",
+        choices=("auto", "shared", "local", "frozen"),
     ),
     Key("share_non_trainable_para", False, "Also send parameters that are not trained."),
     Key(

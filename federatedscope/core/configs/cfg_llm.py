@@ -46,7 +46,34 @@ SECTIONS = (
                 " prefix, prompt, p-tuning) and PEFT's own fields such as r, lora_alpha,"
                 " lora_dropout, target_modules.",
             ),
+            Key(
+                "client_ranks",
+                [],
+                "LoRA ranks of clients 1, 2, ...: a list of ranks, e.g. [4, 4, 8, 64]; a mix over"
+                " FlexLoRA's rank types (uniform, heavy_tail_light, heavy_tail_strong, normal); or"
+                " a .yaml or .json file. Empty: everybody has the rank of args.",
+                types=(list, str),
+            ),
+            Key(
+                "scale_rule",
+                "auto",
+                "The scale s of s B A: alpha (lora_alpha / r), proportional (lora_alpha grows with"
+                " r: every rank has the scale of args' r), rslora (lora_alpha / sqrt(r)), or auto"
+                " (rslora with use_rslora, else alpha).",
+                choices=("auto", "alpha", "proportional", "rslora"),
+            ),
+            Key("unequal_ranks", False, "Set by the run itself: whether clients' ranks differ."),
             Key("mv_to_cpu", False, "Keep idle adapters in main memory instead of on the GPU."),
+        ),
+    ),
+    Section(
+        "llm.adapter.promotion",
+        "A higher rank for the best clients (replication padding)",
+        (
+            Key("rank", 0, "Rank of promoted clients; 0 promotes nobody."),
+            Key("share", 0.1, "Share of the clients that is promoted, those of the lowest loss."),
+            Key("round", 1, "After which round's evaluation."),
+            Key("metric", "val_avg_loss", "Clients with the lowest value are promoted."),
         ),
     ),
     Section(

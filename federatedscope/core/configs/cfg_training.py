@@ -118,7 +118,7 @@ SECTIONS = (
         "Gradients",
         (
             Key("grad_clip", -1.0, "Largest gradient norm; not positive for no limit."),
-            Key("grad_accum_count", 1, "Batches whose gradients are added up before a step."),
+            Key("grad_accum_count", 1, "Batches whose gradients make one step."),
         ),
     ),
     Section("early_stop", "When to stop before the last round", _EARLY_STOP),

@@ -34,6 +34,9 @@ _SUBSETS = {
     "eval.report": ("weighted_avg", "avg", "fairness", "raw"),
 }
 
+# Data sets that come divided into clients; without a data.splitter they stay so.
+_WITH_CLIENTS = ("natural_instructions@llm",)
+
 _OLD_LOADER_KEYS = {
     "loader": "type",
     "batch_size": "batch_size",
@@ -157,7 +160,8 @@ def check_data(cfg: CN) -> None:
     for field in ("data.args", "data.splitter_args"):
         _check_list_of_mappings(field, value_of(cfg, field))
     kind = cfg.data.type.lower()
-    if kind.endswith(("@glue", "@llm")):
+    has_own_clients = kind in _WITH_CLIENTS and not cfg.data.splitter
+    if kind.endswith(("@glue", "@llm")) and not has_own_clients:
         if cfg.federate.client_num == 0:
             raise ConfigError(
                 "federate.client_num",

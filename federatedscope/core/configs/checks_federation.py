@@ -120,6 +120,20 @@ def check_evaluation_scope(cfg: CN) -> None:
         logger.warning("The one client of the method global is evaluated, not the server.")
         fed.make_global_eval = False
         fed.merge_test_data = fed.merge_val_data = False
+    if cfg.eval.clients != "all" and fed.make_global_eval:
+        raise ConfigError(
+            "eval.clients",
+            cfg.eval.clients,
+            "the server is evaluated, not the clients (federate.make_global_eval)",
+            "Write eval.clients: all, or federate.make_global_eval: False",
+        )
+    if cfg.eval.clients == "unseen" and not fed.unseen_clients_rate:
+        raise ConfigError(
+            "eval.clients",
+            "unseen",
+            "every client trains",
+            "Hold some out (federate.unseen_clients_rate: 0.1), or write eval.clients: all",
+        )
 
 
 def check_personalization(cfg: CN) -> None:

@@ -52,6 +52,11 @@ RUN_WIDE = (
 )
 """Sections and keys that are the same for all clients."""
 
+OWN_ADAPTER_FIELDS = ("r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern")
+"""What a client's own ``llm.adapter.args`` may say."""
+
+_ADAPTER = "llm.adapter.args"
+
 
 @dataclass(frozen=True)
 class RunConfig:
@@ -246,6 +251,9 @@ def _checked_settings(name: str, settings: Any, cfg: CN) -> Iterator[tuple[str, 
         field_name = f"{name}.{error.field}"
         raise ConfigError(field_name, error.value, error.problem, error.remedy) from error
     for dotted in _leaves(settings):
+        if dotted == _ADAPTER:
+            yield dotted, _own_adapter(name, value_of(twin, dotted), cfg)
+            continue
         if dotted.split(".")[0] in RUN_WIDE:
             raise ConfigError(
                 f"{name}.{dotted}",
@@ -254,6 +262,25 @@ def _checked_settings(name: str, settings: Any, cfg: CN) -> Iterator[tuple[str, 
                 f"Set {dotted} for the whole run",
             )
         yield dotted, value_of(twin, dotted)
+
+
+def _own_adapter(name: str, given: list[Any], cfg: CN) -> list[Any]:
+    """A client's adapter arguments, the run's with its own rank and scale."""
+    base = dict(cfg.llm.adapter.args[0]) if cfg.llm.adapter.args else {}
+    entry = given[0] if len(given) == 1 and isinstance(given[0], Mapping) else None
+    if entry is None:
+        raise ConfigError(
+            f"{name}.{_ADAPTER}", given, "must be a list of one mapping", "Write [{'r': 4}]"
+        )
+    for key, value in entry.items():
+        if key not in OWN_ADAPTER_FIELDS and value != base.get(key):
+            raise ConfigError(
+                f"{name}.{_ADAPTER}",
+                {key: value},
+                f"{key} is the same for all clients; ranks and scales may differ",
+                f"Leave it out, or write one of {', '.join(OWN_ADAPTER_FIELDS)}",
+            )
+    return [{**base, **dict(entry)}]
 
 
 def _put(node: CN, dotted: str, value: Any) -> None:

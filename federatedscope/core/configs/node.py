@@ -347,8 +347,23 @@ class CN(dict[str, Any]):
         return bool(self._ready)
 
     # ------------------------------------------------------------------ descriptions
-    def describe(self, key: str, info: KeyInfo) -> None:
-        """Attach description, accepted types and choices to one key of this node."""
+    def describe(self, key: str, info: KeyInfo | str, choices: tuple[Any, ...] = ()) -> None:
+        """Attach description, accepted types and choices to one key of this node.
+
+        Parameters
+        ----------
+        key : str
+            The key.
+        info : KeyInfo or str
+            All of it; or the line of help, with the key's present value as default and its type
+            as the accepted one. That is the form for extensions.
+        choices : tuple
+            Accepted values, together with a line of help.
+        """
+        if isinstance(info, str):
+            value = self[key]
+            types = () if isinstance(value, CN) else (type(value),)
+            info = values.KeyInfo(info, types, choices, declared=True, default=value)
         self._info[key] = info
 
     def info(self, key: str) -> KeyInfo:

@@ -57,6 +57,7 @@ RANGES = (
     Range("early_stop.delta", low=0),
     Range("eval.freq", low=1),
     Range("eval.batch_size", low=0),
+    Range("eval.max_rows", low=0),
     Range("eval.max_new_tokens", low=1),
     Range("eval.max_generated_rows", low=0),
     Range("llm.tok_len", low=1),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 __all__ = [
-    "NEXT_METHODS",
+    "EXTENSION_METHODS",
     "OTHER_METHODS",
     "OTHER_WORDS",
     "OUTSIDE",
@@ -195,7 +195,9 @@ REFUSALS = (
 )
 """Every feature that a key alone turns on."""
 
-NEXT_METHODS = (
+EXTENSION_METHODS = (
+    "fedsa",
+    "ffa",
     "flexlora",
     "replication_pad",
     "zero_pad",

@@ -22,11 +22,10 @@ from federatedscope.core.configs.foreign import (
 from federatedscope.core.configs.node import CN
 from federatedscope.core.configs.ranges import method_of, value_of
 from federatedscope.core.configs.refusal_table import (
-    NEXT_METHODS,
+    EXTENSION_METHODS,
     OTHER_METHODS,
     OTHER_WORDS,
     OUTSIDE,
-    PLANNED,
     REFUSALS,
     Refusal,
 )
@@ -55,7 +54,7 @@ def known_methods() -> list[str]:
     Builders are asked about the names in the project's tables and about their own keys.
     """
     keys = {key.lower() for key in (*register.worker_dict, *register.aggregator_dict)}
-    candidates = {*keys, "fedsa", "ffa", *NEXT_METHODS, *OTHER_METHODS}
+    candidates = {*keys, *EXTENSION_METHODS, *OTHER_METHODS}
     found = {
         name
         for name in candidates
@@ -128,8 +127,9 @@ def _check_method(cfg: CN) -> None:
     if _answers_as_aggregator(method, cfg):
         return
     here = f"Methods here: {', '.join(known_methods())}"
-    if method in NEXT_METHODS:
-        problem, remedy = f"the method {method} {PLANNED}", here
+    if method in EXTENSION_METHODS:
+        problem = "the method comes with federatedscope_ext, which is not loaded"
+        remedy = f"Write extensions: ['federatedscope_ext']. {here}"
     elif method in OTHER_METHODS:
         problem, remedy = f"{OTHER_METHODS[method]} {OUTSIDE}", here
     elif method in OTHER_WORDS:

@@ -37,6 +37,8 @@ class ClientData(dict[str, Any]):
         The datasets.
     client_cfg : CN
         The configuration that loaders are built with.
+    group : str
+        What its splitter says about the worker, for example "balanced"; empty for most.
     generator : torch.Generator or None
         What the training loader shuffles with; ``None`` takes PyTorch's global generator.
 
@@ -53,6 +55,7 @@ class ClientData(dict[str, Any]):
         super().__init__()
         self.client_cfg: Any = None
         self.generator: Any = None
+        self.group = ""
         self.train_data = train
         self.val_data = val
         self.test_data = test

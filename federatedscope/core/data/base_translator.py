@@ -107,10 +107,13 @@ class BaseDataTranslator:
             shards[split] = self._shards(rows, prior)
         self._check_shards(shards)
         datadict: dict[int, Any] = {0: server}
+        # A splitter may say which clients are of which kind, for the run's description.
+        groups = getattr(self.splitter, "groups", None) or {}
         for client in range(1, self.global_cfg.federate.client_num + 1):
             mine = {name: parts[client - 1] for name, parts in shards.items() if parts}
             config = client_config(self.global_cfg, self.client_cfgs, client)
             datadict[client] = ClientData(config, **mine)
+            datadict[client].group = str(groups.get(client, ""))
         return datadict
 
     def _shards(self, rows: Any, prior: Any = None) -> list[Any]:

@@ -275,3 +275,12 @@ def needs_predictions(function: Callable[..., Any]) -> bool:
     Registered metrics say so with an attribute of that name.
     """
     return function in _NEEDS_PREDICTIONS or bool(getattr(function, "needs_predictions", False))
+
+
+def text_kind(function: Callable[..., Any]) -> str:
+    """What text a metric compares: ``generated``, ``forced``, or ``""`` for none.
+
+    Registered metrics say so with an attribute ``text``; see
+    :class:`federatedscope.llm.trainer.trainer.LLMTrainer`.
+    """
+    return str(getattr(function, "text", ""))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from typing import Any
 
 from rich.console import Console
@@ -184,6 +185,26 @@ class Progress(Callback):
         return table
 
 
+def _kinds_of_ranks(clients: list[dict[str, Any]]) -> list[str]:
+    """``2 clients rank 4 (scale 4)`` for every rank and scale that occurs."""
+    counts = Counter((_shown(c.get("rank")), _shown(c.get("scale"))) for c in clients)
+    return [
+        f"{number} client{'s' if number > 1 else ''} rank {rank} (scale {scale})"
+        for (rank, scale), number in sorted(counts.items(), key=lambda item: _first(item[0][0]))
+    ]
+
+
+def _shown(value: Any) -> str:
+    """A number, or those of different modules with slashes between."""
+    values = value if isinstance(value, list) else [value]
+    return "/".join("-" if v is None else f"{v:g}" for v in values)
+
+
+def _first(text: str) -> float:
+    head = text.split("/")[0]
+    return float(head) if head != "-" else 0.0
+
+
 def print_run_summary(run: Event, console: Console) -> None:
     """One table of what will run, before training."""
     table = Table(title="This run", show_header=False, title_justify="left")
@@ -221,6 +242,11 @@ def _summary_rows(run: Event) -> list[tuple[str, str]]:
         where = ", ".join(adapter["target_modules"] or [])
         scale = f", scale {adapter['scale']:g}" if adapter["scale"] else ""
         rows.append(("adapter", f"{adapter['method']}, rank {adapter['r']}{scale} on {where}"))
+        kinds = _kinds_of_ranks(run["clients"])
+        if len(kinds) > 1:
+            rows.append(("ranks", "; ".join(kinds)))
+            rule = adapter["scale_rule"]
+            rows.append(("scale rule", f"{rule}, lora_alpha {adapter['alpha']}"))
     kept = ", ".join(run["local_param"]) or "nothing"
     rows.append(("stays on the client", f"{kept} (head: {run['head_rule']})"))
     unit = "batches" if run["batch_or_epoch"] == "batch" else "epochs"

@@ -15,7 +15,7 @@ from torch import nn
 from federatedscope.core.auxiliaries.criterion_builder import get_criterion
 from federatedscope.core.auxiliaries.regularizer_builder import get_regularizer
 from federatedscope.core.trainers.enums import LIFECYCLE, MODE
-from federatedscope.core.trainers.utils import calculate_batch_epoch_num
+from federatedscope.core.trainers.utils import batches_or_epochs, calculate_batch_epoch_num
 
 
 class CtxVar:
@@ -128,7 +128,7 @@ class Context(LifecycleDict):
         numbers: tuple[int | None, ...]
         if mode == MODE.TRAIN:
             numbers = calculate_batch_epoch_num(
-                self.cfg.train.local_update_steps * self.cfg.grad.grad_accum_count,
+                batches_or_epochs(self.cfg),
                 self.cfg.train.batch_or_epoch,
                 size,
                 loader.batch_size,

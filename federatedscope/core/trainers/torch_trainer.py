@@ -186,7 +186,7 @@ class GeneralTorchTrainer(Trainer):
         schedule = dict(settings.scheduler)
         kind = schedule.get("type", "")
         if "warmup" in kind or kind == "cosine":
-            steps = self.ctx.num_total_train_batch // self.cfg.grad.grad_accum_count
+            steps = -(-self.ctx.num_total_train_batch // self.cfg.grad.grad_accum_count)
             schedule["total_steps"] = steps * self.cfg.federate.total_round_num
             schedule["done_steps"] = steps * self.ctx.cur_round
         else:
@@ -245,12 +245,16 @@ class GeneralTorchTrainer(Trainer):
     def _hook_on_batch_backward(self, ctx: Context) -> None:
         """Gradients; an optimizer step every ``grad.grad_accum_count`` batches."""
         count = self.cfg.grad.grad_accum_count
-        loss = ctx.loss_task / count if count > 1 else ctx.loss_task
+        done = ctx.get("accumulated", 0)
+        # Over the whole routine, not per epoch: a step has `count` batches wherever epochs end;
+        # the last step of a number of epochs has those that are left.
+        first = done - done % count
+        size = min(count, max(1, ctx.num_total_train_batch - first)) if count > 1 else 1
+        loss = ctx.loss_task / size if size > 1 else ctx.loss_task
         scaler = ctx.get("scaler")
         (scaler.scale(loss) if scaler is not None else loss).backward()
-        # Over the whole routine, not per epoch: a step has `count` batches wherever epochs end.
-        ctx.accumulated = CtxVar(ctx.get("accumulated", 0) + 1, LIFECYCLE.ROUTINE)
-        if ctx.accumulated % count:
+        ctx.accumulated = CtxVar(done + 1, LIFECYCLE.ROUTINE)
+        if done + 1 - first < size:
             return
         if ctx.grad_clip > 0:
             if scaler is not None:

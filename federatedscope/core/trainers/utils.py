@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Value = TypeVar("Value")
 
@@ -26,6 +26,16 @@ def shared_part(state: Mapping[str, Value], local_keywords: Iterable[str]) -> di
     """
     keywords = list(local_keywords)
     return {name: v for name, v in state.items() if filter_by_specified_keywords(name, keywords)}
+
+
+def batches_or_epochs(cfg: Any) -> int:
+    """How many batches or epochs (``train.batch_or_epoch``) a routine has.
+
+    A step is ``grad.grad_accum_count`` batches; an epoch is one pass over the rows, however many
+    batches a step takes.
+    """
+    steps = int(cfg.train.local_update_steps)
+    return steps * cfg.grad.grad_accum_count if cfg.train.batch_or_epoch == "batch" else steps
 
 
 def calculate_batch_epoch_num(

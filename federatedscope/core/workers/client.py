@@ -6,13 +6,17 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from federatedscope.core.auxiliaries.trainer_builder import get_trainer
 from federatedscope.core.client_store import owned_tensors
 from federatedscope.core.communication import StandaloneCommManager
 from federatedscope.core.message import Message
 from federatedscope.core.metric_values import plain_metrics
 from federatedscope.core.monitors.early_stopper import EarlyStopper
+from federatedscope.core.seeding import derived_seed
 from federatedscope.core.workers.base_worker import Worker
+from federatedscope.llm.model.layouts import AdapterLayout, Layouts, resize
 
 logger = logging.getLogger(__name__)
 
@@ -64,8 +68,10 @@ class Client(Worker):
         super().__init__(ID, state, config, model, strategy, kwargs.get("callbacks"))
         self.data = data
         self._register_default_handlers()
+        self.msg_handlers.setdefault("adapter_layout", self.callback_funcs_for_adapter_layout)
         if config is None:
             return
+        self.layouts: Layouts | None = kwargs.get("layouts")
         self.server_id = server_id if server_id is not None else 0
         self.is_unseen_client = is_unseen_client
         self.device = device
@@ -91,6 +97,18 @@ class Client(Worker):
     @property
     def _is_isolated(self) -> bool:
         return self._cfg.federate.method.lower() in ISOLATED_METHODS
+
+    @property
+    def _has_training_rows(self) -> bool:
+        # Data of another form have what their own trainer makes of them.
+        rows = getattr(self.data, "rows", None)
+        return not callable(rows) or bool(rows("train"))
+
+    @property
+    def _trains(self) -> bool:
+        """Whether this client ever trains; the others only evaluate."""
+        excluded = self.is_unseen_client or self.ID in self._cfg.federate.untrained_clients
+        return not excluded and self._has_training_rows
 
     def _register_default_handlers(self) -> None:
         register = self.register_handlers
@@ -122,7 +140,7 @@ class Client(Worker):
         """Train on the received state and send back ``(sample_size, state_dict)``."""
         self.state = message.state
         self.trainer.update(message.content)
-        if self.is_unseen_client or (self._is_isolated and self.early_stopper.early_stopped):
+        if not self._trains or (self._is_isolated and self.early_stopper.early_stopped):
             upload: tuple[float, Any] = (0, self.trainer.get_model_para())
         else:
             upload = self._train()
@@ -209,7 +227,7 @@ class Client(Worker):
         self.state = message.state
         if message.content is not None:
             self.trainer.update(message.content)
-        if self._cfg.finetune.before_eval:
+        if self._cfg.finetune.before_eval and self._has_training_rows:
             metrics = self._evaluate_finetuned()
         else:
             metrics = self._evaluate_splits()
@@ -235,6 +253,27 @@ class Client(Worker):
             history.append(metrics[key])
             if self.early_stopper.track_and_check(history):
                 self._monitor.local_converged()
+
+    def callback_funcs_for_adapter_layout(self, message: Message) -> None:
+        """Take over other ranks; what the adapter computes stays what it was as ranks grow."""
+        self.change_ranks(AdapterLayout(**message.content))
+
+    def change_ranks(self, layout: AdapterLayout) -> None:
+        """Resize the own adapter and tell the server.
+
+        Parameters
+        ----------
+        layout : AdapterLayout
+            Ranks and scales from now on, at most the server's.
+        """
+        if self.layouts is None:
+            return
+        before = self.layouts.of(self.ID)
+        seed = derived_seed(self._cfg.seed, "new ranks", self.ID, self.state)
+        resize(self.model, before, layout, torch.Generator().manual_seed(seed))
+        self.layouts.set(self.ID, layout)
+        content = {"ranks": dict(layout.ranks), "scales": dict(layout.scales)}
+        self._send("adapter_layout", content, self.server_id)
 
     def callback_funcs_for_assign_id(self, message: Message) -> None:
         """Take the ID that the server gives."""

@@ -100,7 +100,7 @@ class ResultKeeper(Worker):
                 keys = {key: None for metrics in group for key in metrics}
                 table = {key: [float(m[key]) for m in group if key in m] for key in keys}
                 merged.update(self._summarize_group(table, rnd, unseen))
-                if not unseen:
+                if unseen == self._goes_by_unseen:
                     self._judge(table)
         return merged
 
@@ -114,6 +114,11 @@ class ResultKeeper(Worker):
         if self.best_round is None or self._monitor.is_better(mean, self._best_mean):
             self._best_mean = mean
             self._keep_best()
+
+    @property
+    def _goes_by_unseen(self) -> bool:
+        """Whether the unseen clients decide, because no others are evaluated."""
+        return self._cfg.eval.clients == "unseen"
 
     @property
     def _is_personal(self) -> bool:
@@ -134,7 +139,7 @@ class ResultKeeper(Worker):
             improved = self._monitor.update_best_result(
                 best, formatted[f"Results_{form}"], f"{prefix}client_summarized_{form}"
             )
-            if improved and form == "weighted_avg" and not unseen:
+            if improved and form == "weighted_avg" and unseen == self._goes_by_unseen:
                 self.best_round_weighted = self.state
         if unseen:
             formatted = {
@@ -152,8 +157,11 @@ class ResultKeeper(Worker):
     def _should_stop(self) -> bool:
         if self._cfg.federate.method.lower() in ISOLATED_METHODS:
             return False
+        end = "_unseen" if self._goes_by_unseen else ""
         for form in DECIDING_FORMS:
-            history = self.history_results.get(form, {}).get(self._monitor.round_wise_update_key)
+            history = self.history_results.get(f"{form}{end}", {}).get(
+                self._monitor.round_wise_update_key
+            )
             if history:
                 return self.early_stopper.track_and_check(history)
         return False

@@ -6,7 +6,7 @@ A round is seven steps, each a method below, in this order::
     slice the state      _content_for
     train                (the clients)
     collect              callback_funcs_model_para
-    aggregate            _perform_federated_aggregation
+    aggregate            _perform_federated_aggregation (in ``combining.py``)
     evaluate             eval -> callback_funcs_for_metrics
     record               _merge_and_format_eval_results, check_and_save (in ``results.py``)
 
@@ -26,18 +26,19 @@ from federatedscope.core.auxiliaries.aggregator_builder import get_aggregator
 from federatedscope.core.auxiliaries.trainer_builder import get_trainer
 from federatedscope.core.client_store import owned_tensors
 from federatedscope.core.communication import SERVER_ID, StandaloneCommManager, TrafficLedger
-from federatedscope.core.errors import ConfigError, UserError
+from federatedscope.core.errors import ConfigError
 from federatedscope.core.message import Message
 from federatedscope.core.metric_values import plain_metrics
 from federatedscope.core.sampler import get_sampler
 from federatedscope.core.trainers.utils import shared_part
 from federatedscope.core.workers.client import ISOLATED_METHODS
-from federatedscope.core.workers.results import ResultKeeper
+from federatedscope.core.workers.combining import UploadCombiner
+from federatedscope.llm.model.layouts import Layouts
 
 logger = logging.getLogger(__name__)
 
 
-class Server(ResultKeeper):
+class Server(UploadCombiner):
     """The server of the course.
 
     Parameters
@@ -85,10 +86,12 @@ class Server(ResultKeeper):
         # Not in the overridable defaults: an extension that lists its own handlers needs
         # neither to know nor to repeat it.
         self.msg_handlers.setdefault("local_metrics", self.callback_funcs_for_local_metrics)
+        self.msg_handlers.setdefault("adapter_layout", self.callback_funcs_for_adapter_layout)
         if config is None:
             return
         self.data = data
         self.device = device
+        self.layouts: Layouts | None = kwargs.get("layouts")
         self.client_num = client_num
         self.total_round_num = total_round_num
         self.sample_client_num = int(config.federate.sample_client_num)
@@ -141,6 +144,8 @@ class Server(ResultKeeper):
         self.is_finish = False
         self._awaits_evaluation = False
         self._aggregated_num = 0
+        # Parts of the state by layout, valid while one state is being sent.
+        self._slices: dict[int, dict[str, torch.Tensor]] = {}
         self.cur_timestamp: float = 0
         self.recover_fun = None
 
@@ -187,8 +192,8 @@ class Server(ResultKeeper):
         self._start_new_training_round()
 
     def _start_new_training_round(self, aggregated_num: int = 0) -> None:
-        if self._cfg.federate.online_aggr:
-            self.aggregator.reset()
+        self._slices.clear()
+        self._reset_aggregator()
         self.broadcast_model_para("model_para", sample_client_num=self.sample_client_num)
 
     # Steps 1 and 2: sample clients, slice the state for each
@@ -208,36 +213,54 @@ class Server(ResultKeeper):
         sample_client_num : int
             How many clients are drawn; -1 sends to all.
         filter_unseen_clients : bool
-            Leave the unseen clients out.
+            Leave out the clients that never train.
         """
+        idle = [*self.unseen_clients_id, *map(int, self._cfg.federate.untrained_clients)]
         if filter_unseen_clients:
-            self.sampler.change_state(self.unseen_clients_id, "unseen")
+            self.sampler.change_state(idle, "unseen")
         if sample_client_num > 0:
             receivers = self.sampler.sample(size=sample_client_num)
         else:
             receivers = list(self.comm_manager.neighbors)
             if filter_unseen_clients:
-                receivers = [i for i in receivers if i not in self.unseen_clients_id]
+                receivers = [i for i in receivers if i not in idle]
         if filter_unseen_clients:
-            self.sampler.change_state(self.unseen_clients_id, "seen")
+            self.sampler.change_state(idle, "seen")
+        if msg_type == "evaluate":
+            evaluated = self.evaluated_clients
+            receivers = [i for i in receivers if i in evaluated]
         if msg_type == "model_para" and self.callbacks is not None:
             self.callbacks.on_round_start(self.state + 1, receivers)
         # An evaluation belongs to the round before, which has just been completed.
         rnd = self.state - 1 if msg_type == "evaluate" else self.state
+        self._send_state(msg_type, receivers, state=min(max(rnd, 0), self.total_round_num))
+
+    def _send_state(self, msg_type: str, receivers: list[int], state: int | None = None) -> None:
+        """Send each of the receivers its part of the state, equal parts in one message."""
         shared = self._shared_state()
+        self._slices.clear()
         groups: dict[int, tuple[Any, list[int]]] = {}
         for receiver in receivers:
             content = self._content_for(receiver, shared)
             groups.setdefault(id(content), (content, []))[1].append(receiver)
         for content, ids in groups.values():
-            self._send(msg_type, ids, content, state=min(max(rnd, 0), self.total_round_num))
+            self._send(msg_type, ids, content, state=state)
+
+    @property
+    def evaluated_clients(self) -> set[int]:
+        """The clients whose evaluation a round waits for (``eval.clients``)."""
+        known, unseen = set(self.comm_manager.get_neighbors()), set(self.unseen_clients_id)
+        choice = self._cfg.eval.clients
+        return (
+            known if choice == "all" else known & unseen if choice == "unseen" else known - unseen
+        )
 
     def _content_for(self, receiver: int, shared: dict[str, torch.Tensor]) -> Any:
-        """What one client is sent. Methods with unequal ranks override it.
+        """What one client is sent: of LoRA factors the first rows and columns of its own rank.
 
         Returning the same object for several clients sends it once to all of them.
         """
-        return shared
+        return self._slice_for(receiver, shared)
 
     def _shared_state(self) -> dict[str, torch.Tensor]:
         """The server's tensors that clients share; nothing without communication."""
@@ -272,10 +295,7 @@ class Server(ResultKeeper):
             return False
         self.sampler.change_state(message.sender, "idle")
         if message.state == self.state:
-            content = message.content
-            if self._cfg.federate.online_aggr:
-                self.aggregator.inc(content, message.sender)
-                content = (content[0], {})
+            content = self._take_upload(message.content, message.sender)
             self.msg_buffer["train"].setdefault(self.state, {})[message.sender] = content
         else:
             logger.warning(
@@ -315,7 +335,7 @@ class Server(ResultKeeper):
         if min_received_num is None:
             min_received_num = self.sample_client_num
         if check_eval_result:
-            min_received_num = len(self.comm_manager.get_neighbors())
+            min_received_num = len(self.evaluated_clients)
         if not self.check_buffer(self.state, min_received_num, check_eval_result):
             return False
         if check_eval_result:
@@ -334,10 +354,14 @@ class Server(ResultKeeper):
         self._record_round()
         self.state += 1
         self.msg_buffer["train"].clear()
-        if self.state >= self.total_round_num or self.state % self._cfg.eval.freq == 0:
+        if self._is_evaluated(self.state):
             asked = self.ledger.messages["evaluate"]
             self.eval()
             self._awaits_evaluation = self.ledger.messages["evaluate"] > asked
+
+    def _is_evaluated(self, completed: int) -> bool:
+        """Whether there is an evaluation after so many rounds."""
+        return completed >= self.total_round_num or completed % self._cfg.eval.freq == 0
 
     def _go_on(self) -> None:
         if self.state >= self.total_round_num:
@@ -346,58 +370,6 @@ class Server(ResultKeeper):
             return
         logger.info("----------- Starting a new training round (Round #%d) -----", self.state)
         self._start_new_training_round(self._aggregated_num)
-
-    # Step 5: aggregate
-
-    def _perform_federated_aggregation(self) -> int:
-        """Aggregate the round's uploads into the server's model; returns their number."""
-        agg_info = {**self._round_uploads(), "current": self._shared_state()}
-        self._load_aggregated(self.aggregator.aggregate(agg_info))
-        return len(agg_info["client_feedback"])
-
-    def _round_uploads(self) -> dict[str, Any]:
-        """Uploads of the round in the form that aggregators take, by client ID."""
-        uploads = self.msg_buffer["train"].get(self.state, {})
-        client_ids = sorted(uploads)
-        return {
-            "client_feedback": [uploads[i] for i in client_ids],
-            "recover_fun": self.recover_fun,
-            "staleness": [(i, 0) for i in client_ids],
-        }
-
-    def _load_aggregated(self, result: Any) -> None:
-        own = owned_tensors(self.model)
-        for name, value in (result or {}).items():
-            if name in own:
-                own[name].data.copy_(value)
-
-    def _record_round(self) -> None:
-        traffic = self.ledger.take()
-        if self.callbacks is None:
-            return
-        agg_info = self._round_uploads()
-        self.callbacks.on_round(
-            {
-                "event": "round",
-                "round": self.state + 1,
-                "sampled": [client_id for client_id, _ in agg_info["staleness"]],
-                "bytes_up": {str(k): v for k, v in sorted(traffic.up.items())},
-                "bytes_down": {str(k): v for k, v in sorted(traffic.down.items())},
-                "bytes_evaluation": {str(k): v for k, v in sorted(traffic.evaluation.items())},
-                "weights": self._weights_used(agg_info),
-            }
-        )
-
-    def _weights_used(self, agg_info: dict[str, Any]) -> dict[str, float]:
-        """What the aggregator says about its weights; an extension's need not say anything."""
-        weights = getattr(self.aggregator, "weights", None)
-        if not callable(weights) or not agg_info["client_feedback"]:
-            return {}
-        try:
-            return {str(client): float(share) for client, share in weights(agg_info).items()}
-        except UserError:
-            # Uploads of another form than the built-in rules read, aggregated by an extension.
-            return {}
 
     # Step 6: evaluate
 
@@ -448,9 +420,22 @@ class Server(ResultKeeper):
     def _merge_and_format_eval_results(self) -> None:
         for results in self.msg_buffer["eval"].values():
             self._check_best_key(results.values())
+            self._revise_ranks(results)
         self._remember(self.merge_eval_results_from_all_clients())
         self.msg_buffer["eval"].clear()
         self.check_and_save()
+
+    def _revise_ranks(self, results: Mapping[int, Mapping[str, float]]) -> None:
+        """Give clients the ranks that the run's plan wants after this evaluation."""
+        if self.layouts is None or self.layouts.revise is None or self.layouts.make is None:
+            return
+        seen = {k: v for k, v in results.items() if k not in self.unseen_clients_id}
+        for client, ranks in self.layouts.revise(self.state, seen).items():
+            layout = self.layouts.make(ranks)
+            logger.info("Client %d: rank %s from now on.", client, layout.distinct_ranks)
+            content = {"ranks": dict(layout.ranks), "scales": dict(layout.scales)}
+            self._send("adapter_layout", [client], content)
+            self.layouts.set(client, layout)
 
     def check_and_save(self) -> None:
         """Early stopping, checkpoints, and the end of the course."""
@@ -469,7 +454,7 @@ class Server(ResultKeeper):
         """End the course for everybody."""
         self.is_finish = True
         self._monitor.finish_fl()
-        self._send(msg_type, list(self.comm_manager.neighbors), self._shared_state())
+        self._send_state(msg_type, list(self.comm_manager.neighbors))
 
 
 __all__ = ["SERVER_ID", "Server"]

@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 IGNORE_INDEX = -100
 PIECE = 1000
+# Key of a record that has several right answers: all of them as a JSON list.
+REFERENCES = "references"
 
 Record = dict[str, str]
 
@@ -41,7 +43,8 @@ class InstructionRows(Dataset[dict[str, Any]]):
     Parameters
     ----------
     records : sequence of dict
-        ``instruction``, ``input``, ``output`` and ``category``, all text.
+        ``instruction``, ``input``, ``output`` and ``category``, all text; where there are several
+        right answers, ``references`` is the JSON list of them and ``output`` the first.
     tokenizer : PreTrainedTokenizerBase
         The model's tokenizer.
     tok_len : int
@@ -101,17 +104,23 @@ class InstructionRows(Dataset[dict[str, Any]]):
             item["categories"] = int(self._codes[index])
         return item
 
-    def raw(self, index: int) -> Record:
+    def raw(self, index: int) -> dict[str, Any]:
         """The text of a row, for generation.
 
         Returns
         -------
         dict
             ``instruction``, ``input``, ``output``, ``category``, and what the model sees:
-            ``prompt`` and ``answer``.
+            ``prompt`` and ``answer``; ``references``, all right answers, ``answer`` first.
         """
         record = self.records[index]
-        return {**record, "prompt": build_prompt(record), "answer": record["output"]}
+        references = json.loads(record.get(REFERENCES, "null")) or [record["output"]]
+        return {
+            **record,
+            "prompt": build_prompt(record),
+            "answer": record["output"],
+            "references": references,
+        }
 
     def collate_fn(self, items: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """Pad to the longest row of the batch.

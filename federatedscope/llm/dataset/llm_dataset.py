@@ -10,6 +10,7 @@ import numpy as np
 from federatedscope.core.data.array_cache import cache_folder
 from federatedscope.core.data.utils import take
 from federatedscope.core.errors import ConfigError
+from federatedscope.llm.dataset import natural_instructions
 from federatedscope.llm.dataset.instruction_dataset import DefaultToken, LLMDataset
 from federatedscope.llm.dataset.instruction_rows import InstructionRows
 from federatedscope.llm.dataset.prompts import PROMPT_DICT
@@ -39,8 +40,9 @@ def load_llm_dataset(config: Any) -> tuple[Any, Any]:
     -------
     tuple
         One dataset, to be split by ``data.splits``, or ``(train, val, test)`` where the data have
-        an official test split (the validation rows are then cut from the training rows); and
-        the configuration.
+        an official test split (the validation rows are then cut from the training rows), or a
+        mapping of client to splits where the data come divided into clients; and the
+        configuration.
 
     Raises
     ------
@@ -48,15 +50,10 @@ def load_llm_dataset(config: Any) -> tuple[Any, Any]:
         The data or the tokenizer cannot be found.
     """
     name = str(config.data.type).rpartition("@")[0]
+    if name.lower() == natural_instructions.NAME:
+        return natural_instructions.load(config, _tokenizer(config)), config
     records, test = _records(config, name)
-    model, _, hub = str(config.model.type).rpartition("@")
-    tokenizer, _ = get_tokenizer(
-        model or hub,
-        config.llm.cache.model or None,
-        config.llm.tok_len,
-        hub if model else "huggingface_llm",
-        config.model.revision,
-    )
+    tokenizer = _tokenizer(config)
     cache = cache_folder(config)
     rows = InstructionRows(records, tokenizer, config.llm.tok_len, cache)
     if test is None:
@@ -73,6 +70,18 @@ def load_llm_dataset(config: Any) -> tuple[Any, Any]:
     ), config
 
 
+def _tokenizer(config: Any) -> Any:
+    """The tokenizer of ``model.type``."""
+    model, _, hub = str(config.model.type).rpartition("@")
+    return get_tokenizer(
+        model or hub,
+        config.llm.cache.model or None,
+        config.llm.tok_len,
+        hub if model else "huggingface_llm",
+        config.model.revision,
+    )[0]
+
+
 def _records(config: Any, name: str) -> tuple[list[Record], list[Record] | None]:
     """Records by the name of the data set, with what each needs done to it."""
     root = config.data.root
@@ -80,7 +89,7 @@ def _records(config: Any, name: str) -> tuple[list[Record], list[Record] | None]
         return read_own_file(root, name), None
     name = name.lower()
     if name not in INSTRUCTION_DATA:
-        known = ", ".join(f"{data}@llm" for data in INSTRUCTION_DATA)
+        known = ", ".join(f"{data}@llm" for data in (*INSTRUCTION_DATA, natural_instructions.NAME))
         raise ConfigError(
             "data.type",
             config.data.type,

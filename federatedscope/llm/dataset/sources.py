@@ -125,7 +125,7 @@ def read_records(root: str, data: InstructionData) -> tuple[list[Record], list[R
     files = _find(base, data.files)
     if files:
         test = _find(base, data.test_files)
-        return _read(files, data.columns), _read(test, data.columns) if test else None
+        return read_files(files, data.columns), read_files(test, data.columns) if test else None
     splits = _from_hub(data)
     if splits is None:
         example = next(name for name in data.files if "*" not in name)
@@ -140,8 +140,8 @@ def read_records(root: str, data: InstructionData) -> tuple[list[Record], list[R
         )
     test_rows = splits["test"] if data.test_files and "test" in splits else None
     return (
-        _to_records(splits["train"], data.columns),
-        None if test_rows is None else _to_records(test_rows, data.columns),
+        to_records(splits["train"], data.columns),
+        None if test_rows is None else to_records(test_rows, data.columns),
     )
 
 
@@ -157,7 +157,7 @@ def read_own_file(root: str, name: str) -> list[Record]:
     candidates = [path] if path.is_absolute() else [Path(root).expanduser() / path, path]
     for candidate in candidates:
         if candidate.is_file():
-            return _read([candidate], {})
+            return read_files([candidate], {})
     raise ConfigError(
         "data.type",
         f"{name}@llm",
@@ -174,8 +174,8 @@ def _find(root: Path, patterns: Iterable[str]) -> list[Path]:
     return []
 
 
-def _read(files: list[Path], columns: Mapping[str, str]) -> list[Record]:
-    return [record for file in files for record in _to_records(_rows(file), columns, file)]
+def read_files(files: list[Path], columns: Mapping[str, str]) -> list[Record]:
+    return [record for file in files for record in to_records(_rows(file), columns, file)]
 
 
 def _rows(file: Path) -> Iterator[dict[str, Any]]:
@@ -254,7 +254,7 @@ def _objects(file: Path, content: Any) -> Iterator[dict[str, Any]]:
         yield value
 
 
-def _to_records(
+def to_records(
     rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str], file: Path | None = None
 ) -> list[Record]:
     names = {key: columns.get(key, key) for key in ("instruction", "input", "output", "category")}
@@ -272,8 +272,16 @@ def _to_records(
                 f"Give every row {names['instruction']} and {names['output']} "
                 "(input and category are optional)",
             )
-        records.append(record)
+        records.append({**record, **_several(row[names["output"]])})
     return records
+
+
+def _several(output: Any) -> dict[str, str]:
+    """What a row with a list of right answers has instead of one text."""
+    if not isinstance(output, list) or not output:
+        return {}
+    texts = [str(text) for text in output]
+    return {"output": texts[0], **({"references": json.dumps(texts)} if len(texts) > 1 else {})}
 
 
 def _from_hub(data: InstructionData) -> Any:

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
+from federatedscope.core.auxiliaries.worker_builder import get_server_cls
 from federatedscope.core.errors import ConfigError
 from federatedscope.llm.hub import from_pretrained
-from federatedscope.llm.model.adapter_builder import add_adapter
+from federatedscope.llm.model.adapter_builder import add_adapter, is_head
 from federatedscope.llm.task import SEQ_CLS, split_model_type, task_type
 
 logger = logging.getLogger(__name__)
@@ -83,7 +84,19 @@ def build_skeleton(cfg: Any) -> torch.nn.Module:
     with torch.device("meta"):
         model = _auto_class(task_type(cfg)).from_config(config)
     if cfg.llm.adapter.use:
-        return add_adapter(model, cfg, task_type(cfg), meta=True)
+        return _prepared(add_adapter(model, cfg, task_type(cfg), meta=True), cfg)
+    return model
+
+
+def _prepared(model: torch.nn.Module, cfg: Any) -> torch.nn.Module:
+    """The model as head rule and method want it (a server class may have ``prepare_model``)."""
+    prepare = getattr(get_server_cls(cfg), "prepare_model", None)
+    if prepare is not None:
+        prepare(model, cfg)
+    if cfg.personalization.head == "frozen":
+        for name, parameter in model.named_parameters():
+            if is_head(name):
+                parameter.requires_grad_(False)
     return model
 
 
@@ -128,7 +141,7 @@ def get_llm(cfg: Any, base_dtype: torch.dtype = torch.float32) -> torch.nn.Modul
         ) from error
     if not cfg.llm.adapter.use:
         return model
-    model = add_adapter(model, cfg, task)
+    model = _prepared(add_adapter(model, cfg, task), cfg)
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()

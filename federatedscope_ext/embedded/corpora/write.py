@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from federatedscope_ext.embedded.corpora import arithmetic, instructions, pairs, sentences
+from federatedscope_ext.embedded.corpora import arithmetic, instructions, pairs, sentences, tasks
 from federatedscope_ext.embedded.corpora.lexicon import MISMATCHED
 
 Row = dict[str, Any]
@@ -46,6 +46,10 @@ TABLES: dict[str, tuple[Maker, int]] = {
     "gsm8k/test": (arithmetic.gsm8k, 200),
     "dolly_15k/train": (instructions.dolly, 3000),
     "code_search_net/train": (instructions.code, 1800),
+    **{
+        f"natural_instructions/{split}": (tasks.natural_instructions, rows)
+        for split, rows in tasks.SIZES.items()
+    },
 }
 
 #: file by the name of its download -> (maker, rows)
@@ -60,7 +64,9 @@ JSON_FILES: dict[str, tuple[Maker, int]] = {
 #: draws of a split for evaluation, of which rows that stand in the training split are left out
 MOST_DRAWS = 20
 
-UNNUMBERED = ("gsm8k", "dolly_15k", "code_search_net")
+UNNUMBERED = ("gsm8k", "dolly_15k", "code_search_net", "natural_instructions")
+#: makers that keep the splits apart by themselves
+SPLIT_BY_MAKER = ("natural_instructions",)
 
 
 def rows_of(name: str) -> int:
@@ -72,7 +78,10 @@ def table(name: str) -> list[Row]:
     """The rows of one table, always the same."""
     maker, rows = TABLES[name]
     group, _, split = name.rpartition("/")
-    made = maker(name, rows) if split == "train" else _held_out(name, f"{group}/train")
+    if split == "train" or group in SPLIT_BY_MAKER:
+        made = maker(name, rows)
+    else:
+        made = _held_out(name, f"{group}/train")
     if name.split("/")[0] not in UNNUMBERED:
         made = [{**row, "idx": index} for index, row in enumerate(made)]
     return made

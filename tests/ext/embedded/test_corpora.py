@@ -10,7 +10,14 @@ from collections import Counter
 import pytest
 
 from federatedscope_ext.data.glue import find_sources
-from federatedscope_ext.embedded.corpora import arithmetic, instructions, lexicon, pairs, write
+from federatedscope_ext.embedded.corpora import (
+    arithmetic,
+    instructions,
+    lexicon,
+    pairs,
+    tasks,
+    write,
+)
 from federatedscope_ext.embedded.corpora import documents as texts
 from federatedscope_ext.embedded.corpora.scenes import (
     Mention,
@@ -55,7 +62,10 @@ def test_each_task_has_its_columns_and_balanced_labels(name):
         assert max(counts.values()) < 1.25 * min(counts.values())
 
 
-@pytest.mark.parametrize("name", ["glue/mnli/train", "glue/sst2/validation", "gsm8k/test"])
+@pytest.mark.parametrize(
+    "name",
+    ["glue/mnli/train", "glue/sst2/validation", "gsm8k/test", "natural_instructions/test"],
+)
 def test_the_same_rows_every_time(name):
     assert write.table(name) == write.table(name)
 
@@ -216,3 +226,41 @@ def test_the_layout_is_the_one_that_the_loader_reads(root):
     task = GLUE_TASKS["mnli"]
     sources = find_sources(cfg, task, ("train", "validation_matched"), ("glue",))
     assert len(sources) == 2
+
+
+class TestNaturalInstructions:
+    """Forty clients, a task each."""
+
+    def test_columns_and_sizes(self):
+        splits = {s: write.table(f"natural_instructions/{s}") for s in tasks.SIZES}
+        for split, rows in splits.items():
+            assert len(rows) == write.rows_of(f"natural_instructions/{split}") == tasks.SIZES[split]
+            assert {*rows[0]} == {
+                "client_id", "idx", "category", "instruction", "input", "output",
+            }  # fmt: skip
+            for client in range(len(tasks.TASKS)):
+                mine = [row for row in rows if row["client_id"] == client]
+                wanted = tasks.training_rows(client) if split == "train" else tasks.EVALUATED
+                assert len(mine) == wanted
+                assert len({row["category"] for row in mine}) == min(1, wanted)
+        assert {tasks.training_rows(k) for k in range(40)} == {0, *range(8, 25)}
+
+    def test_the_answer_follows_from_instruction_and_input(self):
+        known: dict[tuple[str, str], str] = {}
+        for split in tasks.SIZES:
+            for row in write.table(f"natural_instructions/{split}"):
+                key = (row["instruction"], row["input"])
+                assert key not in known and row["output"]
+                known[key] = row["output"]
+        assert known
+
+    def test_answers_differ_within_a_task(self):
+        for client in range(len(tasks.TASKS)):
+            rows = [
+                row
+                for split in tasks.SIZES
+                for row in write.table(f"natural_instructions/{split}")
+                if row["client_id"] == client
+            ]
+            most = Counter(row["output"] for row in rows).most_common(1)[0][1]
+            assert most <= 0.7 * len(rows)

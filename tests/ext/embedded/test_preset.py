@@ -59,7 +59,8 @@ def test_the_flag_is_registered():
         ("dolly-15k@llm", "llama", "dolly-15k@llm"),
         ("code_search_net@llm", "llama", "code_search_net@llm"),
         ("mine.jsonl@llm", "llama", "alpaca_data.json@llm"),
-        ("natural_instructions@llm", "llama", "dolly-15k@llm"),
+        ("natural_instructions@llm", "llama", "natural_instructions@llm"),
+        ("flan@llm", "llama", "dolly-15k@llm"),
     ],
 )
 def test_model_and_data_fit_the_task(folders, data_type, model, data_type_now):
@@ -131,6 +132,24 @@ def test_what_is_given_wins(key, value):
 
     assert preset.read(cfg, key) == value
     assert key not in {swap["field"] for swap in listed}
+
+
+@pytest.mark.parametrize(
+    ("clients", "rate", "clients_now", "rate_now"),
+    [(0, 0.05, 0, 0.2), (1613, 0.05, 40, 0.2), (20, 0.5, 20, 0.5), (4, 0.5, 4, 1.0),
+     (20, -1.0, 20, -1.0)],
+)  # fmt: skip
+def test_clients_of_natural_instructions(folders, clients, rate, clients_now, rate_now):
+    cfg = config(**{
+        "data.type": "natural_instructions@llm", "federate.client_num": clients,
+        "federate.sample_client_rate": rate, "early_stop.patience": 3,
+    })  # fmt: skip
+
+    swaps(cfg, set())
+
+    assert cfg.federate.client_num == clients_now
+    assert cfg.federate.sample_client_rate == rate_now
+    assert cfg.early_stop.patience == 0
 
 
 def test_a_good_learning_rate_is_kept():

@@ -48,10 +48,16 @@ def test_quickstart(tmp_path: Path, environment: dict[str, str], given: str) -> 
 def test_compare_methods(tmp_path: Path, environment: dict[str, str], model: str) -> None:
     (tmp_path / "models" / "mini").mkdir(parents=True)
     lines = called(
-        "compare_methods.sh", "sst2", "data", model, "out", cwd=tmp_path, env=environment
-    )
+        "compare_methods.sh", "sst2", "data", model, "out",
+        cwd=tmp_path, env={**environment, "SEEDS": "0 5"},
+    )  # fmt: skip
     folder = tmp_path / model if model == "models/mini" else model
-    assert lines[lines.index("--outdir") + 1] == f"{tmp_path}/out/fedsa-local-head-seed0"
+    assert lines[:3] == ["-m", "federatedscope_ext", "sweep"]
+    assert lines[lines.index("--outdir") + 1] == str(tmp_path / "out")
     assert lines[lines.index("data.root") + 1] == str(tmp_path / "data")
     assert lines[lines.index("model.type") + 1] == f"{folder}@huggingface_llm"
-    assert lines[lines.index("compare") + 1] == str(tmp_path / "out")
+    grids = lines[lines.index("--grid") :]
+    assert grids == [
+        "--grid", "federate.method=fedsa,fedavg,ffa", "personalization.head=local,shared",
+        "seed=0,5", "--grid", "federate.method=local", "personalization.head=local", "seed=0,5",
+    ]  # fmt: skip

@@ -1,0 +1,85 @@
+"""Which clients train, and on how many rows they are evaluated: settled when the data are there."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from federatedscope.core.data.base_data import ClientData
+from federatedscope.core.data.utils import take
+from federatedscope.core.errors import ConfigError
+
+__all__ = ["limit_evaluation", "note_untrained"]
+
+logger = logging.getLogger(__name__)
+
+
+def note_untrained(data: Mapping[int, Any], config: Any) -> None:
+    """Add the clients without training rows to ``federate.untrained_clients``.
+
+    Where nobody has any rows nothing is added: that is refused later, by name.
+
+    Parameters
+    ----------
+    data : mapping
+        Worker number to data.
+    config : CN
+        Changed in place.
+
+    Raises
+    ------
+    ConfigError
+        ``federate.untrained_clients`` names a client that there is not, or everybody.
+    """
+    clients = sorted(worker for worker in data if worker > 0)
+    named = [int(client) for client in config.federate.untrained_clients]
+    strange = [client for client in named if client not in data or client < 1]
+    if strange or (named and not set(clients) - set(named)):
+        raise ConfigError(
+            "federate.untrained_clients",
+            named,
+            f"there is no client {strange[0]}" if strange else "nobody would be left to train",
+            f"Name some of the clients, whose numbers are {clients[0]} to {clients[-1]}",
+        )
+    hollow = [client for client in clients if _is_hollow(data[client])]
+    if not hollow or len(hollow) == len(clients):
+        return
+    logger.info(
+        "Clients without training rows never train, weigh nothing and are only evaluated: %s.",
+        ", ".join(map(str, hollow)),
+    )
+    config.federate.untrained_clients = sorted({*named, *hollow})
+
+
+def _is_hollow(data: Any) -> bool:
+    """No training rows; data of a form that only its trainer knows counts as having some."""
+    return isinstance(data, ClientData) and data.rows("train") == 0
+
+
+def limit_evaluation(data: Mapping[int, Any], config: Any) -> None:
+    """Keep ``eval.max_rows`` rows of every client's validation and test part.
+
+    Which ones is drawn with ``data.seed``; they stay in order.
+
+    Parameters
+    ----------
+    data : mapping
+        Worker number to data, changed in place.
+    config : CN
+        Reads ``eval.max_rows`` and ``data.seed``.
+    """
+    most = int(config.eval.max_rows)
+    if most == 0:
+        return
+    for worker, mine in data.items():
+        if worker < 1 or not isinstance(mine, ClientData):
+            continue
+        for split in ("val", "test"):
+            if mine.rows(split) <= most:
+                continue
+            rng = np.random.default_rng([config.data.seed, worker, split == "test"])
+            kept = np.sort(rng.choice(mine.rows(split), size=most, replace=False))
+            setattr(mine, f"{split}_data", take(mine.dataset(split), kept))

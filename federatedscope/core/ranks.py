@@ -1,0 +1,214 @@
+"""Who has which rank, settled once before weights are read.
+
+Three sources, the later wins: ``llm.adapter.args`` for everybody, a registered plan
+(``register_ranks``: ``llm.adapter.client_ranks`` and promotion), and a client's own
+``client_N.llm.adapter.args``. The server gets every module at the largest rank that can occur.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from federatedscope import register
+from federatedscope.core.configs.config import CN
+from federatedscope.core.configs.loading import OWN_ADAPTER_FIELDS
+from federatedscope.core.errors import ConfigError
+from federatedscope.llm.model.adapter_builder import FIELD, adapter_arguments
+from federatedscope.llm.model.layouts import (
+    AdapterLayout,
+    Layouts,
+    layout_for,
+    layout_of_model,
+)
+
+Ranks = int | Mapping[str, int]
+
+_PREFIX = "base_model.model."
+
+
+def settle_ranks(cfg: Any, client_cfgs: CN | None, skeleton: torch.nn.Module | None) -> Any:
+    """The run's layouts; writes the server's ranks into ``llm.adapter.args``.
+
+    Parameters
+    ----------
+    cfg : CN
+        The settled, mutable configuration. ``llm.adapter.unequal_ranks`` is set.
+    client_cfgs : CN or None
+        Settings of single clients.
+    skeleton : torch.nn.Module or None
+        The model with ``llm.adapter.args`` as the user wrote them, with or without storage; none
+        for a model that a registered builder makes, which ranks it by itself.
+
+    Returns
+    -------
+    Layouts or None
+        ``None`` for models without LoRA layers.
+
+    Raises
+    ------
+    ConfigError
+        Ranks for a model without LoRA, or a method that cannot combine unequal ones.
+    """
+    modules = [] if skeleton is None else list(layout_of_model(skeleton).ranks)
+    own = _own_arguments(client_cfgs, adapter_arguments(cfg))
+    if skeleton is None or not modules:
+        _refuse_without_lora(cfg, own)
+        return None
+    _check_scale_rule(cfg)
+    plan = register.first_answer(register.ranks_dict, cfg, modules)
+    if plan is None and not own and cfg.llm.adapter.scale_rule == "auto":
+        # Nothing to settle: PEFT's own ranks and scales are everybody's.
+        server = layout_of_model(skeleton)
+        return Layouts(server, dict.fromkeys(range(1, cfg.federate.client_num + 1), server))
+    layouts = build_layouts(cfg, modules, own, plan)
+    _write_server_ranks(cfg, layouts.server, modules)
+    cfg.llm.adapter.client_ranks = []
+    cfg.llm.adapter.unequal_ranks = layouts.vary
+    if layouts.vary:
+        check_combines(cfg)
+    return layouts
+
+
+def _check_scale_rule(cfg: Any) -> None:
+    if cfg.llm.adapter.scale_rule == "alpha" and adapter_arguments(cfg).get("use_rslora"):
+        raise ConfigError(
+            "llm.adapter.scale_rule",
+            "alpha",
+            "llm.adapter.args says use_rslora, whose scale is lora_alpha / sqrt(r)",
+            "Write scale_rule: auto or rslora, or leave use_rslora out",
+        )
+
+
+def build_layouts(
+    cfg: Any, modules: Sequence[str], own: Mapping[int, Mapping[str, Any]], plan: Any = None
+) -> Layouts:
+    """Layouts of server and clients over the named LoRA modules.
+
+    Parameters
+    ----------
+    cfg : CN
+        Reads ``llm.adapter.args``, ``llm.adapter.scale_rule``, ``federate.client_num``.
+    modules : sequence of str
+        Names of the modules.
+    own : mapping
+        Complete adapter arguments of the clients that have their own.
+    plan : object, optional
+        See ``register_ranks``.
+    """
+    base, rule = adapter_arguments(cfg), cfg.llm.adapter.scale_rule
+    count = cfg.federate.client_num
+    known: dict[str, AdapterLayout] = {}
+
+    def make(ranks: Ranks | None = None, arguments: Mapping[str, Any] = base) -> AdapterLayout:
+        key = repr((ranks, arguments if arguments is not base else None))
+        if key not in known:
+            known[key] = layout_for(modules, arguments, base, rule, ranks)
+        return known[key]
+
+    clients = {
+        k: make(None, own[k]) if k in own else make(plan.rank_of(k) if plan else None)
+        for k in range(1, count + 1)
+    }
+    later = [make(ranks) for ranks in (plan.later_ranks() if plan else ())]
+    occurring = [*{id(layout): layout for layout in clients.values()}.values(), *later]
+    largest = {m: max(layout.ranks[m] for layout in occurring) for m in modules}
+    return Layouts(make(largest), clients, make, plan.revise if later else None)
+
+
+def _own_arguments(client_cfgs: CN | None, base: dict[str, Any]) -> dict[int, dict[str, Any]]:
+    """Adapter arguments of the clients that have their own, complete."""
+    own = {}
+    for name in client_cfgs or ():
+        given = adapter_arguments_of(client_cfgs[name]) if client_cfgs else None
+        if given and any(given.get(key) != base.get(key) for key in OWN_ADAPTER_FIELDS):
+            own[int(name.split("_")[1])] = {**base, **given}
+    return own
+
+
+def adapter_arguments_of(section: Any) -> dict[str, Any] | None:
+    """``llm.adapter.args`` of one client's section, ``None`` where it has none."""
+    entry: Any = section
+    for part in ("llm", "adapter", "args"):
+        entry = entry.get(part) if hasattr(entry, "get") else None
+    return dict(entry[0]) if entry else None
+
+
+def _refuse_without_lora(cfg: Any, own: Mapping[int, Any]) -> None:
+    if cfg.llm.adapter.client_ranks:
+        field, value = "llm.adapter.client_ranks", cfg.llm.adapter.client_ranks
+    elif own:
+        client = min(own)
+        field, value = f"client_{client}.{FIELD}", own[client]
+    else:
+        return
+    raise ConfigError(
+        field,
+        value,
+        "ranks of single clients are for LoRA adapters, and the model has none",
+        "Write llm.adapter.use: True with adapter_method 'lora', or leave it out",
+    )
+
+
+def _write_server_ranks(cfg: Any, server: AdapterLayout, modules: Sequence[str]) -> None:
+    """Let the model be built at the server's ranks."""
+    largest = max(server.ranks.values())
+    entry = dict(adapter_arguments(cfg))
+    entry["r"] = largest
+    entry["rank_pattern"] = {
+        re.escape(module.removeprefix(_PREFIX)): server.ranks[module]
+        for module in modules
+        if server.ranks[module] != largest
+    }
+    if not entry["rank_pattern"]:
+        del entry["rank_pattern"]
+    cfg.llm.adapter.args = [entry]
+
+
+def check_combines(cfg: Any) -> None:
+    """Refuse what assumes that all clients' tensors have the same shapes.
+
+    Raises
+    ------
+    ConfigError
+        Robust rules, FedOpt, whole state dicts, one shared module, or a method that nobody
+        aggregates at unequal ranks.
+    """
+    method = cfg.federate.method.lower()
+    refused: tuple[tuple[str, Any, Callable[[], bool], str], ...] = (
+        (
+            "aggregator.robust_rule",
+            cfg.aggregator.robust_rule,
+            lambda: cfg.aggregator.robust_rule != "fedavg",
+            "aggregator.robust_rule: fedavg",
+        ),
+        (
+            "federate.method" if method == "fedopt" else "fedopt.use",
+            cfg.federate.method if method == "fedopt" else True,
+            lambda: bool(cfg.fedopt.use) or method == "fedopt",
+            "fedopt.use: False and federate.method: flexlora",
+        ),
+        (
+            "federate.shared_module",
+            True,
+            lambda: bool(cfg.federate.shared_module),
+            "federate.shared_module: False",
+        ),
+        (
+            "personalization.share_non_trainable_para",
+            True,
+            lambda: bool(cfg.personalization.share_non_trainable_para),
+            "personalization.share_non_trainable_para: False",
+        ),
+    )
+    for field, value, applies, remedy in refused:
+        if applies():
+            raise ConfigError(
+                field,
+                value,
+                "clients have LoRA adapters of unequal rank, which it cannot combine",
+                f"Write {remedy}, or give all clients one rank",
+            )

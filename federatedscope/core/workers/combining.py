@@ -1,0 +1,163 @@
+"""How a server makes one state of a round's uploads, and what it notes down about it.
+
+Step 5 of a round; the others are in :mod:`federatedscope.core.workers.server`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from federatedscope.core.client_store import owned_tensors
+from federatedscope.core.errors import UserError
+from federatedscope.core.message import Message
+from federatedscope.core.workers.results import ResultKeeper
+from federatedscope.llm.model.layouts import AdapterLayout, Layouts, fit
+
+
+class UploadCombiner(ResultKeeper):
+    """A worker that hands uploads to an aggregator and takes the result over.
+
+    Attributes
+    ----------
+    aggregator : Aggregator
+        One that has ``streams`` set takes each upload as it comes (``inc``), with its scales; the
+        others get all at once.
+    layouts : Layouts or None
+        Who has which ranks and scales, where they differ.
+    """
+
+    layouts: Layouts | None
+    ledger: Any
+    recover_fun: Any
+    _slices: dict[int, dict[str, torch.Tensor]]
+
+    def _shared_state(self) -> dict[str, torch.Tensor]:
+        raise NotImplementedError
+
+    def _is_evaluated(self, completed: int) -> bool:
+        raise NotImplementedError
+
+    def _slice_for(self, receiver: int, shared: dict[str, torch.Tensor]) -> Any:
+        """Of LoRA factors the first rows and columns of the receiver's rank; one object a layout.
+
+        Valid while ``shared`` is being sent; ``_slices`` is emptied before.
+        """
+        if self.layouts is None:
+            return shared
+        server, own = self.layouts.server, self.layouts.of(receiver)
+        if own is server:
+            return shared
+        if id(own) not in self._slices:
+            self._slices[id(own)] = {
+                name: fit(tensor, name, server, own).contiguous() for name, tensor in shared.items()
+            }
+        return self._slices[id(own)]
+
+    def _take_upload(self, content: Any, client: int) -> Any:
+        """Keep an upload, or hand it on to an aggregator that takes them one by one."""
+        if self._streams:
+            self.aggregator.inc(content, client, scales=self._scales_of(client))
+        elif self._cfg.federate.online_aggr:
+            self.aggregator.inc(content, client)
+        else:
+            return content
+        return (content[0], {})
+
+    def _reset_aggregator(self) -> None:
+        """Tell a streaming aggregator that a round begins."""
+        if self._streams:
+            self.aggregator.reset(self._aggregation_info())
+        elif self._cfg.federate.online_aggr:
+            self.aggregator.reset()
+
+    def _perform_federated_aggregation(self) -> int:
+        """Aggregate the round's uploads into the server's model; returns their number."""
+        agg_info = self._round_uploads()
+        received = len(agg_info["client_feedback"])
+        # A streaming aggregator has what it needs since the round began, unless a server from
+        # outside has kept the uploads to itself.
+        if not self._streams or any(content[1] for content in agg_info["client_feedback"]):
+            agg_info |= self._aggregation_info()
+        result = self.aggregator.aggregate(agg_info)
+        self._load_aggregated(result)
+        return received
+
+    @property
+    def _streams(self) -> bool:
+        """Whether the aggregator takes uploads one by one, each with its scales."""
+        return bool(getattr(self.aggregator, "streams", False))
+
+    def _aggregation_info(self) -> dict[str, Any]:
+        """What an aggregator may want to know beside the uploads."""
+        info: dict[str, Any] = {
+            "current": self._shared_state(),
+            "round": self.state,
+            "evaluated": self._is_evaluated(self.state + 1),
+        }
+        if self.layouts is not None:
+            uploads = self.msg_buffer["train"].get(self.state, {})
+            info["scales"] = {client: self._scales_of(client) for client in uploads}
+            info["server_scales"] = dict(self.layouts.server.scales)
+            info["ranks"] = self.layouts.ranks_of_modules()
+        return info
+
+    def _scales_of(self, client: int) -> dict[str, float] | None:
+        return None if self.layouts is None else dict(self.layouts.of(client).scales)
+
+    def callback_funcs_for_adapter_layout(self, message: Message) -> None:
+        """A client has changed its ranks by itself; what it is sent next fits them."""
+        if self.layouts is not None:
+            self.layouts.set(message.sender, AdapterLayout(**message.content))
+
+    def _round_uploads(self) -> dict[str, Any]:
+        """Uploads of the round in the form that aggregators take, by client ID."""
+        uploads = self.msg_buffer["train"].get(self.state, {})
+        client_ids = sorted(uploads)
+        return {
+            "client_feedback": [uploads[i] for i in client_ids],
+            "recover_fun": self.recover_fun,
+            "staleness": [(i, 0) for i in client_ids],
+        }
+
+    def _load_aggregated(self, result: Any) -> None:
+        own = owned_tensors(self.model)
+        for name, value in (result or {}).items():
+            if name in own:
+                own[name].data.copy_(value)
+
+    def _record_round(self) -> None:
+        traffic = self.ledger.take()
+        if self.callbacks is None:
+            return
+        agg_info = self._round_uploads()
+        self.callbacks.on_round(
+            {
+                "event": "round",
+                "round": self.state + 1,
+                "sampled": [client_id for client_id, _ in agg_info["staleness"]],
+                "bytes_up": {str(k): v for k, v in sorted(traffic.up.items())},
+                "bytes_down": {str(k): v for k, v in sorted(traffic.down.items())},
+                "bytes_evaluation": {str(k): v for k, v in sorted(traffic.evaluation.items())},
+                "weights": self._weights_used(agg_info),
+                **self._diagnostics(),
+            }
+        )
+
+    def _diagnostics(self) -> dict[str, Any]:
+        """What the aggregator found out about the round's update."""
+        found = getattr(self.aggregator, "diagnostics", None)
+        return {"diagnostics": dict(found)} if isinstance(found, Mapping) and found else {}
+
+    def _weights_used(self, agg_info: dict[str, Any]) -> dict[str, float]:
+        """What the aggregator says about its weights; an extension's need not say anything."""
+        weights = getattr(self.aggregator, "weights", None)
+        if not callable(weights) or not agg_info["client_feedback"]:
+            return {}
+        try:
+            return {str(client): float(share) for client, share in weights(agg_info).items()}
+        except UserError:
+            # Uploads of another form than the built-in rules read, aggregated by an extension.
+            return {}

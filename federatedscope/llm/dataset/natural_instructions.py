@@ -1,0 +1,253 @@
+"""Natural Instructions: one task per client, ``data.type: natural_instructions@llm``.
+
+Wang et al., *Super-NaturalInstructions*, EMNLP 2022, https://arxiv.org/abs/2204.07705, divided
+into 1,613 clients as by Bai et al., *Federated Fine-tuning of Large Language Models under
+Heterogeneous Tasks and Client Resources* (FlexLoRA), NeurIPS 2024,
+https://arxiv.org/abs/2402.11505. Two layouts below ``data.root`` (or its folder
+``natural_instructions``) are read:
+
+- tables ``train``, ``validation``, ``test`` (.parquet) with the columns ``client_id``,
+  ``instruction``, ``input``, ``output`` and ``category``, read from ``natural_instructions``;
+- the files that come with FlexLoRA, ``local_training_K.json``, ``local_eval_K.json`` and
+  ``local_test_K.json`` for client K from 0, in ``1613``. A file that is not there means that the
+  client has no such rows. The folder has files of one number more than the paper has clients;
+  those of number 1613 are left out, as by FlexLoRA's own program.
+
+Client ``K`` of the files is client ``K + 1`` of a run of all of them.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from federatedscope.core.data.array_cache import cache_folder
+from federatedscope.core.data.utils import take
+from federatedscope.core.errors import ConfigError
+from federatedscope.llm.dataset.instruction_rows import InstructionRows
+from federatedscope.llm.dataset.sources import Record, read_files, to_records
+
+__all__ = ["CLIENTS", "NAME", "choose_clients", "load"]
+
+logger = logging.getLogger(__name__)
+
+NAME = "natural_instructions"
+CLIENTS = 1613
+TABLES = {"train": "train", "val": "validation", "test": "test"}
+FILES = {"train": "local_training", "val": "local_eval", "test": "local_test"}
+_COLUMNS = ("instruction", "input", "output", "category")
+
+IntArray = npt.NDArray[np.int64]
+
+
+class Source(Protocol):
+    """Rows of all clients in one of the layouts."""
+
+    @property
+    def clients(self) -> list[int]:
+        """Numbers of the clients in the files, ascending."""
+
+    def read(self, split: str, chosen: Sequence[int]) -> tuple[list[Record], IntArray]:
+        """The rows of some clients, and whose each is."""
+
+
+class Tables:
+    """``train.parquet``, ``validation.parquet``, ``test.parquet`` with a column ``client_id``.
+
+    Parameters
+    ----------
+    folder : path
+        Where they are; the training table has to be there.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def _file(self, split: str) -> Path:
+        return self.folder / f"{TABLES[split]}.parquet"
+
+    def _columns(self, split: str, names: Sequence[str]) -> Any:
+        import pyarrow
+        import pyarrow.parquet
+
+        file = self._file(split)
+        try:
+            return pyarrow.parquet.read_table(file, columns=list(names))
+        # Damaged pages are an OSError, anything else that is no Parquet an ArrowException.
+        except (pyarrow.lib.ArrowException, OSError) as error:
+            raise ConfigError(
+                "data.root",
+                str(file),
+                f"the table cannot be read ({error})",
+                f"It needs the columns client_id, {', '.join(_COLUMNS)}; copy it again",
+            ) from error
+
+    @property
+    def clients(self) -> list[int]:
+        """Numbers of the clients in the files, ascending."""
+        found: set[int] = set()
+        for split in TABLES:
+            if self._file(split).is_file():
+                found.update(self._columns(split, ["client_id"])["client_id"].to_pylist())
+        return sorted(found)
+
+    def read(self, split: str, chosen: Sequence[int]) -> tuple[list[Record], IntArray]:
+        """The rows of some clients, and whose each is."""
+        if not self._file(split).is_file():
+            return [], np.empty(0, dtype=np.int64)
+        table = self._columns(split, ["client_id", *_COLUMNS])
+        owners = table["client_id"].to_numpy().astype(np.int64)
+        kept = np.flatnonzero(np.isin(owners, np.asarray(chosen, dtype=np.int64)))
+        rows = table.take(kept).to_pylist()
+        return to_records(rows, {}, self._file(split)), owners[kept]
+
+
+class Files:
+    """``local_training_K.json``, ``local_eval_K.json``, ``local_test_K.json`` for each client.
+
+    Parameters
+    ----------
+    folder : path
+        Where they are.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @property
+    def clients(self) -> list[int]:
+        """Numbers of the clients in the files, ascending."""
+        pattern = re.compile(rf"({'|'.join(FILES.values())})_(\d+)\.json")
+        matches = (pattern.fullmatch(file.name) for file in self.folder.iterdir())
+        found = {int(match.group(2)) for match in matches if match is not None}
+        return sorted(number for number in found if number < CLIENTS)
+
+    def read(self, split: str, chosen: Sequence[int]) -> tuple[list[Record], IntArray]:
+        """The rows of some clients, and whose each is."""
+        records: list[Record] = []
+        owners: list[int] = []
+        for client in chosen:
+            file = self.folder / f"{FILES[split]}_{client}.json"
+            if not file.is_file():
+                continue
+            mine = read_files([file], {})
+            records += mine
+            owners += [client] * len(mine)
+        return records, np.asarray(owners, dtype=np.int64)
+
+
+def find(root: str) -> Source:
+    """The data below ``data.root``.
+
+    Raises
+    ------
+    ConfigError
+        They are in none of the places.
+    """
+    base = Path(root).expanduser()
+    folders = [base / NAME, base, base / "data" / NAME]
+    for folder in folders:
+        if (folder / "train.parquet").is_file() and folder.name == NAME:
+            return Tables(folder)
+    folders = [inner for folder in (*folders, base / "data") for inner in (folder / "1613", folder)]
+    for folder in folders:
+        if any(folder.glob("local_training_*.json")):
+            return Files(folder)
+    raise ConfigError(
+        "data.root",
+        root,
+        f"Natural Instructions is not in this folder (looked for {NAME}/train.parquet and "
+        "1613/local_training_0.json)",
+        "Put one of them there: FlexLoRA's repository has the json files in its folder data; "
+        "--embedded runs the built-in miniature, which needs no files",
+    )
+
+
+def choose_clients(clients: Sequence[int], wanted: int, seed: int) -> list[int]:
+    """All clients (``wanted`` 0), or so many of them drawn with ``seed``, ascending.
+
+    Not the first ones: tasks of one source have numbers next to each other.
+
+    Raises
+    ------
+    ConfigError
+        There are fewer.
+    """
+    if wanted == 0 or wanted == len(clients):
+        return list(clients)
+    if wanted > len(clients):
+        raise ConfigError(
+            "federate.client_num",
+            wanted,
+            f"{NAME} has {len(clients)} clients here",
+            f"Write {len(clients)} or fewer, or 0 to take all",
+        )
+    drawn = np.random.RandomState(seed).choice(len(clients), size=wanted, replace=False)
+    return [clients[i] for i in sorted(drawn.tolist())]
+
+
+def load(config: Any, tokenizer: Any) -> Any:
+    """The rows of all clients, tokenised.
+
+    Parameters
+    ----------
+    config : CN
+        Reads ``data.root``, ``data.splitter``, ``data.seed``, ``data.subsample``, ``llm.tok_len``
+        and ``federate.client_num``, which becomes the number of clients. With a
+        ``data.splitter`` the rows of all 1,613 tasks are pooled and spread anew.
+    tokenizer : PreTrainedTokenizerBase
+        The model's tokenizer.
+
+    Returns
+    -------
+    dict or tuple
+        Client (0: the server, which holds all rows) to its splits; or training, validation and
+        test rows of all, to be split.
+
+    Raises
+    ------
+    ConfigError
+        The data are not there, or have fewer clients.
+    """
+    source = find(config.data.root)
+    pooled = bool(config.data.splitter)
+    wanted = 0 if pooled else config.federate.client_num
+    chosen = choose_clients(source.clients, wanted, config.data.seed)
+    cache = cache_folder(config)
+    rows: dict[str, Any] = {}
+    parts: dict[str, list[IntArray]] = {}
+    for split in TABLES:
+        records, owners = source.read(split, chosen)
+        if records:
+            rows[split] = InstructionRows(records, tokenizer, config.llm.tok_len, cache)
+            order = np.argsort(owners, kind="stable")
+            ends = np.searchsorted(owners[order], chosen, side="right")
+            parts[split] = np.split(order, ends[:-1])
+    if pooled or config.federate.method.lower() == "global":
+        return tuple(rows.get(split, []) for split in TABLES)
+    config.federate.client_num = len(chosen)
+    logger.info("%s: %d clients, one task each", NAME, len(chosen))
+    _subsample(parts, config)
+    data: dict[int, Any] = {0: rows}
+    for number in range(len(chosen)):
+        mine = {split: parts[split][number] for split in parts}
+        data[number + 1] = {s: take(rows[s], index) for s, index in mine.items() if len(index)}
+    return data
+
+
+def _subsample(parts: dict[str, list[IntArray]], config: Any) -> None:
+    """``data.subsample`` of every client's training rows, one row at least."""
+    share = config.data.subsample
+    if share == 1.0 or "train" not in parts:
+        return
+    rng = np.random.RandomState(config.data.seed)
+    parts["train"] = [
+        np.sort(rng.permutation(part)[: max(1, int(share * len(part) + 1e-9))])
+        for part in parts["train"]
+    ]

@@ -1,0 +1,155 @@
+"""Configuration keys of the extension's methods.
+
+Each key has its default, a line of help and, where only some values make sense, the choices.
+Checks of the values are in :func:`check_options`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from federatedscope.core.configs.config import CN
+from federatedscope.register import register_config
+from federatedscope_ext.errors import ExtensionError
+
+__all__ = ["OPTIONS", "Option", "add_options", "check_options"]
+
+
+@dataclass(frozen=True)
+class Option:
+    """One key.
+
+    Attributes
+    ----------
+    section, name : str
+        ``section.name`` is the dotted key.
+    default : object
+        Its type is the accepted one.
+    help : str
+        One line.
+    choices : tuple of str
+        Accepted values; empty for any.
+    low, high : float
+        Bounds of a number, both allowed.
+    """
+
+    section: str
+    name: str
+    default: Any
+    help: str
+    choices: tuple[str, ...] = ()
+    low: float = float("-inf")
+    high: float = float("inf")
+
+
+OPTIONS = (
+    Option(
+        "aggregator",
+        "diagnostics",
+        True,
+        "In rounds that are evaluated, record the effective rank of the aggregated update, the"
+        " energy that each rank keeps, and the errors of factor means and of the method.",
+    ),
+    Option(
+        "flexlora",
+        "dtype",
+        "float32",
+        "Precision of FlexLoRA's and FedSVD's decomposition.",
+        ("float32", "float64"),
+    ),
+    Option(
+        "flexlora",
+        "path",
+        "auto",
+        "How it decomposes: stacked factors, the dense matrix, or the cheaper of the two.",
+        ("auto", "stacked", "dense"),
+    ),
+    Option(
+        "fedrot",
+        "strength",
+        1.0,
+        "How far FedRot turns factors towards the server's: 0 not at all, 1 all the way.",
+        low=0.0,
+        high=1.0,
+    ),
+    Option(
+        "hetlora",
+        "gamma",
+        0.99,
+        "HetLoRA's self-pruning: the share of its rank that a client keeps when it pays; 1 prunes"
+        " nothing.",
+        low=0.0,
+        high=1.0,
+    ),
+    Option(
+        "hetlora",
+        "regularization",
+        0.005,
+        "HetLoRA's penalty on the norm of the last ranks.",
+        low=0.0,
+    ),
+    Option(
+        "slora",
+        "rounds",
+        0,
+        "SLoRA's first stage: so many rounds train a sparse update of the frozen weights, whose SVD"
+        " starts the adapters. 0 leaves it out; federate.method slora takes a tenth.",
+        low=0,
+    ),
+    Option(
+        "slora",
+        "density",
+        0.0,
+        "Share of a weight matrix that the first stage trains; 0 for as many numbers as the LoRA"
+        " factors of the module have.",
+        low=0.0,
+        high=1.0,
+    ),
+)
+
+
+def add_options(cfg: Any) -> None:
+    """Add the keys to a configuration tree, and the check of their values."""
+    for option in OPTIONS:
+        if option.section not in cfg:
+            cfg[option.section] = CN()
+        section = cfg[option.section]
+        section[option.name] = option.default
+        # FederatedScope's own tree has no descriptions.
+        if hasattr(section, "describe"):
+            section.describe(option.name, option.help, option.choices)
+    cfg.register_cfg_check_fun(check_options)
+
+
+def check_options(cfg: Any) -> None:
+    """Refuse values that are out of range.
+
+    Raises
+    ------
+    ExtensionError
+        With the bounds.
+    """
+    for option in OPTIONS:
+        value = cfg[option.section][option.name]
+        field = f"{option.section}.{option.name}"
+        if isinstance(value, bool):
+            continue
+        if isinstance(value, int | float) and not option.low <= value <= option.high:
+            raise ExtensionError(
+                field, value, "out of range", f"Write {option.low:g} to {option.high:g}"
+            )
+        if option.choices and value not in option.choices:
+            raise ExtensionError(
+                field, value, "not one of the possible values", f"Write {option.choices}"
+            )
+    if cfg.slora.rounds and cfg.slora.rounds >= cfg.federate.total_round_num:
+        raise ExtensionError(
+            "slora.rounds",
+            cfg.slora.rounds,
+            f"of {cfg.federate.total_round_num} rounds none is left for the adapters",
+            "Write fewer",
+        )
+
+
+register_config("federatedscope_ext.options", add_options)

@@ -1,0 +1,306 @@
+"""Who gets which LoRA rank: lists, FlexLoRA's mixes, files, and promotion.
+
+FlexLoRA (Bai et al., NeurIPS 2024, arXiv 2402.11505) gives attention (q, k, v, o) and feed-forward
+modules (gate, up, down) a rank each. Its four types are 8/8, 30/30, 30/200 and 200/200, and a mix
+says which share of the clients has which type.
+
+Promotion (Byun and Lee, NAACL 2025, arXiv 2406.17477): all clients start low; after the first
+round the share with the lowest validation loss gets a higher rank. New rows of A are random, new
+columns of B zero, so the applied update stays what it was at that moment.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from federatedscope import register
+from federatedscope_ext.errors import ExtensionError
+
+__all__ = ["MIXES", "TYPES", "RankPlan", "group_of", "rank_plan"]
+
+FIELD = "llm.adapter.client_ranks"
+
+#: ranks of attention and feed-forward modules
+TYPES: dict[str, dict[str, int]] = {
+    "type_1": {"attention": 8, "ffn": 8},
+    "type_2": {"attention": 30, "ffn": 30},
+    "type_3": {"attention": 30, "ffn": 200},
+    "type_4": {"attention": 200, "ffn": 200},
+}
+
+#: share of the clients that has each type, in the order of `TYPES`
+MIXES: dict[str, tuple[float, float, float, float]] = {
+    "uniform": (0.25, 0.25, 0.25, 0.25),
+    "heavy_tail_light": (0.80, 0.05, 0.05, 0.10),
+    "heavy_tail_strong": (0.05, 0.05, 0.10, 0.80),
+    "normal": (0.0575, 0.4425, 0.4425, 0.0575),
+}
+
+_FFN = re.compile(
+    r"mlp|ffn|feed_forward|intermediate|\bfc[12]?\b|c_fc|lin[12]$|(gate|up|down)_proj$|dense_h_to|"
+    r"dense_4h|w[123]$"
+)
+_ATTENTION = re.compile(r"attn|attention")
+
+Ranks = int | dict[str, int]
+GROUPS = ("attention", "ffn")
+
+
+def group_of(module: str) -> str:
+    """``ffn`` for feed-forward modules of the usual architectures, else ``attention``."""
+    last = module.removeprefix("base_model.model.")
+    if _FFN.search(last):
+        return "ffn"
+    # BERT's `output.dense` ends the feed-forward block, its `attention.output.dense` does not.
+    return "ffn" if "output.dense" in last and not _ATTENTION.search(last) else "attention"
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """``llm.adapter.promotion``.
+
+    Attributes
+    ----------
+    rank : int
+        Rank of promoted clients.
+    share : float
+        Share of the clients that is promoted, at least one.
+    round : int
+        After which round's evaluation.
+    metric : str
+        The lowest values win.
+    """
+
+    rank: int
+    share: float
+    round: int
+    metric: str
+
+    def chosen(self, results: Mapping[int, Mapping[str, float]]) -> list[int]:
+        """The best clients, ties by ID; clients without the figure are not considered."""
+        scored = [
+            (float(metrics[self.metric]), client)
+            for client, metrics in results.items()
+            if math.isfinite(float(metrics.get(self.metric, math.nan)))
+        ]
+        if not scored:
+            known = sorted({name for metrics in results.values() for name in metrics})
+            raise ExtensionError(
+                "llm.adapter.promotion.metric",
+                self.metric,
+                "no client has this figure",
+                f"Write one of {', '.join(known)}",
+            )
+        count = max(1, round(self.share * len(results)))
+        return sorted(client for _, client in sorted(scored)[:count])
+
+
+@dataclass(frozen=True)
+class RankPlan:
+    """Ranks of all clients of a run.
+
+    Attributes
+    ----------
+    ranks : mapping of int to (int or dict)
+        Client to one rank, or a rank for each module.
+    promotion : Promotion, optional
+        Who gets more later.
+    """
+
+    ranks: Mapping[int, Ranks]
+    promotion: Promotion | None = None
+
+    def rank_of(self, client: int) -> Ranks | None:
+        """A client's rank at the start; ``None`` for that of ``llm.adapter.args``."""
+        return self.ranks.get(client)
+
+    def later_ranks(self) -> list[int]:
+        """Ranks that a client may be given while the run goes on."""
+        return [self.promotion.rank] if self.promotion else []
+
+    def revise(
+        self, completed: int, results: Mapping[int, Mapping[str, float]]
+    ) -> dict[int, Ranks]:
+        """New ranks after a round's evaluation."""
+        if self.promotion is None or completed != self.promotion.round:
+            return {}
+        return dict.fromkeys(self.promotion.chosen(results), self.promotion.rank)
+
+
+def rank_plan(cfg: Any, modules: Sequence[str]) -> RankPlan | None:
+    """The plan that a configuration asks for, ``None`` where everybody has the same rank.
+
+    Parameters
+    ----------
+    cfg : CN
+        Reads ``llm.adapter.client_ranks``, ``llm.adapter.promotion``, ``federate.client_num``,
+        ``seed``.
+    modules : sequence of str
+        Names of the LoRA modules.
+
+    Raises
+    ------
+    ExtensionError
+        A wrong number of ranks, a rank that is no positive integer, an unknown mix or type, a
+        file that cannot be read.
+    """
+    given = cfg.llm.adapter.get("client_ranks", [])
+    promotion = _promotion(cfg)
+    if not given:
+        return RankPlan({}, promotion) if promotion else None
+    count = cfg.federate.client_num
+    entries = _from_name(given, count, cfg.seed) if isinstance(given, str) else list(given)
+    if isinstance(entries, list):
+        if len(entries) != count:
+            raise ExtensionError(
+                FIELD,
+                given,
+                f"{len(entries)} ranks for {count} clients",
+                f"Write one rank for each of the {count} clients, or the name of a mix: "
+                f"{', '.join(MIXES)}",
+            )
+        entries = dict(enumerate(entries, 1))
+    _check_clients(entries, count)
+    return RankPlan({k: _ranks(entry, modules, k) for k, entry in entries.items()}, promotion)
+
+
+def _promotion(cfg: Any) -> Promotion | None:
+    section = cfg.llm.adapter.get("promotion", {})
+    rank = section.get("rank", 0)
+    if not rank:
+        return None
+    for name, good in (
+        ("rank", rank > 0),
+        ("share", 0.0 < section["share"] <= 1.0),
+        ("round", 1 <= section["round"] < cfg.federate.total_round_num),
+    ):
+        if not good:
+            raise ExtensionError(
+                f"llm.adapter.promotion.{name}",
+                section[name],
+                "out of range",
+                "rank is at least 1, share above 0 and at most 1, round before the last one",
+            )
+    if section["round"] % cfg.eval.freq:
+        raise ExtensionError(
+            "llm.adapter.promotion.round",
+            section["round"],
+            f"clients are evaluated every {cfg.eval.freq} rounds (eval.freq), not after this one",
+            "Write a multiple of eval.freq, or eval.freq: 1",
+        )
+    return Promotion(int(rank), float(section["share"]), section["round"], section["metric"])
+
+
+def _from_name(name: str, count: int, seed: int) -> list[Any] | dict[int, Any]:
+    """Entries of a mix or of a file."""
+    if name.lower() in MIXES:
+        return [TYPES[kind] for kind in draw_types(MIXES[name.lower()], count, seed)]
+    if name.endswith((".json", ".yaml", ".yml")):
+        return _from_file(Path(name).expanduser())
+    raise ExtensionError(
+        FIELD,
+        name,
+        "neither a mix nor a file",
+        f"Write a list of ranks, one of {', '.join(MIXES)}, or a .yaml or .json file",
+    )
+
+
+def draw_types(shares: Sequence[float], count: int, seed: int) -> list[str]:
+    """Types of ``count`` clients: the shares by largest remainder, in an order that is drawn."""
+    exact = [share * count for share in shares]
+    numbers = [math.floor(value) for value in exact]
+    by_remainder = sorted(range(len(exact)), key=lambda i: (numbers[i] - exact[i], i))
+    for index in by_remainder[: count - sum(numbers)]:
+        numbers[index] += 1
+    kinds = [kind for kind, number in zip(TYPES, numbers, strict=True) for _ in range(number)]
+    random.Random(f"client ranks {seed}").shuffle(kinds)
+    return kinds
+
+
+def _from_file(path: Path) -> list[Any] | dict[int, Any]:
+    """A list of ranks, or a mapping of client IDs to ranks."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ExtensionError(
+            FIELD, str(path), f"cannot be read ({error})", "Give a .yaml or .json file"
+        ) from error
+    if isinstance(content, list):
+        return content
+    if isinstance(content, Mapping):
+        names = {str(key).removeprefix("client_"): value for key, value in content.items()}
+        if all(name.isdecimal() for name in names):
+            return {int(name): value for name, value in names.items()}
+    raise ExtensionError(
+        FIELD,
+        str(path),
+        "holds neither a list nor a mapping of clients",
+        "Write for example [4, 8, 8] or {client_1: 4, client_2: {attention: 8, ffn: 30}}",
+    )
+
+
+def _check_clients(entries: Iterable[int], count: int) -> None:
+    for client in entries:
+        if not 1 <= client <= count:
+            raise ExtensionError(
+                FIELD, f"client_{client}", f"there are {count} clients", f"Write 1 to {count}"
+            )
+
+
+def _ranks(entry: Any, modules: Sequence[str], client: int) -> Ranks:
+    """One rank, or one for each module, of an entry."""
+    if isinstance(entry, str) and entry in TYPES:
+        entry = TYPES[entry]
+    if isinstance(entry, int) and not isinstance(entry, bool) and entry > 0:
+        return entry
+    if isinstance(entry, Mapping) and entry and all(_is_rank(value) for value in entry.values()):
+        _check_patterns(entry, modules, client)
+        return {m: r for m in modules if (r := _of_module(entry, m)) is not None}
+    raise ExtensionError(
+        FIELD,
+        entry,
+        f"no rank for client {client}",
+        "Write a positive integer, a type (type_1 to type_4), or a mapping such as "
+        "{attention: 8, ffn: 30} or of module names to ranks",
+    )
+
+
+def _check_patterns(entry: Mapping[str, int], modules: Sequence[str], client: int) -> None:
+    for pattern in entry:
+        if pattern not in GROUPS and not any(_of_module({pattern: 1}, m) for m in modules):
+            last = sorted({module.rsplit(".", 1)[-1] for module in modules})
+            raise ExtensionError(
+                FIELD,
+                dict(entry),
+                f"client {client}: no LoRA module is called {pattern!r}",
+                f"Write attention, ffn, or a name: {', '.join(last)}",
+            )
+
+
+def _is_rank(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _of_module(entry: Mapping[str, int], module: str) -> int | None:
+    """The rank of a module: by its name's end first, then by its group; ``None`` if neither."""
+    name = module.removeprefix("base_model.model.")
+    for pattern, rank in entry.items():
+        if pattern not in GROUPS and re.match(rf"(.*\.)?({pattern})$", name):
+            return rank
+    return entry.get(group_of(module))
+
+
+# FederatedScope itself has no such hook: everybody has one rank there.
+_register_ranks = getattr(register, "register_ranks", None)
+if _register_ranks is not None:
+    _register_ranks("federatedscope_ext", rank_plan)

@@ -1,0 +1,96 @@
+"""How many runs at a time, on which devices, with how many threads each."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+__all__ = ["Slots", "choose_slots", "usable_cores", "visible_gpus"]
+
+_CORES_PER_JOB = 2
+
+
+@dataclass(frozen=True)
+class Slots:
+    """Places for runs.
+
+    Attributes
+    ----------
+    jobs : int
+        Runs at a time.
+    threads : int
+        Threads of PyTorch for each of them (``OMP_NUM_THREADS``).
+    gpus : tuple of str
+        What ``CUDA_VISIBLE_DEVICES`` is set to, in turn; empty without GPUs.
+    """
+
+    jobs: int
+    threads: int
+    gpus: tuple[str, ...] = ()
+
+    def gpu(self, slot: int) -> str:
+        """The GPU of a place, counted from 0; empty without GPUs."""
+        return self.gpus[slot % len(self.gpus)] if self.gpus else ""
+
+    def environment(self, slot: int) -> dict[str, str]:
+        """What a run's environment gets."""
+        own = {"OMP_NUM_THREADS": str(self.threads)}
+        if self.gpus:
+            own["CUDA_VISIBLE_DEVICES"] = self.gpu(slot)
+        return own
+
+    def __str__(self) -> str:
+        jobs = "1 run" if self.jobs == 1 else f"{self.jobs} runs"
+        threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
+        where = "on the CPU"
+        if self.gpus:
+            used = self.gpus[: self.jobs]
+            where = f"on GPU {', '.join(used)}"
+            if self.jobs > len(used):
+                where += f", up to {-(-self.jobs // len(used))} on one"
+        return f"{jobs} at a time {where}, {threads} each"
+
+
+def choose_slots(
+    points: int, cores: int, gpus: tuple[str, ...], jobs: int | None, threads: int | None
+) -> Slots:
+    """Choose.
+
+    Parameters
+    ----------
+    points : int
+        Runs that are to be started; there are never more places.
+    cores : int
+        Cores that this process may use.
+    gpus : tuple of str
+        Devices; empty computes on the CPU.
+    jobs : int or None
+        The user's wish; ``None``: one per GPU, without GPUs one per two cores.
+    threads : int or None
+        ``OMP_NUM_THREADS`` of the user's environment, which is kept; ``None``: an equal share of
+        the cores.
+    """
+    if jobs is None:
+        jobs = len(gpus) or cores // (threads or _CORES_PER_JOB)
+    jobs = max(1, min(jobs, points))
+    return Slots(jobs, threads or max(1, cores // jobs), gpus)
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def wished_threads() -> int | None:
+    """``OMP_NUM_THREADS``, where it is a number."""
+    text = os.environ.get("OMP_NUM_THREADS", "")
+    return int(text) if text.isdigit() and int(text) > 0 else None
+
+
+def visible_gpus(count: int) -> tuple[str, ...]:
+    """Names of ``count`` devices as ``CUDA_VISIBLE_DEVICES`` takes them."""
+    given = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
+    names = [name for name in given if name]
+    return tuple(names[:count]) if len(names) >= count else tuple(map(str, range(count)))

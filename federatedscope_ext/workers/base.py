@@ -1,0 +1,77 @@
+"""What the workers of all methods have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+from federatedscope.core.workers import Server
+from federatedscope_ext.adapters.names import factor_names
+from federatedscope_ext.methods import Method
+
+__all__ = ["MethodServer", "factors_frozen", "only_training", "settle"]
+
+
+def settle(method: Method, cfg: Any) -> None:
+    """Write a method's decisions into a (mutable) configuration; doing it twice changes nothing.
+
+    Raises
+    ------
+    ExtensionError
+        The method is not defined for the configured adapter, or needs what the user froze.
+    """
+    variant = method.variant(cfg)
+    local = list(cfg.personalization.local_param)
+    local += [keyword for keyword in variant.local_keywords if keyword not in local]
+    cfg.personalization.local_param = local
+    if variant.frozen_keywords:
+        cfg.federate.freeze_A = True
+    if cfg.personalization.get("head", "auto") == "auto":
+        cfg.personalization.head = method.head
+
+
+class MethodServer(Server):
+    """A server whose method is a row of the table."""
+
+    method: ClassVar[Method]
+
+    @classmethod
+    def prepare_config(cls, cfg: Any) -> None:
+        """Called by the runtime once, before anything is built from the configuration."""
+        settle(cls.method, cfg)
+
+    @classmethod
+    def prepare_model(cls, model: Any, cfg: Any) -> None:
+        """Called by the runtime with the new model, with or without storage."""
+
+    @classmethod
+    def variant(cls, cfg: Any) -> str:
+        """Name of the method on the configured adapter, for summaries."""
+        return cls.method.variant(cfg).name
+
+
+@contextmanager
+def only_training(model: Any, names: Iterable[str]) -> Iterator[None]:
+    """Let a model train only some of its trainable parameters for a while.
+
+    What is not trained is not uploaded either, since a worker sends what it trains.
+    """
+    wanted = set(names)
+    frozen = [p for n, p in model.named_parameters() if p.requires_grad and n not in wanted]
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(True)
+
+
+@contextmanager
+def factors_frozen(model: Any, factor: str) -> Iterator[None]:
+    """Do not train the LoRA factors ``A`` (or ``B``) for a while."""
+    names = [name for name, p in model.named_parameters() if p.requires_grad]
+    frozen = {found[factor] for found in factor_names(names).values() if factor in found}
+    with only_training(model, [name for name in names if name not in frozen]):
+        yield

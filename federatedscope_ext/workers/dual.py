@@ -1,0 +1,43 @@
+"""FedDPA: a private adapter beside the averaged one.
+
+Every module computes ``W0 x + s B A x + s B' A' x``. ``A, B`` are averaged as by FedAvg; ``A', B'``
+never leave the client. Both are trained at the same time and count the same; the paper's weighting
+by instance at test time is not done. Yang et al., NeurIPS 2024, arXiv 2403.19211.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from federatedscope_ext.methods import FEDDPA
+from federatedscope_ext.workers.base import MethodServer
+
+__all__ = ["PRIVATE", "FedDPAServer"]
+
+#: PEFT's name of the adapter that stays
+PRIVATE = "private"
+
+
+class FedDPAServer(MethodServer):
+    """Averages the common adapter."""
+
+    method = FEDDPA
+
+    @classmethod
+    def prepare_model(cls, model: Any, cfg: Any) -> None:
+        """Add the private adapter and let both be active."""
+        from peft.tuners.lora import LoraLayer
+
+        config = copy.deepcopy(model.peft_config["default"])
+        # One trained head, that of the first adapter.
+        config.modules_to_save = None
+        model.peft_config[PRIVATE] = config
+        meta = next(model.parameters()).is_meta
+        model.base_model.inject_adapter(model.base_model.model, PRIVATE, low_cpu_mem_usage=meta)
+        for layer in model.modules():
+            if isinstance(layer, LoraLayer):
+                layer.set_adapter(["default", PRIVATE])
+        for name, parameter in model.named_parameters():
+            if "lora_" in name or "modules_to_save" in name:
+                parameter.requires_grad_(True)

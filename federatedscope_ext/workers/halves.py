@@ -1,0 +1,104 @@
+"""Methods whose clients train one factor at a time.
+
+``fedsvd``
+    Clients train B. The server's decomposition changes both factors.
+``rolora``
+    Odd rounds train and average B, even rounds A (counted from 1). With the other factor common to
+    all, ``sum_k p_k s_k B_k A = (sum_k p_k s_k B_k) A``, and likewise for A: each mean is exact.
+    A client is sent the halves that have changed since it was last sent them to train on.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from federatedscope.core.message import Message
+from federatedscope.core.workers import Client
+from federatedscope_ext.adapters.names import factor_names
+from federatedscope_ext.methods import FEDSVD, ROLORA
+from federatedscope_ext.workers.base import MethodServer, factors_frozen
+
+__all__ = ["FedSVDClient", "FedSVDServer", "RoLoRAClient", "RoLoRAServer"]
+
+
+class HalfClient(Client):
+    """Trains and uploads one factor."""
+
+    def frozen_factor(self, completed: int) -> str:
+        """``A`` or ``B``: what stays as it is in the round after ``completed`` rounds."""
+        raise NotImplementedError
+
+    def callback_funcs_for_model_para(self, message: Message) -> Any:
+        """Take over both factors, train one."""
+        if message.content:
+            self.trainer.update(message.content)
+        with factors_frozen(self.model, self.frozen_factor(message.state)):
+            return super().callback_funcs_for_model_para(message)
+
+
+class FedSVDClient(HalfClient):
+    """Trains B."""
+
+    def frozen_factor(self, completed: int) -> str:
+        """Always A."""
+        return "A"
+
+
+class FedSVDServer(MethodServer):
+    """Sends both factors, which its decomposition has changed."""
+
+    method = FEDSVD
+
+
+class RoLoRAClient(HalfClient):
+    """Trains B in odd rounds, A in even ones."""
+
+    def frozen_factor(self, completed: int) -> str:
+        """The factor whose turn it is not."""
+        return "A" if completed % 2 == 0 else "B"
+
+
+class RoLoRAServer(MethodServer):
+    """Sends each client the halves that it has not got yet."""
+
+    method = ROLORA
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # Rounds completed when a factor last changed, and when a client last began to train.
+        self._changed = {"A": 0, "B": 0}
+        self._sent: dict[int, int] = {}
+        self._parts: dict[tuple[int, str], Any] = {}
+        self._training = False
+        super().__init__(*args, **kwargs)
+
+    def _perform_federated_aggregation(self) -> Any:
+        trained = "B" if self.state % 2 == 0 else "A"
+        received = super()._perform_federated_aggregation()
+        self._changed[trained] = self.state + 1
+        return received
+
+    def broadcast_model_para(self, msg_type: str = "model_para", *args: Any, **kwargs: Any) -> None:
+        """See the runtime; parts of a state are kept only while it is sent."""
+        self._parts.clear()
+        self._training = msg_type == "model_para"
+        super().broadcast_model_para(msg_type, *args, **kwargs)
+        self._parts.clear()
+
+    def _content_for(self, receiver: int, shared: Any) -> Any:
+        content = super()._content_for(receiver, shared)
+        known = self._sent.get(receiver, -1)
+        lacking = "".join(factor for factor, when in self._changed.items() if when > known)
+        if self._training:
+            self._sent[receiver] = max(self._changed.values())
+        key = (id(content), lacking)
+        if key not in self._parts:
+            dropped = {
+                name
+                for found in factor_names(content).values()
+                for factor, name in found.items()
+                if factor not in lacking
+            }
+            # The whole is kept beside the part: its identity is the key.
+            part = {name: t for name, t in content.items() if name not in dropped}
+            self._parts[key] = (content, part)
+        return self._parts[key][1]

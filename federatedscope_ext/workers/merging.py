@@ -1,0 +1,136 @@
+"""Methods that add a part of every round's update to the frozen weights (``flora``, ``fedex``).
+
+The aggregator leaves that part as factors in ``base_update``: ``W0 <- W0 + B A`` for each module.
+The server adds it to its backbone and sends it to every client once, as a message ``base_update``
+ahead of the next state that the client gets. In one process there is one backbone, so whoever
+comes first adds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from federatedscope.core.message import Message
+from federatedscope.core.workers import Client
+from federatedscope_ext.adapters.pairs import LoraPair
+from federatedscope_ext.methods import FEDEX, FLORA
+from federatedscope_ext.workers.base import MethodServer
+
+__all__ = ["FedExServer", "FloraServer", "MergingClient", "MergingServer", "merge_once"]
+
+MESSAGE = "base_update"
+
+
+def merge_once(model: Any, rnd: int, update: Mapping[str, LoraPair]) -> None:
+    """Add a round's update to the frozen weights of a model, unless it has been added.
+
+    Parameters
+    ----------
+    model : peft.PeftModel
+        Remembers the rounds in ``merged_rounds`` and the changed parameters in
+        ``updated_base``, which a checkpoint then contains.
+    rnd : int
+        The round.
+    update : mapping of str to LoraPair
+        By module name.
+
+    Notes
+    -----
+    Weights in half precision would lose updates smaller than their rounding. What rounding takes
+    away is kept beside them in float32 and added the next time (Kahan, 1965).
+    """
+    done = model.__dict__.setdefault("merged_rounds", set())
+    if rnd in done:
+        return
+    done.add(rnd)
+    for module, pair in update.items():
+        layer = model.get_submodule(module)
+        weight = layer.get_base_layer().weight
+        delta = pair.scale * (pair.B.float() @ pair.A.float()).to(weight.device)
+        if getattr(layer, "fan_in_fan_out", False) or "Embedding" in type(layer).__name__:
+            delta = delta.T
+        _add(model, f"{module}.base_layer.weight", weight, delta.reshape(weight.shape))
+
+
+def _add(model: Any, name: str, weight: Tensor, delta: Tensor) -> None:
+    model.__dict__.setdefault("updated_base", set()).add(name)
+    with torch.no_grad():
+        if weight.dtype == torch.float32:
+            weight.add_(delta)
+            return
+        lost = model.__dict__.setdefault("rounded_off", {})
+        exact = weight.float() + delta
+        if name in lost:
+            exact += lost[name]
+        weight.copy_(exact)
+        lost[name] = exact - weight.float()
+
+
+class MergingServer(MethodServer):
+    """Adds the aggregator's ``base_update`` to the backbone and sends it on."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # (round, factors by module): what some client has not had yet, the oldest first.
+        self._updates: list[tuple[int, dict[str, dict[str, Tensor]]]] = []
+        self._had: dict[int, int] = {}
+        super().__init__(*args, **kwargs)
+
+    def _perform_federated_aggregation(self) -> Any:
+        received = super()._perform_federated_aggregation()
+        update = self.aggregator.base_update
+        merge_once(self.model, self.state + 1, update)
+        factors = {m: {"A": pair.A, "B": pair.B * pair.scale} for m, pair in update.items()}
+        self._updates.append((self.state + 1, factors))
+        return received
+
+    def broadcast_model_para(self, *args: Any, **kwargs: Any) -> None:
+        """See the runtime; afterwards forget what every client has had."""
+        super().broadcast_model_para(*args, **kwargs)
+        clients = list(self.comm_manager.get_neighbors())
+        least = min((self._had.get(k, 0) for k in clients), default=0)
+        self._updates = [(rnd, factors) for rnd, factors in self._updates if rnd > least]
+
+    def _content_for(self, receiver: int, shared: Any) -> Any:
+        for rnd, factors in self._updates:
+            if rnd > self._had.get(receiver, 0):
+                content = {"round": rnd, "factors": factors}
+                self.comm_manager.send(
+                    Message(
+                        msg_type=MESSAGE,
+                        sender=self.ID,
+                        receiver=[receiver],
+                        state=self.state,
+                        content=content,
+                    )
+                )
+                self._had[receiver] = rnd
+        return super()._content_for(receiver, shared)
+
+
+class FloraServer(MergingServer):
+    """FLoRA: the whole update goes into the frozen weights."""
+
+    method = FLORA
+
+
+class FedExServer(MergingServer):
+    """FedEx-LoRA: what the means of the factors miss goes into the frozen weights."""
+
+    method = FEDEX
+
+
+class MergingClient(Client):
+    """Adds received updates to its backbone."""
+
+    def _register_default_handlers(self) -> None:
+        super()._register_default_handlers()
+        self.register_handlers(MESSAGE, self.callback_funcs_for_base_update, [None])
+
+    def callback_funcs_for_base_update(self, message: Message) -> None:
+        """Add a round's update to the frozen weights."""
+        pairs = {m: LoraPair(f["A"], f["B"], 1.0) for m, f in message.content["factors"].items()}
+        merge_once(self.model, message.content["round"], pairs)

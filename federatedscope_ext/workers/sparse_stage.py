@@ -1,0 +1,210 @@
+"""SLoRA's first stage (Babakniya et al., 2023, arXiv 2308.06522).
+
+The first rounds train a sparse update S of every adapted weight, on one random mask that all
+clients share: the module computes ``W0 x + S x``, and the server averages S. Then
+
+    ``S = U diag(sigma) V^T``,    ``A <- V_r^T``,    ``B <- U_r diag(sigma_r) / s``
+
+starts the adapters, and the following rounds are those of the method that comes after: FedAvg
+(``slora``) or FlexLoRA (``flexlora`` with ``slora.rounds``).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from federatedscope.core.message import Message
+from federatedscope.core.workers import Client
+from federatedscope_ext.adapters.names import pair_names
+from federatedscope_ext.adapters.pairs import LoraPair
+from federatedscope_ext.adapters.svd import UpdateSum
+from federatedscope_ext.methods import FLEXLORA, SLORA
+from federatedscope_ext.workers.base import MethodServer, only_training
+
+__all__ = ["FlexLoRAServer", "SLoRAServer", "SparseStageClient", "SparseUpdate"]
+
+VALUES = "slora_values"
+
+
+class SparseUpdate:
+    """The sparse update of one layer, as a forward hook.
+
+    Parameters
+    ----------
+    layer : peft LoraLayer
+        Gets the parameter ``slora_values`` of shape ``(n,)``, zero at first, and the buffer
+        ``slora_index`` with their places in the flattened weight.
+    count : int
+        n.
+    generator : torch.Generator
+        Draws the places.
+    """
+
+    def __init__(self, layer: Any, count: int, generator: torch.Generator) -> None:
+        weight = layer.get_base_layer().weight
+        self.shape = (layer.out_features, layer.in_features)
+        self.on = False
+        places = torch.randperm(weight.numel(), generator=generator)[:count].sort().values
+        device = weight.device
+        values = torch.zeros(len(places), dtype=torch.float32, device=device)
+        layer.register_parameter(VALUES, nn.Parameter(values))
+        layer.register_buffer("slora_index", places.to(device), persistent=False)
+        layer.register_forward_hook(self)
+
+    def matrix(self, layer: Any) -> Tensor:
+        """S, shape ``(d_out, d_in)``, differentiable in its values."""
+        values = getattr(layer, VALUES)
+        flat = values.new_zeros(self.shape[0] * self.shape[1])
+        return flat.scatter(0, layer.slora_index, values).view(self.shape)
+
+    def __call__(self, layer: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        """The layer's output with ``S x`` added while it is switched on."""
+        if not self.on:
+            return output
+        x = inputs[0]
+        return output + linear(x, self.matrix(layer).to(x.dtype)).to(output.dtype)
+
+
+def attach(model: Any, density: float, seed: int) -> None:
+    """Give every LoRA layer of a model a sparse update; ``density`` 0 matches LoRA's size."""
+    updates = {}
+    for name in pair_names(n for n, _ in model.named_parameters()):
+        layer = model.get_submodule(name)
+        numel = layer.out_features * layer.in_features
+        count = round(density * numel)
+        if density == 0.0:
+            count = layer.r["default"] * (layer.out_features + layer.in_features)
+        generator = torch.Generator().manual_seed(seed)
+        updates[name] = SparseUpdate(layer, max(1, min(count, numel)), generator)
+    model.__dict__["sparse_updates"] = updates
+
+
+def switch(model: Any, on: bool) -> None:
+    """Let the sparse updates take part in what the model computes, or not."""
+    for update in model.__dict__.get("sparse_updates", {}).values():
+        update.on = on
+
+
+def is_value(name: str) -> bool:
+    """Whether a parameter belongs to a sparse update."""
+    return name.endswith(f".{VALUES}")
+
+
+def first_stage_names(model: Any) -> list[str]:
+    """What the first stage trains: the sparse updates and the head, no LoRA factor."""
+    names = [name for name, p in model.named_parameters() if p.requires_grad]
+    return [name for name in names if ".lora_" not in name]
+
+
+class SparseStageServer(MethodServer):
+    """Averages sparse updates in the first rounds, then starts the adapters from them."""
+
+    @classmethod
+    def prepare_model(cls, model: Any, cfg: Any) -> None:
+        """Attach the sparse updates where there is a first stage."""
+        if cfg.slora.rounds:
+            attach(model, cfg.slora.density, cfg.seed)
+
+    def _in_first_stage(self) -> bool:
+        return bool(self.state < self._cfg.slora.rounds)
+
+    def _shared_state(self) -> Any:
+        state = super()._shared_state()
+        if not self._cfg.slora.rounds:
+            return state
+        first = self._in_first_stage()
+        return {
+            name: tensor
+            for name, tensor in state.items()
+            if (is_value(name) if first else not is_value(name))
+            or (".lora_" not in name and not is_value(name))
+        }
+
+    def _perform_federated_aggregation(self) -> Any:
+        received = super()._perform_federated_aggregation()
+        if self.state + 1 == self._cfg.slora.rounds:
+            self._start_adapters()
+        return received
+
+    def _start_adapters(self) -> None:
+        parameters = dict(self.model.named_parameters())
+        for module, update in self.model.__dict__["sparse_updates"].items():
+            layer = self.model.get_submodule(module)
+            a, b = (parameters[name] for name in pair_names(parameters)[module])
+            pair = leading_pair(update.matrix(layer).detach(), a.shape[0], layer.scaling["default"])
+            rank = pair.A.shape[0]
+            with torch.no_grad():
+                # Ranks above the layer's sides keep their random rows, with zero columns.
+                a[:rank].copy_(pair.A)
+                b.zero_()
+                b[:, :rank].copy_(pair.B)
+                getattr(layer, VALUES).zero_()
+
+    def eval(self) -> None:
+        """Evaluate in the stage that the state belongs to."""
+        switch(self.model, self._in_first_stage())
+        super().eval()
+
+
+def leading_pair(matrix: Tensor, rank: int, scale: float) -> LoraPair:
+    """The best approximation of a matrix by a pair of at most ``rank``, at a scale."""
+    d_out, d_in = matrix.shape
+    total = UpdateSum(d_out, d_in, torch.float32, matrix.device, path="dense")
+    total.add(1.0, LoraPair(torch.eye(d_in, device=matrix.device), matrix, 1.0))
+    left, values, right = total.svd(min(rank, d_out, d_in))
+    return LoraPair(right, left * values / scale, scale)
+
+
+class SparseStageClient(Client):
+    """Trains the sparse update while the server sends one."""
+
+    def _enter(self, content: Any) -> bool:
+        """Switch to the stage that the received state belongs to; whether it is the first."""
+        if not content or not self._cfg.slora.rounds:
+            return False
+        first = any(is_value(name) for name in content)
+        switch(self.model, first)
+        if not first:
+            with torch.no_grad():
+                for name, parameter in self.model.named_parameters():
+                    if is_value(name):
+                        parameter.zero_()
+        return first
+
+    def callback_funcs_for_model_para(self, message: Message) -> Any:
+        """Train what the stage trains."""
+        if not self._cfg.slora.rounds:
+            return super().callback_funcs_for_model_para(message)
+        first = self._enter(message.content)
+        names = [name for name, p in self.model.named_parameters() if p.requires_grad]
+        trained = first_stage_names(self.model) if first else [n for n in names if not is_value(n)]
+        with only_training(self.model, trained):
+            return super().callback_funcs_for_model_para(message)
+
+    def callback_funcs_for_evaluate(self, message: Message) -> Any:
+        """Evaluate in the stage of the received state."""
+        self._enter(message.content)
+        return super().callback_funcs_for_evaluate(message)
+
+
+class SLoRAServer(SparseStageServer):
+    """SLoRA: FedAvg after the first stage."""
+
+    method = SLORA
+
+    @classmethod
+    def prepare_config(cls, cfg: Any) -> None:
+        """A tenth of the rounds for the first stage unless the user says otherwise."""
+        super().prepare_config(cfg)
+        if not cfg.slora.rounds:
+            cfg.slora.rounds = max(1, cfg.federate.total_round_num // 10)
+
+
+class FlexLoRAServer(SparseStageServer):
+    """FlexLoRA, on SLoRA's start where ``slora.rounds`` asks for it."""
+
+    method = FLEXLORA
