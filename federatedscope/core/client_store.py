@@ -95,8 +95,8 @@ def checkpoint_tensors(model: nn.Module) -> dict[str, Tensor]:
     """What a checkpoint needs besides the base model: owned tensors and frozen adapter factors.
 
     FFA-LoRA's frozen A and a frozen head are nobody's own, yet without them the rest means
-    nothing. Weights of the
-    base that a method has changed (``model.updated_base``, a set of names) belong to it too.
+    nothing. Weights of the base that a method has changed (``model.updated_base``, a set of names)
+    belong to it too.
     """
     changed = getattr(model, "updated_base", ())
     adapter = {
