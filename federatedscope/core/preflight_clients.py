@@ -62,7 +62,7 @@ def participation_notes(cfg: Any, data: Mapping[int, Any]) -> list[str]:
         group = str(getattr(holder, "group", ""))
         if client and group:
             groups.setdefault(group, []).append(client)
-    notes += [f"{len(ids)} clients are {name}: {listed(ids)}." for name, ids in groups.items()]
+    notes += [f"{len(ids)} client(s) {name}: {listed(ids)}." for name, ids in groups.items()]
     if cfg.eval.clients != "all":
         notes.append(f"Only the {cfg.eval.clients} clients are evaluated (eval.clients).")
     if cfg.eval.max_rows:

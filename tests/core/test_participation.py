@@ -8,7 +8,7 @@ import pytest
 
 from federatedscope.core.configs.config import global_cfg
 from federatedscope.core.data import ClientData
-from federatedscope.core.data.participation import limit_evaluation, note_untrained
+from federatedscope.core.data.participation import limit_rows, note_untrained
 from federatedscope.core.errors import ConfigError
 
 
@@ -101,13 +101,18 @@ class TestHowManyRows:
         for seed in (1, 1, 2):
             cfg.data.seed = seed
             data = data_of({0: 9, 1: 9, 2: 9})
-            limit_evaluation(data, cfg)
+            limit_rows(data, cfg)
             assert [data[k].rows("val") for k in (0, 1, 2)] == [20, 5, 5]
             assert data[1].rows("test") == 3 and data[1].rows("train") == 9
             assert data[1].val_data == sorted(data[1].val_data)
             kept.append((data[1].val_data, data[2].val_data))
         assert kept[0] == kept[1] != kept[2]
         assert kept[0][0] != kept[0][1]
+
+    def test_training_rows_too(self, rig: Any) -> None:
+        done = rig("data.rows_per_client", 7, "data.splitter", "iid")
+        assert [c["rows"]["train"] for c in done.run["clients"]] == [7, 7, 7]
+        assert [c["rows"]["val"] for c in done.run["clients"]] == [12, 12, 12]
 
     def test_in_a_run(self, rig: Any) -> None:
         done = rig("eval.max_rows", 4, "data.splitter", "iid")

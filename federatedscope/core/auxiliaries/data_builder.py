@@ -9,7 +9,7 @@ from federatedscope import register
 from federatedscope.core.data.base_data import ClientData, StandaloneDataDict
 from federatedscope.core.data.base_translator import BaseDataTranslator
 from federatedscope.core.data.dummy_translator import DummyDataTranslator
-from federatedscope.core.data.participation import limit_evaluation, note_untrained
+from federatedscope.core.data.participation import limit_rows, note_untrained
 from federatedscope.core.data.utils import isolated_rng
 from federatedscope.core.errors import ConfigError
 
@@ -52,7 +52,7 @@ def get_data(config: Any, client_cfgs: Any = None) -> tuple[dict[int, Any], Any]
         modified = config.clone()
     modified.defrost()
     data = _selected(data, modified)
-    limit_evaluation(data, modified)
+    limit_rows(data, modified)
     note_untrained(data, modified)
     if config.is_frozen():
         modified.freeze(save=False)

@@ -25,6 +25,11 @@ _DATA = (
     Key("num_labels", 0, "Number of labels; 0 takes it from the data."),
     Key("label_list", [], "Names of the labels in order; empty takes them from the data."),
     Key("subsample", 1.0, "Share of the data that is used."),
+    Key(
+        "rows_per_client",
+        0,
+        "Training rows of each client that are used, drawn with data.seed; 0 takes all.",
+    ),
     Key("splits", [0.8, 0.1, 0.1], "Shares of training, validation and test rows."),
     Key("splitter", "", "How rows are spread over clients: iid, lda, meta, or a registered one."),
     Key(

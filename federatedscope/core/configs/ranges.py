@@ -58,6 +58,7 @@ RANGES = (
     Range("eval.freq", low=1),
     Range("eval.batch_size", low=0),
     Range("eval.max_rows", low=0),
+    Range("data.rows_per_client", low=0),
     Range("eval.max_new_tokens", low=1),
     Range("eval.max_generated_rows", low=0),
     Range("llm.tok_len", low=1),

@@ -1,4 +1,4 @@
-"""Which clients train, and on how many rows they are evaluated: settled when the data are there."""
+"""Which clients train, and how many rows of theirs are used: settled when the data are there."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from federatedscope.core.data.base_data import ClientData
 from federatedscope.core.data.utils import take
 from federatedscope.core.errors import ConfigError
 
-__all__ = ["limit_evaluation", "note_untrained"]
+__all__ = ["limit_rows", "note_untrained"]
 
 logger = logging.getLogger(__name__)
 
@@ -59,8 +59,9 @@ def _is_hollow(data: Any) -> bool:
     return isinstance(data, ClientData) and data.rows("train") == 0
 
 
-def limit_evaluation(data: Mapping[int, Any], config: Any) -> None:
-    """Keep ``eval.max_rows`` rows of every client's validation and test part.
+def limit_rows(data: Mapping[int, Any], config: Any) -> None:
+    """Keep ``data.rows_per_client`` training rows of every client, and of its validation and test
+    part ``eval.max_rows``.
 
     Which ones is drawn with ``data.seed``; they stay in order.
 
@@ -69,17 +70,21 @@ def limit_evaluation(data: Mapping[int, Any], config: Any) -> None:
     data : mapping
         Worker number to data, changed in place.
     config : CN
-        Reads ``eval.max_rows`` and ``data.seed``.
+        Reads ``data.rows_per_client``, ``eval.max_rows`` and ``data.seed``; 0 keeps all.
     """
-    most = int(config.eval.max_rows)
-    if most == 0:
+    limits = {
+        "train": int(config.data.rows_per_client),
+        "val": int(config.eval.max_rows),
+        "test": int(config.eval.max_rows),
+    }
+    if not any(limits.values()):
         return
     for worker, mine in data.items():
         if worker < 1 or not isinstance(mine, ClientData):
             continue
-        for split in ("val", "test"):
-            if mine.rows(split) <= most:
+        for number, (split, most) in enumerate(limits.items()):
+            if most == 0 or mine.rows(split) <= most:
                 continue
-            rng = np.random.default_rng([config.data.seed, worker, split == "test"])
+            rng = np.random.default_rng([config.data.seed, worker, number])
             kept = np.sort(rng.choice(mine.rows(split), size=most, replace=False))
             setattr(mine, f"{split}_data", take(mine.dataset(split), kept))
