@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from federatedscope.core.configs.config import CN
-from federatedscope.register import register_config
+from federatedscope import register
+from federatedscope.core.configs.config import CN, global_cfg
 from federatedscope_ext.errors import ExtensionError
 
 __all__ = ["OPTIONS", "Option", "add_options", "check_options"]
@@ -152,4 +152,7 @@ def check_options(cfg: Any) -> None:
         )
 
 
-register_config("federatedscope_ext.options", add_options)
+register.register_config("federatedscope_ext.options", add_options)
+if not hasattr(register, "register_ranks"):
+    # FederatedScope itself has built its configuration by the time that it imports extensions.
+    add_options(global_cfg)

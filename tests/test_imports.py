@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,9 +14,12 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 RUNTIME, EXTENSION = ROOT / "federatedscope", ROOT / "federatedscope_ext"
 
+# What FederatedScope itself can register; the extension asks for further kinds by `getattr`.
+UPSTREAM_KINDS = ("config", "criterion", "data", "metric", "model", "optimizer", "regularizer",
+                  "scheduler", "splitter", "trainer", "transform", "worker")  # fmt: skip
 # What docs and upstream promise to extensions; `None`: every name of the module.
 CONTRACT: dict[str, set[str] | None] = {
-    "federatedscope.register": None,
+    "federatedscope.register": {f"register_{kind}" for kind in UPSTREAM_KINDS},
     "federatedscope.core.configs.config": {"CN", "global_cfg"},
     "federatedscope.core.workers": {"Server", "Client"},
     "federatedscope.core.message": {"Message"},
@@ -93,6 +97,7 @@ def test_no_relative_imports() -> None:
     ("line", "good"),
     [
         ("from federatedscope.register import register_worker", True),
+        ("from federatedscope.register import register_aggregator", False),
         ("from federatedscope import register", True),
         ("from federatedscope.core.workers import Server", True),
         ("import federatedscope.core.workers.server", False),
@@ -127,3 +132,39 @@ for name in sys.argv[1:]:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.skipif(
+    not os.environ.get("FEDERATEDSCOPE_UPSTREAM"), reason="FEDERATEDSCOPE_UPSTREAM is not set"
+)
+def test_the_extension_registers_itself_in_an_upstream_checkout(tmp_path: Path) -> None:
+    """Workers, options and trainers, beside upstream's own registry; its servers bring rules."""
+    (tmp_path / "federatedscope_ext").symlink_to(EXTENSION)
+    script = """
+import federatedscope, federatedscope_ext
+from federatedscope import register
+from federatedscope.core.configs.config import global_cfg
+from federatedscope_ext.workers import base
+assert not base.RUNTIME_ASKS
+workers = register.worker_dict["federatedscope_ext"]("flexlora")
+assert issubclass(workers["server"], base.MethodServer)
+assert register.trainer_dict["federatedscope_ext"]("gluetrainer") if \
+    "federatedscope_ext" in register.trainer_dict else "gluetrainer" in register.trainer_dict
+assert global_cfg.flexlora.path == "auto"
+print(federatedscope.__file__)
+"""
+    upstream = Path(os.environ["FEDERATEDSCOPE_UPSTREAM"]) / "fs"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "PYTHONPATH": f"{upstream}{os.pathsep}{tmp_path}",
+            "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert str(upstream) in done.stdout

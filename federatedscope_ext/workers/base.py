@@ -6,11 +6,19 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
+from federatedscope import register
 from federatedscope.core.workers import Server
 from federatedscope_ext.adapters.names import factor_names
+from federatedscope_ext.aggregators import rule_for
+from federatedscope_ext.errors import ExtensionError
 from federatedscope_ext.methods import Method
 
 __all__ = ["MethodServer", "factors_frozen", "only_training", "settle"]
+
+
+# Whether the runtime asks extensions for aggregators, and workers for what a model needs.
+RUNTIME_ASKS = hasattr(register, "register_aggregator")
+NEEDS_RUNTIME = ("flora", "fedex", "slora", "feddpa")
 
 
 def settle(method: Method, cfg: Any) -> None:
@@ -35,6 +43,25 @@ class MethodServer(Server):
     """A server whose method is a row of the table."""
 
     method: ClassVar[Method]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self._cfg is not None and not RUNTIME_ASKS:
+            self._bring_rule()
+
+    def _bring_rule(self) -> None:
+        """Let FederatedScope's own aggregator keep the model, and the method's rule combine."""
+        key = self.method.key
+        if key in NEEDS_RUNTIME:
+            raise ExtensionError(
+                "federate.method",
+                key,
+                "it changes the model itself, for which FederatedScope has no place",
+                "Run it with the federatedscope package that comes with this extension",
+            )
+        rule = rule_for(key, self._cfg)
+        if rule is not None:
+            self.aggregator.aggregate = rule(config=self._cfg, device=self.device).aggregate
 
     @classmethod
     def prepare_config(cls, cfg: Any) -> None:
