@@ -10,4 +10,4 @@ ensure_environment requirements-test.txt
 export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 # One worker per core, one thread each: the tests are many and small.
 export OMP_NUM_THREADS=1
-python -m pytest -n "${PYTEST_WORKERS:-auto}" --dist loadfile "$@"
+python -m pytest -n "${PYTEST_WORKERS:-auto}" --dist worksteal "$@"

@@ -41,10 +41,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def private_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Tokenised rows go to a folder of this test session, never to the user's cache."""
-    with mock.patch.dict(
-        os.environ, {"FEDERATEDSCOPE_CACHE": str(tmp_path_factory.mktemp("cache"))}
-    ):
+    """Tokenised rows and the miniature go to a folder of this session, never to the user's cache.
+
+    Workers of one session share it: building the miniature takes minutes.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with mock.patch.dict(os.environ, {"FEDERATEDSCOPE_CACHE": str(shared / "cache")}):
         yield
 
 
