@@ -1,0 +1,218 @@
+"""What single methods do beside aggregating: merging, halves, sparse stages, private adapters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import nn
+
+from federatedscope_ext.adapters import LoraPair
+from federatedscope_ext.workers.base import factors_frozen, only_training
+from federatedscope_ext.workers.merging import merge_once
+from federatedscope_ext.workers.pruning import tail_norm
+from federatedscope_ext.workers.sparse_stage import attach, leading_pair, switch
+
+
+class Conv1D(nn.Module):
+    """GPT-2's linear layer, whose weight is transposed."""
+
+    def __new__(cls) -> Any:
+        from transformers.pytorch_utils import Conv1D as Layer
+
+        return Layer(10, 6)
+
+
+def wrapped(layer: nn.Module, dtype: torch.dtype = torch.float32) -> Any:
+    torch.manual_seed(0)
+    net = nn.Sequential()
+    net.add_module("layer", layer)
+    model = get_peft_model(net.to(dtype), LoraConfig(r=3, target_modules=["layer"]))
+    return model
+
+
+NAME = "base_model.model.layer"
+
+
+def pair(seed: int, rank: int = 2) -> LoraPair:
+    generator = torch.Generator().manual_seed(seed)
+    a = torch.randn(rank, 6, generator=generator)
+    return LoraPair(a, torch.randn(10, rank, generator=generator), 0.5)
+
+
+class TestMerging:
+    @pytest.mark.parametrize("layer", [lambda: nn.Linear(6, 10), Conv1D], ids=["Linear", "Conv1D"])
+    def test_the_model_computes_with_the_update(self, layer: Any) -> None:
+        model = wrapped(layer())
+        x = torch.randn(4, 6)
+        before = model(x)
+        update = pair(1)
+        merge_once(model, 1, {NAME: update})
+        oracle = before + x @ (0.5 * update.B @ update.A).T
+        torch.testing.assert_close(model(x), oracle, rtol=1e-5, atol=1e-5)
+
+    def test_a_round_is_added_once_whoever_brings_it(self) -> None:
+        model = wrapped(nn.Linear(6, 10))
+        merge_once(model, 1, {NAME: pair(1)})
+        once = model.get_submodule(NAME).get_base_layer().weight.clone()
+        merge_once(model, 1, {NAME: pair(1)})
+        assert torch.equal(model.get_submodule(NAME).get_base_layer().weight, once)
+        merge_once(model, 2, {NAME: pair(1)})
+        assert not torch.equal(model.get_submodule(NAME).get_base_layer().weight, once)
+
+    def test_half_precision_loses_no_small_updates(self) -> None:
+        """A hundred updates, each below the rounding of the weight, add up."""
+        model = wrapped(nn.Linear(6, 10), torch.bfloat16)
+        weight = model.get_submodule(NAME).get_base_layer().weight
+        with torch.no_grad():
+            weight.fill_(1.0)
+        tiny = LoraPair(torch.full((1, 6), 1e-3), torch.ones(10, 1), 1.0)
+        for rnd in range(100):
+            merge_once(model, rnd, {NAME: tiny})
+        torch.testing.assert_close(weight.float(), torch.full((10, 6), 1.1), rtol=0, atol=2**-8)
+
+    @pytest.mark.parametrize("method", ["flora", "fedex"])
+    def test_a_checkpoint_has_the_changed_weights(self, rig: Any, method: str) -> None:
+        options = ("federate.method", method, "llm.adapter.client_ranks", "[2, 4, 8]")
+        first = rig(*options, "federate.save_to", "m.safetensors")
+        saved = first.outdir / "checkpoints" / "final_m.safetensors"
+        runner = rig.runner(*options)
+        fresh = (
+            runner.model.get_submodule("base_model.model.bert.encoder.layer.0.attention.self.query")
+            .get_base_layer()
+            .weight.clone()
+        )
+        restored = rig.runner(*options, "federate.restore_from", saved)
+        weight = (
+            restored.model.get_submodule(
+                "base_model.model.bert.encoder.layer.0.attention.self.query"
+            )
+            .get_base_layer()
+            .weight
+        )
+        assert not torch.equal(weight, fresh)
+        again = rig(*options, "federate.restore_from", saved, "federate.total_round_num", 0)
+        last = {e["client"]: e["metrics"] for e in first.of("eval", round=2)}
+        assert {e["client"]: e["metrics"] for e in again.of("eval")} == last
+
+
+class TestWhatIsTrained:
+    def test_a_frozen_factor_is_trainable_again_afterwards(self) -> None:
+        model = wrapped(nn.Linear(6, 10))
+        with factors_frozen(model, "A"):
+            frozen = {n for n, p in model.named_parameters() if p.requires_grad}
+            assert any("lora_B" in n for n in frozen) and not any("lora_A" in n for n in frozen)
+        assert any(p.requires_grad for n, p in model.named_parameters() if "lora_A" in n)
+
+    def test_also_after_an_error(self) -> None:
+        model = wrapped(nn.Linear(6, 10))
+        with pytest.raises(KeyError), only_training(model, []):
+            raise KeyError("stop")
+        assert any(p.requires_grad for p in model.parameters())
+
+    @pytest.mark.parametrize(("method", "factors"), [("rolora", "BA"), ("fedsvd", "BB")])
+    def test_one_factor_travels_in_each_round(
+        self, rig: Any, mail: Any, method: str, factors: str
+    ) -> None:
+        assert rig("federate.method", method).code == 0
+        for rnd, factor in enumerate(factors):
+            for message in mail:
+                if message.type == "model_para" and message.sender and message.state == rnd:
+                    sent = {n for n in message.tensors if "lora_" in n}
+                    assert sent and all(f"lora_{factor}" in n for n in sent)
+
+
+class TestSparseStage:
+    def test_the_layer_computes_with_the_sparse_update_while_it_is_on(self) -> None:
+        model = wrapped(nn.Linear(6, 10))
+        attach(model, density=0.25, seed=1)
+        layer = model.get_submodule(NAME)
+        x = torch.randn(4, 6)
+        before = model(x)
+        with torch.no_grad():
+            layer.slora_values.normal_()
+        torch.testing.assert_close(model(x), before)
+        switch(model, True)
+        matrix = model.__dict__["sparse_updates"][NAME].matrix(layer).detach()
+        assert int((matrix != 0).sum()) == 15
+        torch.testing.assert_close(model(x), before + x @ matrix.T, rtol=1e-5, atol=1e-5)
+
+    def test_everybody_has_the_same_places(self) -> None:
+        places = []
+        for _ in range(2):
+            model = wrapped(nn.Linear(6, 10))
+            attach(model, density=0.0, seed=3)
+            places.append(model.get_submodule(NAME).slora_index)
+        assert torch.equal(*places)
+        # As many as LoRA has numbers: 3 (6 + 10).
+        assert len(places[0]) == 48
+
+    def test_the_adapters_start_from_the_best_approximation(self) -> None:
+        matrix = torch.randn(10, 6, generator=torch.Generator().manual_seed(0))
+        made = leading_pair(matrix, 3, 4.0)
+        left, values, right = torch.linalg.svd(matrix.double())
+        oracle = (left[:, :3] * values[:3]) @ right[:3]
+        torch.testing.assert_close((4.0 * made.B @ made.A).double(), oracle, rtol=1e-5, atol=1e-5)
+
+    def test_the_first_stage_sends_sparse_updates_the_second_adapters(
+        self, rig: Any, mail: Any
+    ) -> None:
+        done = rig("federate.method", "flexlora", "slora.rounds", 1,
+                   "federate.total_round_num", 3)  # fmt: skip
+        assert done.code == 0, done.run.get("error")
+        kinds = []
+        for rnd in range(3):
+            (message, *_) = [
+                m for m in mail if m.type == "model_para" and m.sender == 1 and m.state == rnd
+            ]
+            kinds.append({"sparse" if "slora_" in n else "lora" for n in message.tensors
+                          if "slora_" in n or "lora_" in n})  # fmt: skip
+        assert kinds == [{"sparse"}, {"lora"}, {"lora"}]
+
+
+def test_the_penalty_is_the_product_of_the_tails_norms() -> None:
+    model = wrapped(nn.Linear(6, 10))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_" in name:
+                parameter.normal_()
+    named = dict(model.named_parameters())
+    a, b = named[f"{NAME}.lora_A.default.weight"], named[f"{NAME}.lora_B.default.weight"]
+    penalty = tail_norm(named, {NAME: 1})
+    torch.testing.assert_close(penalty, a[1:].norm() * b[:, 1:].norm())
+    penalty.backward()
+    assert not a.grad[0].any() and a.grad[1:].any()
+    assert not b.grad[:, 0].any() and b.grad[:, 1:].any()
+    assert float(tail_norm(named, {NAME: 3})) == 0.0
+
+
+class TestPrivateAdapter:
+    def test_it_is_trained_and_never_sent(self, rig: Any, mail: Any, step: Any) -> None:
+        runner = rig.runner("federate.method", "feddpa")
+        start = {n: t.clone() for n, t in runner.store.state(0).items() if ".private." in n}
+        for _ in step(runner):
+            pass
+        assert start
+        states = [runner.store.state(k) for k in (1, 2, 3)]
+        for name in start:
+            if "lora_B" in name:
+                assert not any(torch.equal(state[name], start[name]) for state in states)
+                assert not torch.equal(states[0][name], states[1][name])
+        assert not [n for m in mail for n in m.tensors if ".private." in n]
+        common = [n for n in states[0] if ".default." in n and "lora_" in n]
+        assert common and all(torch.equal(states[0][n], states[1][n]) for n in common)
+
+    def test_both_adapters_count(self, rig: Any) -> None:
+        runner = rig.runner("federate.method", "feddpa")
+        model = runner.model
+        runner.store.activate(1)
+        batch = {"input_ids": torch.tensor([[2, 5, 7, 3]])}
+        model.eval()
+        with torch.no_grad():
+            before = model(**batch).logits
+            for name, parameter in model.named_parameters():
+                if "lora_B.private" in name:
+                    parameter.normal_()
+            assert not torch.allclose(model(**batch).logits, before)
