@@ -12,6 +12,7 @@ from typing import Any
 from federatedscope import register
 from federatedscope.core.configs.config import CN, global_cfg
 from federatedscope_ext.errors import ExtensionError
+from federatedscope_ext.methods import METHODS
 
 __all__ = ["OPTIONS", "Option", "add_options", "check_options"]
 
@@ -143,6 +144,7 @@ def check_options(cfg: Any) -> None:
             raise ExtensionError(
                 field, value, "not one of the possible values", f"Write {option.choices}"
             )
+    _check_server_rules(cfg)
     if cfg.slora.rounds and cfg.slora.rounds >= cfg.federate.total_round_num:
         raise ExtensionError(
             "slora.rounds",
@@ -150,6 +152,24 @@ def check_options(cfg: Any) -> None:
             f"of {cfg.federate.total_round_num} rounds none is left for the adapters",
             "Write fewer",
         )
+
+
+def _check_server_rules(cfg: Any) -> None:
+    """A method that combines uploads in its own way leaves nothing to another server rule."""
+    method = cfg.federate.method.lower()
+    if method not in METHODS or method in ("fedsa", "ffa", "slora", "feddpa"):
+        return
+    for field, value, off in (
+        ("aggregator.robust_rule", cfg.aggregator.robust_rule, "fedavg"),
+        ("fedopt.use", cfg.fedopt.use, False),
+    ):
+        if value != off:
+            raise ExtensionError(
+                field,
+                value,
+                f"federate.method {method} combines uploads in its own way",
+                f"Write {field}: {off}, or federate.method: FedAvg",
+            )
 
 
 register.register_config("federatedscope_ext.options", add_options)

@@ -190,6 +190,7 @@ def _promotion(cfg: Any) -> Promotion | None:
                 "out of range",
                 "rank is at least 1, share above 0 and at most 1, round before the last one",
             )
+    _check_promotion(cfg, section)
     if section["round"] % cfg.eval.freq:
         raise ExtensionError(
             "llm.adapter.promotion.round",
@@ -198,6 +199,44 @@ def _promotion(cfg: Any) -> Promotion | None:
             "Write a multiple of eval.freq, or eval.freq: 1",
         )
     return Promotion(int(rank), float(section["share"]), section["round"], section["metric"])
+
+
+def _check_promotion(cfg: Any, section: Any) -> None:
+    """Is every client that trains evaluated after the aggregation, with the deciding metric?"""
+    field = "llm.adapter.promotion.rank"
+    method = cfg.federate.method.lower()
+    for hinders, problem, remedy in (
+        (method in ("local", "global"), f"{method} sends nothing", "another federate.method"),
+        (
+            cfg.federate.make_global_eval,
+            "the server is evaluated, not the clients",
+            "federate.make_global_eval: False",
+        ),
+        (
+            "after" not in cfg.eval.get("phases", ["after"]),
+            "clients are not evaluated after the aggregation",
+            "eval.phases: ['after']",
+        ),
+        (
+            cfg.eval.get("clients", "all") == "unseen",
+            "only clients that never train are evaluated",
+            "eval.clients: all",
+        ),
+    ):
+        if hinders:
+            raise ExtensionError(
+                field, section["rank"], f"{problem}, so nobody could be promoted", f"Write {remedy}"
+            )
+    split, _, name = section["metric"].partition("_")
+    known = ["avg_loss", "loss", *map(str, cfg.eval.metrics)]
+    if split not in cfg.eval.split or name not in known:
+        first = cfg.eval.split[0]
+        raise ExtensionError(
+            "llm.adapter.promotion.metric",
+            section["metric"],
+            "no evaluation gives this figure",
+            f"Write one of {', '.join(f'{first}_{one}' for one in known)}",
+        )
 
 
 def _from_name(name: str, count: int, seed: int) -> list[Any] | dict[int, Any]:
@@ -257,6 +296,14 @@ def _check_clients(entries: Iterable[int], count: int) -> None:
             )
 
 
+def _valid(pattern: str) -> bool:
+    try:
+        re.compile(pattern)
+    except re.error:
+        return False
+    return True
+
+
 def _ranks(entry: Any, modules: Sequence[str], client: int) -> Ranks:
     """One rank, or one for each module, of an entry."""
     if isinstance(entry, str) and entry in TYPES:
@@ -276,8 +323,10 @@ def _ranks(entry: Any, modules: Sequence[str], client: int) -> Ranks:
 
 
 def _check_patterns(entry: Mapping[str, int], modules: Sequence[str], client: int) -> None:
+    matched = [p for p in entry if _valid(p) and any(_of_module({p: 1}, m) for m in modules)]
     for pattern in entry:
-        if pattern not in GROUPS and not any(_of_module({pattern: 1}, m) for m in modules):
+        # A group may be empty (attention only) beside one that is not.
+        if pattern not in matched and (pattern not in GROUPS or not matched):
             last = sorted({module.rsplit(".", 1)[-1] for module in modules})
             raise ExtensionError(
                 FIELD,

@@ -108,7 +108,7 @@ def describe_run(
     run["label_names"] = list(cfg.data.label_list) or None
     run["embedded"] = bool(cfg.embedded.use)
     run["swaps"] = [dict(swap) for swap in cfg.embedded.swaps]
-    run["evaluation"] = _describe_evaluation(cfg)
+    run["evaluation"] = _describe_evaluation(cfg, layouts is not None and layouts.vary)
     run["notes"] = _notes(cfg, precision, device, data)
     run["versions"] = _versions()
     run["command"] = " ".join(["python", *sys.argv])
@@ -368,7 +368,7 @@ def estimate_memory(
     }
 
 
-def _describe_evaluation(cfg: Any) -> dict[str, Any]:
+def _describe_evaluation(cfg: Any, ranks_vary: bool = False) -> dict[str, Any]:
     personal = bool(cfg.personalization.local_param) or cfg.federate.method.lower() == "local"
     if cfg.federate.make_global_eval:
         scope, note = "global", "The server evaluates its state on its own rows."
@@ -378,6 +378,8 @@ def _describe_evaluation(cfg: Any) -> dict[str, Any]:
     else:
         scope = "global"
         note = "Every client evaluates the same aggregated state on its own rows."
+        if ranks_vary:
+            note = "Every client evaluates the aggregated state, as far as its own rank holds it."
     return {"scope": scope, "phases": list(cfg.eval.phases), "note": note}
 
 

@@ -55,6 +55,8 @@ def settle_ranks(cfg: Any, client_cfgs: CN | None, skeleton: torch.nn.Module | N
     """
     modules = [] if skeleton is None else list(layout_of_model(skeleton).ranks)
     own = _own_arguments(client_cfgs, adapter_arguments(cfg))
+    for client, arguments in own.items():
+        _check_patterns(client, arguments, modules)
     if skeleton is None or not modules:
         _refuse_without_lora(cfg, own)
         return None
@@ -70,6 +72,7 @@ def settle_ranks(cfg: Any, client_cfgs: CN | None, skeleton: torch.nn.Module | N
     cfg.llm.adapter.unequal_ranks = layouts.vary
     if layouts.vary:
         check_combines(cfg)
+        _check_adapter(cfg)
     return layouts
 
 
@@ -103,14 +106,14 @@ def build_layouts(
     count = cfg.federate.client_num
     known: dict[str, AdapterLayout] = {}
 
-    def make(ranks: Ranks | None = None, arguments: Mapping[str, Any] = base) -> AdapterLayout:
-        key = repr((ranks, arguments if arguments is not base else None))
+    def make(ranks: Ranks | None = None, client: int = 0) -> AdapterLayout:
+        key = repr((ranks, own.get(client)))
         if key not in known:
-            known[key] = layout_for(modules, arguments, base, rule, ranks)
+            known[key] = layout_for(modules, own.get(client, base), base, rule, ranks)
         return known[key]
 
     clients = {
-        k: make(None, own[k]) if k in own else make(plan.rank_of(k) if plan else None)
+        k: make(None, k) if k in own else make(plan.rank_of(k) if plan else None)
         for k in range(1, count + 1)
     }
     later = [make(ranks) for ranks in (plan.later_ranks() if plan else ())]
@@ -129,6 +132,34 @@ def _own_arguments(client_cfgs: CN | None, base: dict[str, Any]) -> dict[int, di
     return own
 
 
+def _check_patterns(client: int, arguments: Mapping[str, Any], modules: Sequence[str]) -> None:
+    """Patterns of a client's own are numbers by names of modules that there are."""
+    for field in ("rank_pattern", "alpha_pattern"):
+        for pattern, value in (arguments.get(field) or {}).items():
+            kinds = int if field == "rank_pattern" else (int, float)
+            good = isinstance(value, kinds) and not isinstance(value, bool) and value > 0
+            named = any(
+                re.match(rf"(.*\.)?({re.escape(pattern)})$", m) or _matches(pattern, m)
+                for m in modules
+            )
+            if good and (named or not modules):
+                continue
+            last = sorted({module.rsplit(".", 1)[-1] for module in modules})
+            raise ConfigError(
+                f"client_{client}.{FIELD}",
+                {field: {pattern: value}},
+                "no LoRA module has this name" if good else "not a positive number",
+                f"Write positive numbers by the names of modules: {', '.join(last)}",
+            )
+
+
+def _matches(pattern: str, module: str) -> bool:
+    try:
+        return re.match(rf"(.*\.)?({pattern})$", module.removeprefix(_PREFIX)) is not None
+    except re.error:
+        return False
+
+
 def adapter_arguments_of(section: Any) -> dict[str, Any] | None:
     """``llm.adapter.args`` of one client's section, ``None`` where it has none."""
     entry: Any = section
@@ -143,12 +174,16 @@ def _refuse_without_lora(cfg: Any, own: Mapping[int, Any]) -> None:
     elif own:
         client = min(own)
         field, value = f"client_{client}.{FIELD}", own[client]
+    elif cfg.llm.adapter.promotion.rank:
+        field, value = "llm.adapter.promotion.rank", cfg.llm.adapter.promotion.rank
+    elif cfg.llm.adapter.scale_rule != "auto":
+        field, value = "llm.adapter.scale_rule", cfg.llm.adapter.scale_rule
     else:
         return
     raise ConfigError(
         field,
         value,
-        "ranks of single clients are for LoRA adapters, and the model has none",
+        "ranks and scales are for LoRA adapters, and the model has none",
         "Write llm.adapter.use: True with adapter_method 'lora', or leave it out",
     )
 
@@ -166,6 +201,32 @@ def _write_server_ranks(cfg: Any, server: AdapterLayout, modules: Sequence[str])
     if not entry["rank_pattern"]:
         del entry["rank_pattern"]
     cfg.llm.adapter.args = [entry]
+
+
+def _check_adapter(cfg: Any) -> None:
+    """Refuse adapters that cannot be cut to a rank without changing what they compute.
+
+    Raises
+    ------
+    ConfigError
+        A start with B other than zero, or a bias in the adapter.
+    """
+    arguments = adapter_arguments(cfg)
+    start = arguments.get("init_lora_weights", True)
+    if start not in (True, "gaussian"):
+        raise ConfigError(
+            f"{FIELD}.init_lora_weights",
+            start,
+            "clients have unequal ranks, and cut to a low rank this start is another base model",
+            "Leave it out (B starts at zero), or give all clients one rank",
+        )
+    if arguments.get("lora_bias"):
+        raise ConfigError(
+            f"{FIELD}.lora_bias",
+            True,
+            "clients have unequal ranks or scales, which a bias of the adapter has no share in",
+            "Leave it out, or give all clients one rank",
+        )
 
 
 def check_combines(cfg: Any) -> None:

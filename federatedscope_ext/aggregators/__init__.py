@@ -60,7 +60,20 @@ def rule_for(method: str, config: Any = None) -> type[LoraRule] | None:
     name = method.lower()
     if name in RULES:
         return RULES[name]
-    return RULES_FOR_UNEQUAL_RANKS.get(name) if _unequal_ranks(config) else None
+    if not _unequal_ranks(config):
+        return None
+    if name in ("fedavg", "fedprox") and _keeps_b(config):
+        # FedSA-LoRA in its authors' words: what is averaged is A alone.
+        return ReplicationPad
+    return RULES_FOR_UNEQUAL_RANKS.get(name)
+
+
+def _keeps_b(config: Any) -> bool:
+    """Whether B stays at the client and A travels."""
+    section = config.get("personalization") if hasattr(config, "get") else None
+    words = (section or {}).get("local_param") or ()
+    a, b = ("lora_A.default.weight", "lora_B.default.weight")
+    return any(word in b for word in words) and not any(word in a for word in words)
 
 
 def _unequal_ranks(config: Any) -> bool:
@@ -85,4 +98,6 @@ def _build(
 # FederatedScope itself asks nobody for aggregators; there the servers bring the rule along.
 _register_aggregator = getattr(register, "register_aggregator", None)
 if _register_aggregator is not None:
-    _register_aggregator("lora_rules", _build)
+    # One key a method: keys are what a wrong federate.method is compared with.
+    for _key in RULES:
+        _register_aggregator(_key, _build)

@@ -154,9 +154,13 @@ def again_section(summary: RunSummary) -> str:
     """The command and the versions."""
     info = summary.info
     command = f"<pre>{escape(info.command)}</pre>" if info.command else ""
+    clients = "client_config.yaml"
+    single = (summary.record.outdir / clients).is_file()
     folder = paragraph(
-        "The merged configuration is in config.yaml of the run folder and runs the same again: "
-        "python federatedscope/main.py --cfg config.yaml"
+        "The merged configuration is in config.yaml of the run folder"
+        + (f", single clients' settings in {clients}; they run" if single else " and runs")
+        + " the same again: python federatedscope/main.py --cfg config.yaml"
+        + (f" --client_cfg {clients}" if single else "")
     )
     versions = paragraph(
         "Versions: " + ", ".join(f"{k} {v}" for k, v in info.versions.items()), hint=True

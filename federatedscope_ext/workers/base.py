@@ -21,6 +21,29 @@ RUNTIME_ASKS = hasattr(register, "register_aggregator")
 NEEDS_RUNTIME = ("flora", "fedex", "slora", "feddpa")
 
 
+#: methods that combine the products B A, or rewrite both factors
+NEEDS_BOTH = ("flexlora", "hetlora", "flora", "fedex", "fedsvd", "fedrot", "rolora")
+
+
+def _check_factors_travel(method: Method, cfg: Any) -> None:
+    for keyword in cfg.personalization.local_param:
+        if any(keyword in f"lora_{factor}.default.weight" for factor in "AB"):
+            raise ExtensionError(
+                "personalization.local_param",
+                keyword,
+                f"{method.name} combines both factors, and the keyword keeps one at the client",
+                "Leave it out, or use federate.method fedsa or replication_pad",
+            )
+    arguments = cfg.llm.adapter.args[0] if cfg.llm.adapter.args else {}
+    if arguments.get("use_dora"):
+        raise ExtensionError(
+            "llm.adapter.args.use_dora",
+            True,
+            f"DoRA's applied update is not s B A, which {method.name} is defined on",
+            "Leave it out, or use federate.method: FedAvg",
+        )
+
+
 def settle(method: Method, cfg: Any) -> None:
     """Write a method's decisions into a (mutable) configuration; doing it twice changes nothing.
 
@@ -30,6 +53,8 @@ def settle(method: Method, cfg: Any) -> None:
         The method is not defined for the configured adapter, or needs what the user froze.
     """
     variant = method.variant(cfg)
+    if method.key in NEEDS_BOTH:
+        _check_factors_travel(method, cfg)
     local = list(cfg.personalization.local_param)
     local += [keyword for keyword in variant.local_keywords if keyword not in local]
     cfg.personalization.local_param = local

@@ -8,6 +8,7 @@ comes first adds it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,7 +17,9 @@ from torch import Tensor
 
 from federatedscope.core.message import Message
 from federatedscope.core.workers import Client
+from federatedscope_ext.adapters.names import pair_names
 from federatedscope_ext.adapters.pairs import LoraPair
+from federatedscope_ext.errors import ExtensionError
 from federatedscope_ext.methods import FEDEX, FLORA
 from federatedscope_ext.workers.base import MethodServer
 
@@ -70,8 +73,32 @@ def _add(model: Any, name: str, weight: Tensor, delta: Tensor) -> None:
         lost[name] = exact - weight.float()
 
 
+def check_untied(model: Any) -> None:
+    """Refuse adapters on weights that another module uses too: it would change with them.
+
+    Raises
+    ------
+    ExtensionError
+        An embedding that is tied to the head, for example GPT-2's ``wte``.
+    """
+    uses = Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
+    for module in pair_names(name for name, _ in model.named_parameters()):
+        if uses[id(model.get_submodule(module).get_base_layer().weight)] > 1:
+            raise ExtensionError(
+                "llm.adapter.args.target_modules",
+                module,
+                "updates go into this weight, and another module shares it (tied embeddings)",
+                "Leave this module out, or use federate.method: flexlora",
+            )
+
+
 class MergingServer(MethodServer):
     """Adds the aggregator's ``base_update`` to the backbone and sends it on."""
+
+    @classmethod
+    def prepare_model(cls, model: Any, cfg: Any) -> None:
+        """Look whether the adapted weights are nobody else's."""
+        check_untied(model)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # (round, factors by module): what some client has not had yet, the oldest first.

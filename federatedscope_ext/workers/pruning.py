@@ -93,7 +93,7 @@ class HetLoRAClient(Client):
         weight, state = super()._train()
         layouts = self.layouts
         if kept and layouts is not None and layouts.make and self._tail(kept) < before:
-            self.change_ranks(layouts.make({**layouts.of(self.ID).ranks, **kept}))
+            self.change_ranks(layouts.make({**layouts.of(self.ID).ranks, **kept}, self.ID))
             state = self.trainer.get_model_para()
         return weight, state
 

@@ -22,6 +22,7 @@ from federatedscope.core.workers import Client
 from federatedscope_ext.adapters.names import pair_names
 from federatedscope_ext.adapters.pairs import LoraPair
 from federatedscope_ext.adapters.svd import UpdateSum
+from federatedscope_ext.errors import ExtensionError
 from federatedscope_ext.methods import FLEXLORA, SLORA
 from federatedscope_ext.workers.base import MethodServer, only_training
 
@@ -83,6 +84,27 @@ def attach(model: Any, density: float, seed: int) -> None:
     model.__dict__["sparse_updates"] = updates
 
 
+def _check_start(model: Any, cfg: Any) -> None:
+    """The first stage works on weight matrices, and starts from the base model itself."""
+    for name in pair_names(n for n, _ in model.named_parameters()):
+        layer = model.get_submodule(name).get_base_layer()
+        if isinstance(layer, nn.Embedding) or layer.weight.dim() != 2:
+            raise ExtensionError(
+                "llm.adapter.args.target_modules",
+                name,
+                f"SLoRA's first stage trains weight matrices, and this is a {type(layer).__name__}",
+                "Name linear layers only, or write slora.rounds: 0 with federate.method: FedAvg",
+            )
+    start = (cfg.llm.adapter.args[0] if cfg.llm.adapter.args else {}).get("init_lora_weights", True)
+    if start not in (True, "gaussian"):
+        raise ExtensionError(
+            "llm.adapter.args.init_lora_weights",
+            start,
+            "the first stage replaces the adapters' start, which here is a part of the base model",
+            "Leave it out",
+        )
+
+
 def switch(model: Any, on: bool) -> None:
     """Let the sparse updates take part in what the model computes, or not."""
     for update in model.__dict__.get("sparse_updates", {}).values():
@@ -107,10 +129,15 @@ class SparseStageServer(MethodServer):
     def prepare_model(cls, model: Any, cfg: Any) -> None:
         """Attach the sparse updates where there is a first stage."""
         if cfg.slora.rounds:
+            _check_start(model, cfg)
             attach(model, cfg.slora.density, cfg.seed)
 
+    def _first_stage_rounds(self) -> int:
+        """Rounds of the first stage; a restored state has it behind it."""
+        return 0 if self._cfg.federate.restore_from else int(self._cfg.slora.rounds)
+
     def _in_first_stage(self) -> bool:
-        return bool(self.state < self._cfg.slora.rounds)
+        return bool(self.state < self._first_stage_rounds())
 
     def _shared_state(self) -> Any:
         state = super()._shared_state()
@@ -126,7 +153,7 @@ class SparseStageServer(MethodServer):
 
     def _perform_federated_aggregation(self) -> Any:
         received = super()._perform_federated_aggregation()
-        if self.state + 1 == self._cfg.slora.rounds:
+        if self.state + 1 == self._first_stage_rounds():
             self._start_adapters()
         return received
 

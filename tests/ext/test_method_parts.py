@@ -124,7 +124,33 @@ class TestWhatIsTrained:
                     assert sent and all(f"lora_{factor}" in n for n in sent)
 
 
+def test_tied_weights_are_refused_where_updates_go_into_them() -> None:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    from federatedscope_ext.workers.merging import check_untied
+
+    config = GPT2Config(n_embd=8, n_layer=1, n_head=1, vocab_size=20, n_positions=8)
+    for targets, good in ((["c_attn"], True), (["wte"], False)):
+        model = get_peft_model(GPT2LMHeadModel(config), LoraConfig(r=2, target_modules=targets))
+        if good:
+            check_untied(model)
+            continue
+        with pytest.raises(ValueError, match="another module shares it"):
+            check_untied(model)
+
+
 class TestSparseStage:
+    def test_a_restored_run_keeps_its_adapters(self, rig: Any) -> None:
+        # Equal ranks: zero padding would shrink rows at each mean, restored or not.
+        options = ("federate.method", "slora", "llm.adapter.client_ranks", "[4, 4, 4]",
+                   "federate.total_round_num", 3)  # fmt: skip
+        first = rig(*options, "federate.save_to", "m.safetensors")
+        saved = first.outdir / "checkpoints" / "final_m.safetensors"
+        again = rig(*options, "federate.restore_from", saved, "train.optimizer.lr", 0.0)
+        last = {e["client"]: e["metrics"] for e in first.of("eval", round=3)}
+        for rnd in (1, 3):
+            assert {e["client"]: e["metrics"] for e in again.of("eval", round=rnd)} == last
+
     def test_the_layer_computes_with_the_sparse_update_while_it_is_on(self) -> None:
         model = wrapped(nn.Linear(6, 10))
         attach(model, density=0.25, seed=1)

@@ -214,6 +214,34 @@ REFUSED = [
          "llm.adapter.promotion.round", 9),
         "llm.adapter.promotion.round",
     ),
+    (("federate.method", "flexlora", "aggregator.robust_rule", "krum"), "aggregator.robust_rule"),
+    (("federate.method", "flexlora", "fedopt.use", True), "fedopt.use"),
+    (("federate.method", "flexlora", "personalization.local_param", "['lora_B']"),
+     "personalization.local_param"),
+    (("federate.method", "flora", "llm.adapter.args", "[{'adapter_method': 'lora', 'r': 4,"
+      " 'use_dora': True}]"), "llm.adapter.args.use_dora"),
+    (("federate.method", "zero_pad", "llm.adapter.args", "[{'adapter_method': 'lora', 'r': 4,"
+      " 'init_lora_weights': 'pissa'}]"), "llm.adapter.args.init_lora_weights"),
+    (("federate.method", "zero_pad", "llm.adapter.args", "[{'adapter_method': 'lora', 'r': 4,"
+      " 'lora_bias': True}]"), "llm.adapter.args.lora_bias"),
+    (("federate.method", "slora", "llm.adapter.args", "[{'adapter_method': 'lora', 'r': 4,"
+      " 'target_modules': ['word_embeddings']}]"), "llm.adapter.args.target_modules"),
+    (("federate.method", "flexlora", "llm.adapter.promotion.rank", 8,
+      "llm.adapter.promotion.metric", "val_los"), "llm.adapter.promotion.metric"),
+    (("federate.method", "flexlora", "llm.adapter.promotion.rank", 8,
+      "eval.phases", "['before']"), "llm.adapter.promotion.rank"),
+    (("federate.method", "local", "llm.adapter.promotion.rank", 8), "llm.adapter.promotion.rank"),
+    (("federate.method", "zero_pad", "llm.adapter.client_ranks", "[{'(': 3}, 4, 8]"),
+     "llm.adapter.client_ranks"),
+    (("federate.method", "zero_pad", "llm.adapter.client_ranks", "[{'ffn': 3}, 4, 8]"),
+     "llm.adapter.client_ranks"),
+    (("federate.method", "zero_pad", "client_1.llm.adapter.args",
+      "[{'rank_pattern': {'query': 'a'}}]"), "client_1.llm.adapter.args"),
+    (("federate.method", "zero_pad", "client_1.llm.adapter.args",
+      "[{'rank_pattern': {'foo': 2}}]"), "client_1.llm.adapter.args"),
+    (("federate.method", "fedsa", "llm.adapter.client_ranks", "[]", "llm.adapter.promotion.rank", 8,
+      "llm.adapter.args", "[{'adapter_method': 'vera', 'r': 8}]"), "llm.adapter.promotion.rank"),
+    (("federate.method", "lora_rules"), "federate.method"),
     (("federate.method", "flexlora", "flexlora.dtype", "float16"), "flexlora.dtype"),
     (("federate.method", "hetlora", "hetlora.gamma", 1.5), "hetlora.gamma"),
     (("federate.method", "slora", "slora.rounds", 2), "slora.rounds"),
@@ -303,6 +331,55 @@ class TestPromotion:
         for later in (second, third):
             grown = [int(k) for k, size in later.items() if size > first[k]]
             assert grown == [best]
+
+    def test_nobody_is_demoted(self, rig: Any) -> None:
+        done = rig(*self.OPTIONS, "proportional", "llm.adapter.client_ranks", "[2, 6, 9]",
+                   "llm.adapter.promotion.rank", 5, "llm.adapter.promotion.share", 1.0)  # fmt: skip
+        assert done.code == 0, done.run.get("error")
+        first, second, _ = (e["bytes_up"] for e in done.of("round"))
+        assert [k for k in first if second[k] != first[k]] == ["1"]
+        assert [e.get("rank_changes") for e in done.of("round")] == [None, {"1": [5]}, None]
+
+    def test_a_promoted_client_keeps_its_own_alpha(self, rig: Any, step: Any) -> None:
+        settings = {"llm": {"adapter": {"args": [{"r": 2, "lora_alpha": 32}]}}}
+        import yaml
+
+        file = rig.tmp_path / "clients.yaml"
+        file.write_text(yaml.safe_dump({f"client_{k}": settings for k in (1, 2, 3)}))
+        done = rig(*self.OPTIONS, "alpha", "llm.adapter.client_ranks", "[]",
+                   "llm.adapter.promotion.share", 1.0, f"--client_cfg={file}")  # fmt: skip
+        assert done.code == 0, done.run.get("error")
+        assert scales_of(done) == [16.0] * 3
+        text = (done.outdir / "exp_print.log").read_text()
+        assert "rank [7] from now on" in text
+
+
+def test_the_released_form_of_fedsa_averages_a_over_owners(rig: Any, mail: Any) -> None:
+    released = rig(
+        *LORA, "federate.method", "FedAvg", "llm.adapter.client_ranks", "[2, 4, 16]",
+        "personalization.local_param", "['lora_B', 'classifier']",
+    )  # fmt: skip
+    ours = rig(*LORA, "federate.method", "fedsa", "llm.adapter.client_ranks", "[2, 4, 16]")
+    assert released.code == ours.code == 0
+    assert released.metrics == ours.metrics
+
+
+def test_a_method_without_a_rule_of_its_own_pads_with_zeros(outside_method: Any) -> None:
+    done = outside_method("federate.method", "mine", "llm.adapter.client_ranks", "[2, 4, 8]")
+    plain = outside_method("federate.method", "fedavg", "llm.adapter.client_ranks", "[2, 4, 8]")
+    assert done.code == 0, done.run.get("error")
+    assert done.metrics == plain.metrics
+
+
+@pytest.fixture
+def outside_method(rig: Any, registry: Any) -> Any:
+    """Runs with a registered method that has plain workers."""
+    from federatedscope.core.workers import Client, Server
+    from federatedscope.register import register_worker
+
+    workers = {"client": Client, "server": Server}
+    register_worker("mine", lambda method: workers if method == "mine" else None)
+    return lambda *options: rig(*LORA, "personalization.head", "shared", *options)
 
 
 class TestPruning:

@@ -33,6 +33,7 @@ class UploadCombiner(ResultKeeper):
     ledger: Any
     recover_fun: Any
     _slices: dict[int, dict[str, torch.Tensor]]
+    _rank_changes: dict[str, list[int]]
 
     def _shared_state(self) -> dict[str, torch.Tensor]:
         raise NotImplementedError
@@ -109,8 +110,12 @@ class UploadCombiner(ResultKeeper):
 
     def callback_funcs_for_adapter_layout(self, message: Message) -> None:
         """A client has changed its ranks by itself; what it is sent next fits them."""
-        if self.layouts is not None:
-            self.layouts.set(message.sender, AdapterLayout(**message.content))
+        if self.layouts is None:
+            return
+        before = self.layouts.of(message.sender)
+        now = self.layouts.set(message.sender, AdapterLayout(**message.content))
+        if now is not before:
+            self._rank_changes[str(message.sender)] = now.distinct_ranks
 
     def _round_uploads(self) -> dict[str, Any]:
         """Uploads of the round in the form that aggregators take, by client ID."""
@@ -143,8 +148,10 @@ class UploadCombiner(ResultKeeper):
                 "bytes_evaluation": {str(k): v for k, v in sorted(traffic.evaluation.items())},
                 "weights": self._weights_used(agg_info),
                 **self._diagnostics(),
+                **({"rank_changes": self._rank_changes} if self._rank_changes else {}),
             }
         )
+        self._rank_changes = {}
 
     def _diagnostics(self) -> dict[str, Any]:
         """What the aggregator found out about the round's update."""

@@ -144,6 +144,7 @@ class Server(UploadCombiner):
         self.is_finish = False
         self._awaits_evaluation = False
         self._aggregated_num = 0
+        self._rank_changes: dict[str, list[int]] = {}
         # Parts of the state by layout, valid while one state is being sent.
         self._slices: dict[int, dict[str, torch.Tensor]] = {}
         self.cur_timestamp: float = 0
@@ -431,7 +432,15 @@ class Server(UploadCombiner):
             return
         seen = {k: v for k, v in results.items() if k not in self.unseen_clients_id}
         for client, ranks in self.layouts.revise(self.state, seen).items():
-            layout = self.layouts.make(ranks)
+            now = self.layouts.of(client).ranks
+            wanted = ranks if isinstance(ranks, Mapping) else dict.fromkeys(now, ranks)
+            # Nobody loses rows that were trained.
+            layout = self.layouts.make(
+                {m: max(r, wanted.get(m, r)) for m, r in now.items()}, client
+            )
+            if layout.ranks == now:
+                continue
+            self._rank_changes[str(client)] = layout.distinct_ranks
             logger.info("Client %d: rank %s from now on.", client, layout.distinct_ranks)
             content = {"ranks": dict(layout.ranks), "scales": dict(layout.scales)}
             self._send("adapter_layout", [client], content)

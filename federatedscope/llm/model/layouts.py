@@ -156,7 +156,8 @@ class Layouts:
     clients : mapping of int to AdapterLayout
         By client ID.
     make : callable, optional
-        From a rank, or a rank for each module, to a layout under the run's scale rule.
+        ``f(ranks, client)``: the layout of a client at a rank, or a rank for each module, under
+        the run's scale rule.
     revise : callable, optional
         ``f(round, {client: metrics}) -> {client: ranks}``: who gets other ranks after a round's
         evaluation.
