@@ -149,6 +149,6 @@ def test_the_run_says_who_is_balanced(rig: Any) -> None:
     (balanced,) = [c for c in done.run["clients"] if c["group"]]
     train = balanced["labels"]["train"]
     assert max(train.values()) - min(train.values()) <= 1
-    assert f"1 clients are of balanced labels: {balanced['id']}." in done.run["notes"]
+    assert f"1 client(s) of balanced labels: {balanced['id']}." in done.run["notes"]
     val = [c["labels"]["val"] for c in done.run["clients"] if not c["group"]]
     assert any(len(v) == 1 or max(v.values()) > 2 * min(v.values()) for v in val)
