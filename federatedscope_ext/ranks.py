@@ -153,6 +153,9 @@ def rank_plan(cfg: Any, modules: Sequence[str]) -> RankPlan | None:
         A wrong number of ranks, a rank that is no positive integer, an unknown mix or type, a
         file that cannot be read.
     """
+    if cfg.federate.method.lower() == "global":
+        # One worker with everybody's rows, at the rank of llm.adapter.args.
+        return None
     given = cfg.llm.adapter.get("client_ranks", [])
     promotion = _promotion(cfg)
     if not given:

@@ -281,7 +281,8 @@ def _describe_model(
     described["memory_estimate_bytes"] = estimate_memory(cfg, skeleton, counts, precision)
     sent = mean_size(shared, layouts, cfg.federate.client_num) if layouts else counts["sent"]
     per_round = round(4 * sent * cfg.federate.sample_client_num)
-    described["bytes_per_round"] = {"up": per_round, "down": per_round}
+    if not getattr(_server_class(cfg), "traffic_varies", False):
+        described["bytes_per_round"] = {"up": per_round, "down": per_round}
     return described
 
 

@@ -68,6 +68,8 @@ class MethodServer(Server):
     """A server whose method is a row of the table."""
 
     method: ClassVar[Method]
+    #: whether rounds send different things, so that nothing is said about bytes before they do
+    traffic_varies: ClassVar[bool] = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

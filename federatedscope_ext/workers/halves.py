@@ -48,6 +48,7 @@ class FedSVDServer(MethodServer):
     """Sends both factors, which its decomposition has changed."""
 
     method = FEDSVD
+    traffic_varies = True
 
 
 class RoLoRAClient(HalfClient):
@@ -62,6 +63,7 @@ class RoLoRAServer(MethodServer):
     """Sends each client the halves that it has not got yet."""
 
     method = ROLORA
+    traffic_varies = True
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # Rounds completed when a factor last changed, and when a client last began to train.

@@ -95,6 +95,8 @@ def check_untied(model: Any) -> None:
 class MergingServer(MethodServer):
     """Adds the aggregator's ``base_update`` to the backbone and sends it on."""
 
+    traffic_varies = True
+
     @classmethod
     def prepare_model(cls, model: Any, cfg: Any) -> None:
         """Look whether the adapted weights are nobody else's."""

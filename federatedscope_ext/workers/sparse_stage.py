@@ -222,6 +222,7 @@ class SLoRAServer(SparseStageServer):
     """SLoRA: FedAvg after the first stage."""
 
     method = SLORA
+    traffic_varies = True
 
     @classmethod
     def prepare_config(cls, cfg: Any) -> None:

@@ -174,6 +174,7 @@ class Layouts:
         self.make = make
         self.revise = revise
         self._clients: dict[int, AdapterLayout] = {}
+        self._known = [server]
         for client, layout in clients.items():
             self.set(client, layout)
 
@@ -193,15 +194,17 @@ class Layouts:
         ValueError
             A rank above the server's.
         """
-        known = [self.server, *self.distinct]
-        if not any(layout is other for other in known):
+        if not any(layout is other for other in self._known):
             for module, rank in layout.ranks.items():
                 if rank > self.server.ranks[module]:
                     raise ValueError(
                         f"rank {rank} of client {client} in {module} is above the server's "
                         f"{self.server.ranks[module]}"
                     )
-            layout = next((other for other in known if other.same_as(layout)), layout)
+            same = (other for other in self._known if other.same_as(layout))
+            layout = next(same, layout)
+            if not any(layout is other for other in self._known):
+                self._known.append(layout)
         self._clients[client] = layout
         return layout
 
