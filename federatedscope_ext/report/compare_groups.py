@@ -123,6 +123,7 @@ FIGURES: dict[str, Callable[[RunSummary], float | None]] = {
     "before": _before,
     "sampling_error": lambda summary: _measured(_at_best("error")(summary) or math.nan),
     "bytes_up_per_round": lambda summary: _measured(summary.communication.per_round_up),
+    "bytes_down_per_round": lambda summary: _measured(summary.communication.per_round_down),
     "seconds_per_round": lambda summary: _measured(summary.seconds_per_round),
     "rounds_done": lambda summary: float(summary.rounds_done),
 }

@@ -40,6 +40,14 @@ def _plain(figure: Figure | None, show: Callable[[float], str]) -> str:
     return NOTHING if figure is None else show(figure.mean)
 
 
+def _traffic_text(group: Group) -> str:
+    """Bytes that all clients send in a round, and what they receive where that is different."""
+    up, down = group.figure("bytes_up_per_round"), group.figure("bytes_down_per_round")
+    if up is None or down is None or abs(down.mean - up.mean) <= 0.01 * max(up.mean, down.mean):
+        return _plain(up, bytes_text)
+    return f"{bytes_text(up.mean)} up, {bytes_text(down.mean)} down"
+
+
 _RESULTS: dict[str, Callable[[Group], str]] = {
     "majority baseline": lambda group: _plain(group.figure("baseline"), metric_text),
     "best plain mean": lambda group: figure_text(group.figure("best")),
@@ -51,7 +59,7 @@ _RESULTS: dict[str, Callable[[Group], str]] = {
 }
 _COSTS: dict[str, Callable[[Group], str]] = {
     "rounds done": lambda group: _plain(group.figure("rounds_done"), lambda value: f"{value:g}"),
-    "sent per round": lambda group: _plain(group.figure("bytes_up_per_round"), bytes_text),
+    "sent per round": _traffic_text,
     "time per round": lambda group: _plain(group.figure("seconds_per_round"), duration_text),
 }
 
