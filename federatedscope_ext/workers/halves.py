@@ -35,6 +35,13 @@ class HalfClient(Client):
         with factors_frozen(self.model, self.frozen_factor(message.state)):
             return super().callback_funcs_for_model_para(message)
 
+    def callback_funcs_for_evaluate(self, message: Message) -> Any:
+        """Take over both factors; fine-tuning before it trains the round's factor too."""
+        if message.content:
+            self.trainer.update(message.content)
+        with factors_frozen(self.model, self.frozen_factor(message.state)):
+            return super().callback_funcs_for_evaluate(message)
+
 
 class FedSVDClient(HalfClient):
     """Trains B."""

@@ -242,3 +242,29 @@ class TestPrivateAdapter:
                 if "lora_B.private" in name:
                     parameter.normal_()
             assert not torch.allclose(model(**batch).logits, before)
+
+
+def test_a_frozen_embedding_factor_is_refused(rig: Any, capsys: Any) -> None:
+    """It starts at zero and would stay there."""
+    adapter = "[{'adapter_method': 'lora', 'r': 2, 'target_modules': ['word_embeddings']}]"
+    assert rig("federate.method", "ffa", "llm.adapter.args", adapter).code == 2
+    assert "llm.adapter.args.target_modules" in capsys.readouterr().err
+
+
+def test_fine_tuning_before_evaluation_trains_what_the_method_trains(rig: Any, step: Any) -> None:
+    runner = rig.runner(
+        "federate.method", "fedsvd", "finetune.before_eval", True, "finetune.local_update_steps", 2
+    )
+    trained: set[str] = set()
+    client = runner.clients[1]
+    whole = client.trainer.finetune
+
+    def watched(*args: Any, **keywords: Any) -> None:
+        trained.update(n for n, p in runner.model.named_parameters() if p.requires_grad)
+        whole(*args, **keywords)
+
+    client.trainer.finetune = watched
+    for _ in step(runner):
+        pass
+    assert any("lora_B" in name for name in trained)
+    assert not any("lora_A" in name for name in trained)

@@ -34,6 +34,8 @@ class UploadCombiner(ResultKeeper):
     recover_fun: Any
     _slices: dict[int, dict[str, torch.Tensor]]
     _rank_changes: dict[str, list[int]]
+    _asked: list[int]
+    _early: dict[int, Any]
 
     def _shared_state(self) -> dict[str, torch.Tensor]:
         raise NotImplementedError
@@ -60,15 +62,32 @@ class UploadCombiner(ResultKeeper):
     def _take_upload(self, content: Any, client: int) -> Any:
         """Keep an upload, or hand it on to an aggregator that takes them one by one."""
         if self._streams:
-            self.aggregator.inc(content, client, scales=self._scales_of(client))
+            self._early[client] = content
+            self._stream_in_order()
         elif self._cfg.federate.online_aggr:
             self.aggregator.inc(content, client)
         else:
             return content
         return (content[0], {})
 
+    def _stream_in_order(self) -> None:
+        """Take in what has come, in the order in which clients were asked.
+
+        Sums of floating-point numbers depend on their order, and a run must not depend on who
+        answers first.
+        """
+        while self._asked and self._asked[0] in self._early:
+            self._take_in(self._asked.pop(0))
+        for client in [k for k in self._early if k not in self._asked]:
+            self._take_in(client)
+
+    def _take_in(self, client: int) -> None:
+        scales = self._scales_of(client)
+        self.aggregator.inc(self._early.pop(client), client, scales=scales)
+
     def _reset_aggregator(self) -> None:
         """Tell a streaming aggregator that a round begins."""
+        self._early, self._asked = {}, []
         if self._streams:
             self.aggregator.reset(self._aggregation_info())
         elif self._cfg.federate.online_aggr:
@@ -76,6 +95,9 @@ class UploadCombiner(ResultKeeper):
 
     def _perform_federated_aggregation(self) -> int:
         """Aggregate the round's uploads into the server's model; returns their number."""
+        # Whoever has not answered by now is not waited for.
+        self._asked = []
+        self._stream_in_order()
         agg_info = self._round_uploads()
         received = len(agg_info["client_feedback"])
         # A streaming aggregator has what it needs since the round began, unless a server from

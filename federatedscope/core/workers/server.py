@@ -145,6 +145,10 @@ class Server(UploadCombiner):
         self._awaits_evaluation = False
         self._aggregated_num = 0
         self._rank_changes: dict[str, list[int]] = {}
+        # Clients that were asked to train and whose uploads are not taken in yet, and uploads that
+        # came before their turn.
+        self._asked: list[int] = []
+        self._early: dict[int, Any] = {}
         # Parts of the state by layout, valid while one state is being sent.
         self._slices: dict[int, dict[str, torch.Tensor]] = {}
         self.cur_timestamp: float = 0
@@ -244,6 +248,8 @@ class Server(UploadCombiner):
         for receiver in receivers:
             content = self._content_for(receiver, shared)
             groups.setdefault(id(content), (content, []))[1].append(receiver)
+        if msg_type == "model_para":
+            self._asked = [client for _, ids in groups.values() for client in ids]
         for content, ids in groups.values():
             self._send(msg_type, ids, content, state=state)
 
