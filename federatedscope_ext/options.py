@@ -49,8 +49,8 @@ OPTIONS = (
         "aggregator",
         "diagnostics",
         True,
-        "In rounds that are evaluated, record the effective rank of the aggregated update, the"
-        " energy that each rank keeps, and the errors of factor means and of the method.",
+        "Record in every round the effective rank of the aggregated update, the energy that each"
+        " rank keeps, and the errors of factor means and of the method; costs an SVD per module.",
     ),
     Option(
         "flexlora",

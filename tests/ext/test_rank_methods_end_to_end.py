@@ -339,3 +339,25 @@ def test_the_order_in_which_uploads_come_changes_nothing(rig: Any, method: str) 
         assert runner.server.is_finish
         states.append({n: t.clone() for n, t in runner.store.state(0).items()})
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_every_round_is_diagnosed(rig: Any) -> None:
+    options = (
+        *OPTIONS,
+        "federate.method",
+        "flexlora",
+        "federate.total_round_num",
+        3,
+        "eval.freq",
+        3,
+    )
+    done = rig(*options, "aggregator.diagnostics", True)
+    for event in done.of("round"):
+        found = event["diagnostics"]
+        assert 1.0 <= found["effective_rank"] <= 32.0
+        energy = [found["energy"][str(rank)] for rank in RANKS]
+        assert energy == sorted(energy)
+        assert energy[-1] == pytest.approx(1.0)
+        assert 0.0 < found["factor_mean_error"]
+        assert found["method_error"] < 1e-5
+    assert all("diagnostics" not in event for event in rig(*options).of("round"))

@@ -40,9 +40,6 @@ class UploadCombiner(ResultKeeper):
     def _shared_state(self) -> dict[str, torch.Tensor]:
         raise NotImplementedError
 
-    def _is_evaluated(self, completed: int) -> bool:
-        raise NotImplementedError
-
     def _slice_for(self, receiver: int, shared: dict[str, torch.Tensor]) -> Any:
         """Of LoRA factors the first rows and columns of the receiver's rank; one object a layout.
 
@@ -115,11 +112,7 @@ class UploadCombiner(ResultKeeper):
 
     def _aggregation_info(self) -> dict[str, Any]:
         """What an aggregator may want to know beside the uploads."""
-        info: dict[str, Any] = {
-            "current": self._shared_state(),
-            "round": self.state,
-            "evaluated": self._is_evaluated(self.state + 1),
-        }
+        info: dict[str, Any] = {"current": self._shared_state(), "round": self.state}
         if self.layouts is not None:
             uploads = self.msg_buffer["train"].get(self.state, {})
             info["scales"] = {client: self._scales_of(client) for client in uploads}
