@@ -17,12 +17,15 @@ from federatedscope_ext.report.curves import (
 )
 from federatedscope_ext.report.page import definitions, figure, paragraph, section
 from federatedscope_ext.report.records import RoundEvent
+from federatedscope_ext.report.run_info import rank_text
 from federatedscope_ext.report.summary import RunSummary
 from federatedscope_ext.report.wording import metric_text
 
 __all__ = ["aggregation_section", "draw_aggregation"]
 
 _SHADES = ("#1b5e9b", "#5fa7a3", "#e0a339", "#a8456b", "#6f7fb8", "#3c7d4b", "#8a6d3b", "#c2571a")
+MAX_CHANGES = 30
+"""So many changes of rank are listed."""
 _ERRORS = (
     ("factor_mean_error", "error of the factor means", SECOND, "--"),
     ("method_error", "error of this method", INK, ":"),
@@ -83,11 +86,26 @@ def _energy_figure(events: Sequence[RoundEvent]) -> Figure:
     return drawn
 
 
+def _changes(summary: RunSummary) -> str:
+    """Which clients were promoted or pruned, and when."""
+    lines = [
+        f"round {event.round}: client {client} rank {rank_text(ranks)}"
+        for event in summary.record.rounds
+        for client, ranks in sorted(event.rank_changes.items())
+    ]
+    if not lines:
+        return ""
+    more = f", and {len(lines) - MAX_CHANGES} more" if len(lines) > MAX_CHANGES else ""
+    text = "Ranks that changed: " + ", ".join(lines[:MAX_CHANGES])
+    return paragraph(f"{text}{more} (metrics.jsonl has all).")
+
+
 def aggregation_section(summary: RunSummary, curves: Path) -> str:
     """Figures of the last diagnosed round, and both curves."""
     events = _diagnosed(summary)
+    changes = _changes(summary)
     if not events:
-        return ""
+        return section("Aggregation", changes) if changes else ""
     last = events[-1]
     energy = ", ".join(f"{share:.1%} in rank {rank}" for rank, share in last.energy.items())
     facts = definitions(
@@ -112,6 +130,7 @@ def aggregation_section(summary: RunSummary, curves: Path) -> str:
     return section(
         "Aggregation",
         facts,
+        changes,
         figure(curves / "effective_rank.png", "Effective rank of the aggregated update by round"),
         figure(curves / "energy.png", "Energy kept by each rank, and errors, by round"),
         hint,

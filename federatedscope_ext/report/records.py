@@ -62,7 +62,8 @@ class RoundEvent:
     """The end of one round: who took part and what travelled (bytes by client id).
 
     ``bytes_evaluation`` is what was sent for evaluations only; ``seconds`` leaves them out.
-    ``diagnostics`` are the aggregator's findings, ``energy`` those by rank.
+    ``diagnostics`` are the aggregator's findings, ``energy`` those by rank; ``rank_changes`` the
+    ranks that clients have from this round on.
     """
 
     round: int
@@ -74,6 +75,7 @@ class RoundEvent:
     bytes_evaluation: Mapping[int, int] = field(default_factory=dict)
     diagnostics: Mapping[str, float] = field(default_factory=dict)
     energy: Mapping[int, float] = field(default_factory=dict)
+    rank_changes: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
 
 
 @dataclass
@@ -174,6 +176,10 @@ class RunRecord:
                     bytes_evaluation=_by_client(raw.get("bytes_evaluation")),
                     diagnostics=_numbers(raw.get("diagnostics")),
                     energy=_energy(raw.get("diagnostics")),
+                    rank_changes={
+                        int(client): tuple(map(int, ranks))
+                        for client, ranks in (raw.get("rank_changes") or {}).items()
+                    },
                 )
             )
 

@@ -382,6 +382,15 @@ def outside_method(rig: Any, registry: Any) -> Any:
     return lambda *options: rig(*LORA, "personalization.head", "shared", *options)
 
 
+def test_the_page_shows_ranks_diagnostics_and_promotions(rig: Any) -> None:
+    done = rig(*TestPromotion.OPTIONS, "proportional", report=True)
+    page = (done.outdir / "report.html").read_text()
+    assert "<h2>Aggregation</h2>" in page or ">Aggregation<" in page
+    assert "Ranks that changed: round 2: client" in page
+    assert "Effective rank" in page
+    assert (done.outdir / "curves" / "energy.png").stat().st_size > 1000
+
+
 class TestPruning:
     """HetLoRA's clients shrink their rank when the last rows have come to carry little."""
 
