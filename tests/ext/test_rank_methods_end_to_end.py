@@ -213,19 +213,120 @@ def padded_means(
     return a, b
 
 
+def close_to_means(
+    run: Course, pairs: Mapping[int, Any], share: Mapping[int, float], module: str, **how: bool
+) -> None:
+    """Everybody applies the first rows of the factor means."""
+    a, b = padded_means(pairs, share, module, how.get("owners_only", False))
+    for client, rank in enumerate(RANKS, 1):
+        close(run.weights[client][module], b[:, :rank] @ a[:rank], run.base[module])
+
+
 @pytest.mark.parametrize("rule", ["alpha", "proportional"])
 @pytest.mark.parametrize(
-    ("method", "owners_only"), [("zero_pad", False), ("fedavg", False), ("replication_pad", True)]
+    "method", ["zero_pad", "fedavg", "fedprox", "feddpa", "replication_pad", "fedrot"]
 )
-def test_padding_row_by_row(course: Any, method: str, owners_only: bool, rule: str) -> None:
-    run = course("federate.method", method, "llm.adapter.scale_rule", rule)
+def test_padding_row_by_row(course: Any, method: str, rule: str) -> None:
+    """FedRot-LoRA too: in its first round there is nothing to turn towards."""
+    mu = ("fedprox.mu", 0.1) if method == "fedprox" else ()
+    run = course("federate.method", method, "llm.adapter.scale_rule", rule, *mu)
     run.until_evaluated(0)
     pairs, share = run.pairs(0), run.shares(0)
     for module in run._modules():
-        a, b = padded_means(pairs, share, module, owners_only)
+        close_to_means(run, pairs, share, module, owners_only=method == "replication_pad")
+
+
+@pytest.mark.parametrize("method", ["zero_pad", "replication_pad", "feddpa"])
+def test_rows_that_no_client_of_a_round_owns_stay_the_servers(course: Any, method: str) -> None:
+    """One of three reports in each of four rounds; everybody is sent the slice of the own rank."""
+    run = course(
+        "federate.method", method, "federate.sample_client_num", 1, "federate.total_round_num", 4
+    )  # fmt: skip
+    run.until_evaluated(0)
+    # The rows that round 0 replaced are replaced below too.
+    start = run.runner.store.state(0)
+    server = {
+        m: (
+            start[f"{m}.lora_A.default.weight"].double().clone(),
+            torch.zeros(run.base[m].shape[0], max(RANKS), dtype=torch.float64),
+        )
+        for m in run.base
+    }
+    reported = []
+    for rnd in range(4):
+        if rnd:
+            run.until_evaluated(rnd)
+        ((client, pairs),) = run.pairs(rnd).items()
+        reported.append(client)
+        for module, (a, b) in server.items():
+            own_a, own_b = pairs[module]
+            a[: len(own_a)], b[:, : len(own_a)] = own_a, own_b
+            for receiver, rank in enumerate(RANKS, 1):
+                close(run.weights[receiver][module], b[:, :rank] @ a[:rank], run.base[module])
+    assert len(set(reported)) == 3
+
+
+@pytest.mark.parametrize("rule", ["alpha", "proportional"])
+def test_hetlora_pads_with_norms_as_weights(course: Any, rule: str) -> None:
+    run = course("federate.method", "hetlora", "llm.adapter.scale_rule", rule)
+    for rnd in (0, 1):
+        run.until_evaluated(rnd)
+        pairs = run.pairs(rnd)
+        for module in run._modules():
+            norms = {k: float((pairs[k][module][1] @ pairs[k][module][0]).norm()) for k in pairs}
+            share = {k: norm / sum(norms.values()) for k, norm in norms.items()}
+            assert max(share.values()) > 1.01 * min(share.values())
+            close_to_means(run, pairs, share, module)
+
+
+def turned(pair: Any, reference: torch.Tensor) -> Any:
+    """A pair after the rotation that brings its A closest to the reference's rows."""
+    a, b = pair
+    u, _, vh = torch.linalg.svd(a @ reference[: len(a)].T)
+    u[:, -1] *= torch.linalg.det(u @ vh).sign()
+    return (u @ vh).T @ a, b @ (u @ vh)
+
+
+def test_fedrot_turns_towards_the_a_of_the_server_in_odd_rounds(course: Any) -> None:
+    # Rank 20: above the sides of the layers M is singular, and R is not unique.
+    run = course("federate.method", "fedrot", "llm.adapter.client_ranks", "[2, 5, 20]")
+    run.until_evaluated(0)
+    run.until_evaluated(1)
+    share, sent = run.shares(1), run.pairs(1)
+    for module in run._modules():
+        name = f"{module}.lora_A.default.weight"
+        reference = run.received(1, 3)[name].double()
+        pairs = {k: {module: turned(sent[k][module], reference)} for k in sent}
+        assert max(float((pairs[k][module][0] - sent[k][module][0]).norm()) for k in sent) > 1e-3
+        close_to_means(run, pairs, share, module)
+
+
+@pytest.mark.parametrize("method", ["slora", "flexlora"])
+def test_the_sparse_stage_starts_every_rank_from_its_best_approximation(
+    course: Any, method: str
+) -> None:
+    run = course("federate.method", method, "slora.rounds", 1)
+    run.until_evaluated(0)
+    share = run.shares(0)
+    for module in run._modules():
+        layer = run.runner.model.get_submodule(module)
+        mean = torch.zeros_like(run.base[module]).flatten()
+        for client, (_, sent) in run.uploads(0).items():
+            assert not any(".lora_" in name for name in sent)
+            mean[layer.slora_index] += share[client] * sent[f"{module}.slora_values"].double()
+        mean = mean.view_as(run.base[module])
+        assert mean.norm() > 0
         for client, rank in enumerate(RANKS, 1):
-            oracle = b[:, :rank] @ a[:rank]
-            close(run.weights[client][module], oracle, run.base[module])
+            close(run.weights[client][module], truncated(mean, rank), run.base[module])
+    run.until_evaluated(1)
+    pairs, share, mean_of = run.pairs(1), run.shares(1), run.mean(1)
+    for module in run._modules():
+        if method == "slora":
+            close_to_means(run, pairs, share, module)
+        else:
+            for client, rank in enumerate(RANKS, 1):
+                oracle = truncated(mean_of[module], rank)
+                close(run.weights[client][module], oracle, run.base[module])
 
 
 def test_replication_under_fedsa_averages_a_over_the_owners_of_a_row(course: Any) -> None:
