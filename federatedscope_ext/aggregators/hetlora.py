@@ -15,11 +15,15 @@ Cho et al., Heterogeneous LoRA for Federated Fine-tuning of On-Device Foundation
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from typing import Any
+
 from federatedscope_ext.adapters import LoraPair, frobenius
 from federatedscope_ext.aggregators.means import RowMeans
 from federatedscope_ext.aggregators.module import ModuleRule, Site
 from federatedscope_ext.aggregators.rule import LoraRule
-from federatedscope_ext.aggregators.uploads import Factors
+from federatedscope_ext.aggregators.uploads import Factors, Upload
 
 __all__ = ["HetLora"]
 
@@ -50,3 +54,39 @@ class HetLora(LoraRule):
     """HetLoRA's sparsity-weighted aggregation."""
 
     module_rule = HetLoraModule
+
+    def reset(self, agg_info: Mapping[str, Any] | None = None) -> None:
+        """Start a round, see :meth:`LoraRule.reset`."""
+        super().reset(agg_info)
+        self._norms: dict[int, dict[str, float]] = {}
+
+    def weights(self, agg_info: Mapping[str, Any] | None = None) -> dict[int, float]:
+        """The mean over modules of each client's ``q_k``; they add up to 1.
+
+        Row shares, as :meth:`LoraRule.weights` has them, for uploads that were not taken in, or
+        where all norms are zero. The clients without rows weigh nothing.
+        """
+        rows = super().weights(agg_info)
+        if not all(client in self._norms for client in rows):
+            return rows
+        shares = [
+            _shares({k: self._norms[k][module] if rows[k] else 0.0 for k in rows})
+            for module in next(iter(self._norms.values()))
+        ]
+        known = [share for share in shares if share]
+        if not known:
+            return rows
+        return {k: math.fsum(share[k] for share in known) / len(known) for k in rows}
+
+    def _read(self, client_id: int, content: Any, scales: Mapping[str, float] | None) -> Upload:
+        upload = super()._read(client_id, content, scales)
+        self._norms[client_id] = {}
+        for module, factors in upload.factors.items():
+            pair = factors.completed(Site(module, self._round, self._options).current())
+            self._norms[client_id][module] = 0.0 if pair is None else frobenius(pair)
+        return upload
+
+
+def _shares(norms: Mapping[int, float]) -> dict[int, float]:
+    total = math.fsum(norms.values())
+    return {k: norm / total for k, norm in norms.items()} if total > 0 else {}

@@ -200,14 +200,27 @@ def test_hetlora_weighs_by_the_norm_of_the_applied_update(module: str) -> None:
         assert_close(written(result, module)[side], expected)
 
 
+def test_the_weights_that_hetlora_reports_are_means_of_norm_shares() -> None:
+    given = case()
+    given.sizes[9] = 0.0
+    rule, _ = aggregate("hetlora", given)
+    expected = dict.fromkeys(RANKS, 0.0)
+    for module in LAYERS:
+        norms = {k: np.linalg.norm(given.update(k, module)) for k in (4, 7, 8)}
+        for client, norm in norms.items():
+            expected[client] += float(norm / sum(norms.values())) / len(LAYERS)
+    assert rule.weights() == pytest.approx(expected)
+
+
 def test_hetlora_without_any_update_weighs_by_rows() -> None:
     given = case()
     for upload in given.uploads.values():
         for module in LAYERS:
             upload[names(module)[1]].zero_()
-    _, result = aggregate("hetlora", given)
+    rule, result = aggregate("hetlora", given)
     expected = aggregate("zero_pad", given)[1]
     assert all(torch.equal(result[name], expected[name]) for name in expected)
+    assert rule.weights() == given.weights()
 
 
 @pytest.mark.parametrize("key", EXACT)
