@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
@@ -125,6 +125,13 @@ class ClientStore:
     layouts : Layouts, optional
         Ranks and scales of the participants where they differ. The module is at the server's
         layout when the store is built; everybody's first state is the first rows of it.
+
+    Attributes
+    ----------
+    is_read_again : callable
+        ``f(owner)``: whether anything of this participant's tensors is ever looked at again. Of
+        the others nothing is written to disk; they start again from the first state. All are kept
+        until somebody sets it.
     """
 
     def __init__(
@@ -153,6 +160,7 @@ class ClientStore:
         self._states: OrderedDict[int, dict[str, Tensor]] = OrderedDict()
         self._sizes: dict[int, int] = {}
         self._spilled: set[int] = set()
+        self.is_read_again: Callable[[int], bool] = lambda owner: True
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -251,7 +259,9 @@ class ClientStore:
             # round: both stay.
             if owner not in (self.active, 0):
                 excess -= self.bytes_of(owner)
-                self._write(owner, self._states.pop(owner))
+                state = self._states.pop(owner)
+                if self.is_read_again(owner):
+                    self._write(owner, state)
 
     def _path(self, owner: int) -> Path:
         if self.spill_dir is None:

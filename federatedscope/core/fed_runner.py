@@ -23,7 +23,9 @@ from federatedscope.core.configs.config import CN
 from federatedscope.core.configs.loading import client_config
 from federatedscope.core.message import Message
 from federatedscope.core.seeding import derived_seed, seeded
+from federatedscope.core.trainers.torch_trainer import GeneralTorchTrainer
 from federatedscope.core.trainers.utils import shared_part
+from federatedscope.core.workers.client import ISOLATED_METHODS
 from federatedscope.llm.model.layouts import Layouts, apply_layout, lora_modules
 
 logger = logging.getLogger(__name__)
@@ -82,6 +84,18 @@ class StandaloneRunner:
             client_id: self._build_client(client_class, client_id, client_configs)
             for client_id in range(1, config.federate.client_num + 1)
         }
+        self.store.is_read_again = self._is_read_again
+
+    def _is_read_again(self, client_id: int) -> bool:
+        """Whether a client ever looks at its own tensors of the round before."""
+        client = self.clients[client_id]
+        replaced = (
+            self.server.starts_from_download
+            and client.starts_from_download
+            and getattr(type(client.trainer), "update", None) is GeneralTorchTrainer.update
+        )
+        isolated = self.cfg.federate.method.lower() in ISOLATED_METHODS
+        return not replaced or isolated or not self.withheld.isdisjoint(self.store.names)
 
     def _build_store(self) -> ClientStore:
         federate = self.cfg.federate

@@ -46,6 +46,8 @@ class HalfClient(Client):
 class FedSVDClient(HalfClient):
     """Trains B."""
 
+    starts_from_download = True
+
     def frozen_factor(self, completed: int) -> str:
         """Always A."""
         return "A"

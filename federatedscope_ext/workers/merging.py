@@ -96,6 +96,7 @@ class MergingServer(MethodServer):
     """Adds the aggregator's ``base_update`` to the backbone and sends it on."""
 
     traffic_varies = True
+    starts_from_download = True
 
     @classmethod
     def prepare_model(cls, model: Any, cfg: Any) -> None:
@@ -154,6 +155,9 @@ class FedExServer(MergingServer):
 
 class MergingClient(Client):
     """Adds received updates to its backbone."""
+
+    # Updates go into the backbone, of which a process has one; they are nothing of a client's own.
+    starts_from_download = True
 
     def _register_default_handlers(self) -> None:
         super()._register_default_handlers()

@@ -11,7 +11,6 @@ from typing import Any
 
 from federatedscope.core.workers import Client
 from federatedscope.register import register_worker
-from federatedscope_ext.errors import ExtensionError
 from federatedscope_ext.methods import FEDROT, FEDSA, FFA, REPLICATION_PAD, ZERO_PAD
 from federatedscope_ext.workers.base import MethodServer, settle
 from federatedscope_ext.workers.dual import FedDPAServer
@@ -42,18 +41,6 @@ class FFAServer(MethodServer):
     """FFA-LoRA: averages B; A is one frozen random matrix."""
 
     method = FFA
-
-    @classmethod
-    def prepare_model(cls, model: Any, cfg: Any) -> None:
-        """Refuse embeddings, whose A starts at zero: frozen, it would stay there."""
-        for name, _ in model.named_parameters():
-            if "lora_embedding_A" in name:
-                raise ExtensionError(
-                    "llm.adapter.args.target_modules",
-                    name.split(".lora_embedding_A")[0],
-                    "the A of an embedding starts at zero, and a frozen A stays as it starts",
-                    "Name linear layers only, or use another federate.method",
-                )
 
 
 class ReplicationPadServer(MethodServer):

@@ -125,6 +125,9 @@ def first_stage_names(model: Any) -> list[str]:
 class SparseStageServer(MethodServer):
     """Averages sparse updates in the first rounds, then starts the adapters from them."""
 
+    # What a stage does not send, it does not train either.
+    starts_from_download = True
+
     @classmethod
     def prepare_model(cls, model: Any, cfg: Any) -> None:
         """Attach the sparse updates where there is a first stage."""
@@ -188,6 +191,8 @@ def leading_pair(matrix: Tensor, rank: int, scale: float) -> LoraPair:
 
 class SparseStageClient(Client):
     """Trains the sparse update while the server sends one."""
+
+    starts_from_download = True
 
     def _enter(self, content: Any) -> bool:
         """Switch to the stage that the received state belongs to; whether it is the first."""

@@ -9,6 +9,7 @@ import pytest
 from torch import Tensor
 
 from federatedscope.core.trainers.utils import shared_part
+from federatedscope.core.workers import Client, Server
 
 FULL = ("federate.client_num", 3)
 PARTIAL = ("federate.client_num", 4, "federate.sample_client_num", 2, "data.splitter", "iid")
@@ -94,6 +95,54 @@ def test_isolation_holds_with_clients_on_disk(rig: Any, head: str) -> None:
     assert everything(plain) == everything(spilling)
     spilling.close()
     assert not spilling.store.spill_dir.exists()
+
+
+def test_what_travels_otherwise_is_not_taken_to_replace_everything() -> None:
+    """Of workers that exchange something of their own, clients' states are kept."""
+
+    class Quiet(Client):
+        def _train(self) -> Any:
+            return super()._train()
+
+    class Partial(Client):
+        def callback_funcs_for_model_para(self, message: Any) -> None:
+            super().callback_funcs_for_model_para(message)
+
+    class Heir(Partial):
+        pass
+
+    class Stated(Partial):
+        starts_from_download = True
+
+        def callback_funcs_for_evaluate(self, message: Any) -> None:
+            super().callback_funcs_for_evaluate(message)
+
+    class Halving(Server):
+        def _content_for(self, receiver: int, shared: Any) -> Any:
+            return super()._content_for(receiver, shared)
+
+    replaced = [c.starts_from_download for c in (Quiet, Partial, Heir, Stated, Halving)]
+    assert replaced == [True, False, False, True, False]
+
+
+@pytest.mark.parametrize("kept", ["head", "trainer", "worker", "nothing"])
+def test_states_that_are_read_again_go_to_disk(rig: Any, kept: str) -> None:
+    head = "local" if kept == "head" else "shared"
+    runner = rig.runner("federate.method", "FedAvg", "personalization.head", head)
+    if kept == "worker":
+        runner.server.starts_from_download = False
+    if kept == "trainer":
+
+        class Own(type(runner.clients[1].trainer)):  # type: ignore[misc]
+            def update(self, *args: Any, **keywords: Any) -> None:
+                super().update(*args, **keywords)
+
+        for client in runner.clients.values():
+            client.trainer.__class__ = Own
+    runner.store.memory_limit = 1
+    runner.run()
+    assert bool(runner.store._spilled) is (kept != "nothing")
+    runner.close()
 
 
 def test_a_client_that_never_took_part_has_the_first_state(rig: Any) -> None:

@@ -244,10 +244,13 @@ class TestPrivateAdapter:
             assert not torch.allclose(model(**batch).logits, before)
 
 
-def test_a_frozen_embedding_factor_is_refused(rig: Any, capsys: Any) -> None:
+@pytest.mark.parametrize("frozen", [("ffa", False), ("FedAvg", True)], ids=["ffa", "freeze_A"])
+def test_a_frozen_embedding_factor_is_refused(rig: Any, capsys: Any, frozen: Any) -> None:
     """It starts at zero and would stay there."""
     adapter = "[{'adapter_method': 'lora', 'r': 2, 'target_modules': ['word_embeddings']}]"
-    assert rig("federate.method", "ffa", "llm.adapter.args", adapter).code == 2
+    method, switch = frozen
+    options = ("federate.method", method, "federate.freeze_A", switch, "llm.adapter.args", adapter)
+    assert rig(*options).code == 2
     assert "llm.adapter.args.target_modules" in capsys.readouterr().err
 
 

@@ -462,3 +462,32 @@ def test_every_round_is_diagnosed(rig: Any) -> None:
         assert found["factor_mean_error"] > 0.0
         assert found["method_error"] < 1e-5
     assert all("diagnostics" not in event for event in rig(*options).of("round"))
+
+
+@pytest.mark.parametrize("method", [*METHODS, "fedavg"])
+def test_clients_beyond_the_memory_limit_change_no_figure(rig: Any, method: str) -> None:
+    """Where nothing is private, what a client holds between rounds is dropped, not written."""
+    options = (*OPTIONS, "federate.method", method, "federate.sample_client_num", 2,
+               "federate.total_round_num", 4)  # fmt: skip
+    plain, small = rig.runner(*options), rig.runner(*options)
+    small.store.memory_limit = 1
+    written: set[int] = set()
+    write = small.store._write
+
+    def watched(owner: int, state: Any) -> None:
+        written.add(owner)
+        write(owner, state)
+
+    small.store._write = watched
+    plain.run()
+    small.run()
+    assert small.server.best_results == plain.server.best_results
+    server = plain.store.state(0)
+    assert all(torch.equal(tensor, server[name]) for name, tensor in small.store.state(0).items())
+    keeps = method in ("fedsa", "feddpa", "rolora")
+    assert bool(written) is keeps
+    if keeps:
+        for client in (1, 2, 3):
+            mine = small.store.state(client)
+            assert all(torch.equal(t, mine[n]) for n, t in plain.store.state(client).items())
+    small.close()

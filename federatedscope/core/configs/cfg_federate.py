@@ -58,7 +58,8 @@ _FEDERATE = (
     Key(
         "client_memory_mb",
         4096,
-        "Memory for the clients' adapters in MiB; beyond it the least recently used go to disk.",
+        "Memory for the clients' adapters in MiB; beyond it the least recently used go to disk,"
+        " or are dropped where the next download replaces them anyway.",
     ),
     Key("online_aggr", False, "Accepted; aggregation is streamed client by client anyway."),
     Key("ignore_weight", False, "Give every client the same weight in the mean."),

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from federatedscope.core.message import Message
 from federatedscope.core.monitors.monitor import Monitor
 
 Handler = Callable[[Message], Any]
+
+# Who overrides one of these may send, or take over, less than the whole shared state.
+_EXCHANGE = (
+    "_content_for",
+    "_register_default_handlers",
+    "_send_state",
+    "_shared_state",
+    "callback_funcs_for_evaluate",
+    "callback_funcs_for_model_para",
+)
 
 
 class Worker:
@@ -28,7 +38,22 @@ class Worker:
         Kept for extensions.
     callbacks : Callbacks, optional
         The run's callbacks.
+
+    Attributes
+    ----------
+    starts_from_download : bool
+        Whether what a client is sent to train on, or to evaluate, replaces all that it has of the
+        shared tensors. Where it does, and nothing is personal, clients need not be kept on disk
+        between rounds. A subclass that changes what travels is not taken to do so unless it says
+        ``starts_from_download = True`` itself.
     """
+
+    starts_from_download: ClassVar[bool] = True
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "starts_from_download" not in vars(cls) and any(name in vars(cls) for name in _EXCHANGE):
+            cls.starts_from_download = False
 
     def __init__(
         self,

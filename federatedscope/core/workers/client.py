@@ -51,6 +51,8 @@ class Client(Worker):
         ``shared_comm_queue``, ``ledger``, ``callbacks`` of the runner.
     """
 
+    starts_from_download = True
+
     def __init__(
         self,
         ID: int = -1,

@@ -67,6 +67,8 @@ class Server(UploadCombiner):
         ``shared_comm_queue``, ``ledger``, ``callbacks`` of the runner.
     """
 
+    starts_from_download = True
+
     def __init__(
         self,
         ID: int = -1,

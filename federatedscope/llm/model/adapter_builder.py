@@ -13,8 +13,6 @@ from federatedscope.core.errors import ConfigError
 _REMEDY = "change or leave out the argument that it names"
 FIELD = "llm.adapter.args"
 _OURS = ("adapter_package", "adapter_method")
-# A parameter that is common to all clients and never trained under a method's rule.
-FROZEN_A = ("lora_A", "lora_embedding_A")
 
 
 def _config_classes() -> dict[str, Any]:
@@ -123,7 +121,8 @@ def add_adapter(model: Any, cfg: Any, task: str, meta: bool = False) -> Any:
     Raises
     ------
     ConfigError
-        ``target_modules`` match nothing, or PEFT has no default for the architecture.
+        ``target_modules`` match nothing, or PEFT has no default for the architecture; an embedding
+        among them with ``freeze_A``.
     """
     from peft import get_peft_model
 
@@ -134,10 +133,22 @@ def add_adapter(model: Any, cfg: Any, task: str, meta: bool = False) -> Any:
         raise _refused(cfg, error) from error
     _check_names(model, adapter_arguments(cfg))
     if cfg.federate.freeze_A:
-        for name, parameter in wrapped.named_parameters():
-            if any(keyword in name for keyword in FROZEN_A):
-                parameter.requires_grad_(False)
+        _freeze_a(wrapped)
     return wrapped
+
+
+def _freeze_a(model: Any) -> None:
+    for name, parameter in model.named_parameters():
+        if "lora_embedding_A" in name:
+            raise ConfigError(
+                f"{FIELD}.target_modules",
+                name.split(".lora_embedding_A")[0].removeprefix("base_model.model."),
+                "the A of an embedding starts at zero, and a frozen A stays as it starts",
+                "Name linear layers only, write federate.freeze_A: False, or use another "
+                "federate.method than ffa",
+            )
+        if "lora_A" in name:
+            parameter.requires_grad_(False)
 
 
 def _check_names(model: Any, arguments: dict[str, Any]) -> None:
