@@ -92,6 +92,8 @@ def setup_section(summary: RunSummary) -> str:
     precision = info.precision + (f": {info.precision_reason}" if info.precision_reason else "")
     threads = f", {info.threads} threads" if info.threads else ""
     unit = {"batch": "batches", "epoch": "epochs"}.get(info.batch_or_epoch, info.batch_or_epoch)
+    if info.local_update_steps == 1:
+        unit = info.batch_or_epoch
     steps = f"{info.local_update_steps} {unit}" if info.local_update_steps else ""
     return section(
         "Setup",

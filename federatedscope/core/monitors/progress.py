@@ -249,14 +249,16 @@ def _summary_rows(run: Event) -> list[tuple[str, str]]:
             rows.append(("scale rule", f"{rule}, lora_alpha {adapter['alpha']}"))
     kept = ", ".join(run["local_param"]) or "nothing"
     rows.append(("stays on the client", f"{kept} (head: {run['head_rule']})"))
-    unit = "batches" if run["batch_or_epoch"] == "batch" else "epochs"
-    steps = f"{run['local_update_steps']} {unit}"
+    count, rows_each = run["local_update_steps"], f"{run['batch_size']} rows"
+    steps = f"{count} {'batch' if count == 1 else 'batches'} of {rows_each}"
+    if run["batch_or_epoch"] != "batch":
+        steps = f"{count} {'epoch' if count == 1 else 'epochs'} in batches of {rows_each}"
     optimizer = run["optimizer"]
     rows.append(
         (
             "training",
             f"{run['rounds']} rounds, {run['sample_client_num']} of {len(run['clients'])} clients "
-            f"a round, {steps} of {run['batch_size']} rows, {optimizer.get('type')} lr "
+            f"a round, {steps}, {optimizer.get('type')} lr "
             f"{optimizer.get('lr')}",
         )
     )
