@@ -90,9 +90,11 @@ def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--ignore", type=_names, default=[], metavar="FIELD,...",
                         help="fields that do not separate groups, as in data_seed")  # fmt: skip
     parser.add_argument("--clients", action="store_true", help="also a table per client")
+    parser.add_argument("--client", type=int, metavar="ID", help="also a table of this client by "
+                        "round, before (eval.phases) and after aggregation")  # fmt: skip
     parser.add_argument("--format", choices=("table", "markdown", "csv"), default="table",
-                        help="form of what is printed (default: table); csv --clients prints the "
-                        "clients' table only")  # fmt: skip
+                        help="form of what is printed (default: table); csv with --clients or "
+                        "--client prints that table only")  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="DIR",
                         help="also write compare.html, compare.csv and compare.png")  # fmt: skip
     parser.set_defaults(run=run_compare)
@@ -136,6 +138,7 @@ def _add_sweep(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run_compare(arguments: argparse.Namespace) -> int:
     """``compare``."""
     from federatedscope_ext.report.compare import compare, load_runs
+    from federatedscope_ext.report.compare_client import check_client
     from federatedscope_ext.report.compare_tables import (
         compare_csv,
         compare_markdown,
@@ -147,11 +150,14 @@ def run_compare(arguments: argparse.Namespace) -> int:
         check_writable(arguments.out, "--out")
     runs = load_runs(arguments.outdirs, arguments.metric)
     comparison = compare(runs, arguments.by, arguments.ignore)
+    if arguments.client is not None:
+        check_client(comparison, arguments.client)
+    tables = {"clients": arguments.clients, "client": arguments.client}
     if arguments.format == "table":
-        print_comparison(comparison, _console(), arguments.clients)
+        print_comparison(comparison, _console(), **tables)
     else:
         text = compare_markdown if arguments.format == "markdown" else compare_csv
-        print(text(comparison, arguments.clients), end="")
+        print(text(comparison, **tables), end="")
     if arguments.format == "csv":
         for note in comparison.notes:
             print(f"Note: {note}", file=sys.stderr)

@@ -5,18 +5,20 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from federatedscope_ext.report.compare import Comparison
+from federatedscope_ext.report.compare_client import client_rounds
 from federatedscope_ext.report.compare_groups import FIGURES, Figure, Group, short_name
 from federatedscope_ext.report.wording import NOTHING, bytes_text, duration_text, metric_text
 
 __all__ = [
+    "client_rounds_rows",
     "client_rows",
     "compare_csv",
     "compare_markdown",
@@ -26,6 +28,7 @@ __all__ = [
 ]
 
 Rows = tuple[list[str], list[list[str]]]
+Line = list[Any]
 
 
 def figure_text(figure: Figure | None, show: Callable[[float], str] = metric_text) -> str:
@@ -98,7 +101,22 @@ def client_rows(comparison: Comparison, limit: int | None = None) -> Rows:
     return titles, lines
 
 
-def print_comparison(comparison: Comparison, console: Console, clients: bool = False) -> None:
+def client_rounds_rows(comparison: Comparison, client: int) -> Rows:
+    """A line per group and evaluated round of one client."""
+    names = [short_name(name, comparison.columns) for name in comparison.columns]
+    titles = [*names, "round", "before aggregation", "after aggregation"]
+    lines = [
+        [*group.columns.values(), str(found.round), figure_text(found.before),
+         figure_text(found.after)]
+        for group in comparison.groups
+        for found in client_rounds(group, client)
+    ]  # fmt: skip
+    return titles, lines
+
+
+def print_comparison(
+    comparison: Comparison, console: Console, clients: bool = False, client: int | None = None
+) -> None:
     """Print the comparison as tables for a terminal."""
     direction = "larger" if comparison.larger_is_better else "smaller"
     console.print(f"[bold]{escape(comparison.metric)}[/bold] ({direction} is better)")
@@ -109,6 +127,9 @@ def print_comparison(comparison: Comparison, console: Console, clients: bool = F
         total = len(set().union(*(group.clients() for group in comparison.groups)))
         if total > limit:
             console.print(f"The first {limit} of {total} clients; --format csv has all of them.")
+    if client is not None:
+        console.print(f"[bold]Client {client}[/bold]")
+        _print_wide(client_rounds_rows(comparison, client), len(comparison.columns), console)
     for text in comparison.notes:
         console.print(f"[yellow]Note:[/yellow] {escape(text)}")
 
@@ -154,11 +175,15 @@ def _table(content: Rows, left: int) -> Table:
     return table
 
 
-def compare_markdown(comparison: Comparison, clients: bool = False) -> str:
+def compare_markdown(
+    comparison: Comparison, clients: bool = False, client: int | None = None
+) -> str:
     """The comparison as markdown tables, notes as a list."""
     parts = [f"Metric: `{comparison.metric}`", "", *_markdown(comparison_rows(comparison))]
     if clients:
         parts += ["", *_markdown(client_rows(comparison))]
+    if client is not None:
+        parts += ["", f"Client {client}:", "", *_markdown(client_rounds_rows(comparison, client))]
     if comparison.notes:
         parts += ["", *(f"- {note}" for note in comparison.notes)]
     return "\n".join(parts) + "\n"
@@ -170,32 +195,50 @@ def _markdown(content: Rows) -> list[str]:
     return ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
 
 
-def compare_csv(comparison: Comparison, clients: bool = False) -> str:
+def compare_csv(comparison: Comparison, clients: bool = False, client: int | None = None) -> str:
     """The comparison as CSV with plain numbers: mean, std and n of every figure.
 
-    With ``clients`` one line per group and client instead.
+    With ``clients`` one line per group and client instead, with ``client`` one per group and round
+    of that client.
     """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    if clients:
-        writer.writerow([*comparison.columns, "client", "baseline", "best_mean", "best_std", "n"])
-        for group in comparison.groups:
-            for client, found in group.clients().items():
-                writer.writerow(
-                    [*group.columns.values(), client, _number(found.baseline),
-                     *_figure_cells(found.best), found.best.n]
-                )  # fmt: skip
-        return out.getvalue()
+    lines = _groups_csv(comparison)
+    if client is not None:
+        lines = _client_csv(comparison, client)
+    elif clients:
+        lines = _clients_csv(comparison)
+    writer.writerows(lines)
+    return out.getvalue()
+
+
+def _groups_csv(comparison: Comparison) -> Iterator[Line]:
     heads = [f"{name}_{part}" for name in FIGURES for part in ("mean", "std")]
-    writer.writerow([*comparison.columns, "metric", "runs", "seeds", "unfinished", *heads])
+    yield [*comparison.columns, "metric", "runs", "seeds", "unfinished", *heads]
     for group in comparison.groups:
         figures = [group.figure(name) for name in FIGURES]
-        writer.writerow(
-            [*group.columns.values(), group.runs[0].summary.metric, len(group.runs),
-             "/".join(str(run.seed) for run in group.runs), group.unfinished,
-             *(cell for figure in figures for cell in _figure_cells(figure))]
-        )  # fmt: skip
-    return out.getvalue()
+        yield [
+            *group.columns.values(), group.runs[0].summary.metric, len(group.runs),
+            "/".join(str(run.seed) for run in group.runs), group.unfinished,
+            *(cell for figure in figures for cell in _figure_cells(figure)),
+        ]  # fmt: skip
+
+
+def _clients_csv(comparison: Comparison) -> Iterator[Line]:
+    yield [*comparison.columns, "client", "baseline", "best_mean", "best_std", "n"]
+    for group in comparison.groups:
+        for client, found in group.clients().items():
+            cells = [_number(found.baseline), *_figure_cells(found.best), found.best.n]
+            yield [*group.columns.values(), client, *cells]
+
+
+def _client_csv(comparison: Comparison, client: int) -> Iterator[Line]:
+    heads = [f"{phase}_{part}" for phase in ("before", "after") for part in ("mean", "std")]
+    yield [*comparison.columns, "client", "round", *heads]
+    for group in comparison.groups:
+        for found in client_rounds(group, client):
+            cells = [*_figure_cells(found.before), *_figure_cells(found.after)]
+            yield [*group.columns.values(), client, found.round, *cells]
 
 
 def _figure_cells(figure: Figure | None) -> list[float | str]:

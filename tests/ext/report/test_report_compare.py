@@ -14,6 +14,7 @@ from rich.console import Console
 
 from federatedscope_ext.errors import ExtensionError
 from federatedscope_ext.report.compare import Comparison, compare, load_runs
+from federatedscope_ext.report.compare_client import check_client
 from federatedscope_ext.report.compare_groups import Figure
 from federatedscope_ext.report.compare_page import _chart, write_comparison
 from federatedscope_ext.report.compare_tables import (
@@ -346,6 +347,35 @@ def test_markdown_and_csv(make_run: Any, tmp_path: Path) -> None:
     clients = list(csv.DictReader(io.StringIO(compare_csv(comparison, clients=True))))
     assert len(clients) == 4
     assert float(clients[0]["best_mean"]) == pytest.approx(statistics.mean(BESTS) + 0.1)
+
+
+def test_one_client_before_and_after_each_aggregation(make_run: Any, tmp_path: Path) -> None:
+    """The default table has client 2 at .50, .70, .74; before it was .1 more, plus .02 a seed."""
+    for seed in (0, 1):
+        before = [
+            {"event": "eval", "round": rnd, "client": 2, "phase": "before", "scope": "personal",
+             "unseen": False, "metrics": {"val_acc": value + 0.1 + 0.02 * seed, "val_total": 200}}
+            for rnd, value in ((1, 0.50), (3, 0.74))
+        ]  # fmt: skip
+        make_run(f"a/{seed}", seed=seed, more=before)
+    make_run("b", method="fedavg")
+    comparison = compared(tmp_path)
+    rows = list(csv.DictReader(io.StringIO(compare_csv(comparison, client=2))))
+    assert [(row["method"], row["round"]) for row in rows] == [
+        (method, rnd) for method in ("fedsa", "fedavg") for rnd in "123"
+    ]
+    first, second = rows[:2]
+    assert float(first["before_mean"]) == pytest.approx(0.61)
+    assert float(first["before_std"]) == pytest.approx(statistics.stdev([0.60, 0.62]))
+    assert float(first["after_mean"]) == pytest.approx(0.50)
+    assert second["before_mean"] == second["before_std"] == "" and second["after_mean"] == "0.7"
+    text = compare_markdown(comparison, client=2)
+    assert "Client 2:" in text and "| fedsa | 1 | 0.6100 ± 0.0141 | 0.5000 ± 0.0000 |" in text
+    out = io.StringIO()
+    print_comparison(comparison, Console(file=out, width=100), client=2)
+    assert "0.6100 ± 0.0141" in out.getvalue()
+    with pytest.raises(ExtensionError, match=r"--client = 3.*Write one of 1, 2"):
+        check_client(comparison, 3)
 
 
 @pytest.mark.parametrize("width", [60, 80, 200])
