@@ -96,11 +96,12 @@ def checkpoint_tensors(model: nn.Module) -> dict[str, Tensor]:
 
     FFA-LoRA's frozen A and a frozen head are nobody's own, yet without them the rest means
     nothing. Weights of the base that a method has changed (``model.updated_base``, a set of names)
-    belong to it too.
+    belong to it too, with what their precision cannot hold (``model.rounded_off``, by name).
     """
     changed = getattr(model, "updated_base", ())
+    lost = getattr(model, "rounded_off", {})
     adapter = {
-        name: p
+        name: p if name not in lost else p.detach().float() + lost[name].float()
         for name, p in model.named_parameters()
         if "lora_" in name or "modules_to_save" in name or name in changed
     }

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding, linear
 
 from federatedscope.core.message import Message
 from federatedscope.core.workers import Client
@@ -43,8 +44,10 @@ def merge_once(model: Any, rnd: int, update: Mapping[str, LoraPair]) -> None:
 
     Notes
     -----
-    Weights in half precision would lose updates smaller than their rounding. What rounding takes
-    away is kept beside them in float32 and added the next time (Kahan, 1965).
+    An update of one round is mostly smaller than the rounding of a weight in half precision. What
+    rounding takes away is kept beside the weight (``model.rounded_off``, by parameter), in the
+    same precision, and takes part in what the layer computes: a second product for each adapted
+    layer, and the memory of its weight once more.
     """
     done = model.__dict__.setdefault("merged_rounds", set())
     if rnd in done:
@@ -56,21 +59,59 @@ def merge_once(model: Any, rnd: int, update: Mapping[str, LoraPair]) -> None:
         delta = pair.scale * (pair.B.float() @ pair.A.float()).to(weight.device)
         if getattr(layer, "fan_in_fan_out", False) or "Embedding" in type(layer).__name__:
             delta = delta.T
-        _add(model, f"{module}.base_layer.weight", weight, delta.reshape(weight.shape))
+        with torch.no_grad():
+            _add(model, module, delta.reshape(weight.shape))
 
 
-def _add(model: Any, name: str, weight: Tensor, delta: Tensor) -> None:
+def _add(model: Any, module: str, delta: Tensor) -> None:
+    name, layer = f"{module}.base_layer.weight", model.get_submodule(module).get_base_layer()
     model.__dict__.setdefault("updated_base", set()).add(name)
+    if layer.weight.dtype in (torch.float32, torch.float64):
+        layer.weight.add_(delta)
+        return
+    lost = model.__dict__.setdefault("rounded_off", {})
+    exact = layer.weight.float() + delta
+    if name in lost:
+        exact += lost[name].float()
+    set_exact(model, module, exact)
+
+
+def set_exact(model: Any, module: str, exact: Tensor) -> None:
+    """Let a module compute with a weight more precise than its dtype, in two parts.
+
+    Parameters
+    ----------
+    model : peft.PeftModel
+        Keeps the second part in ``rounded_off``.
+    module : str
+        An adapted module.
+    exact : Tensor
+        float32, of the shape of its base weight.
+    """
+    name, layer = f"{module}.base_layer.weight", model.get_submodule(module).get_base_layer()
+    lost = model.__dict__.setdefault("rounded_off", {})
+    weight, dtype = layer.weight, layer.weight.dtype
+    exact = exact.to(weight.device)
     with torch.no_grad():
-        if weight.dtype == torch.float32:
-            weight.add_(delta)
-            return
-        lost = model.__dict__.setdefault("rounded_off", {})
-        exact = weight.float() + delta
-        if name in lost:
-            exact += lost[name]
-        weight.copy_(exact)
-        lost[name] = exact - weight.float()
+        # A second time from the sum of both parts, which is what a checkpoint holds: divided
+        # again it gives the same parts, bit for bit, also where it lies between two weights.
+        for _ in range(2):
+            weight.copy_(exact)
+            rest = (exact - weight.float()).to(dtype)
+            exact = weight.float() + rest.float()
+    if name not in lost:
+        layer.register_forward_hook(lambda base, x, y: y + _applied(base, x[0], lost[name]))
+    lost[name] = rest
+
+
+def _applied(layer: Any, x: Tensor, weight: Tensor) -> Tensor:
+    """What a layer makes of its input with another weight and no bias."""
+    if isinstance(layer, torch.nn.Embedding):
+        return embedding(x, weight)
+    if type(layer).__name__ == "Conv1D":
+        # Of Hugging Face: a linear layer whose weight is (d_in, d_out).
+        weight = weight.T
+    return linear(x, weight)
 
 
 def check_untied(model: Any) -> None:
@@ -92,6 +133,19 @@ def check_untied(model: Any) -> None:
             )
 
 
+def _restore_exactly(model: Any, path: str) -> None:
+    """Take over what a checkpoint holds of half-precision weights beyond their precision."""
+    from federatedscope.core.checkpoint import load_checkpoint
+
+    state, _ = load_checkpoint(path)
+    for module in pair_names(name for name, _ in model.named_parameters()):
+        exact = state.get(f"{module}.base_layer.weight")
+        half = model.get_submodule(module).get_base_layer().weight.dtype.itemsize < 4
+        if exact is not None and half and exact.dtype == torch.float32:
+            model.__dict__.setdefault("updated_base", set()).add(f"{module}.base_layer.weight")
+            set_exact(model, module, exact)
+
+
 class MergingServer(MethodServer):
     """Adds the aggregator's ``base_update`` to the backbone and sends it on."""
 
@@ -102,6 +156,11 @@ class MergingServer(MethodServer):
     def prepare_model(cls, model: Any, cfg: Any) -> None:
         """Look whether the adapted weights are nobody else's."""
         check_untied(model)
+
+    def _setup_model(self, config: Any, model: Any, device: str) -> None:
+        super()._setup_model(config, model, device)
+        if config.federate.restore_from:
+            _restore_exactly(model, config.federate.restore_from)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # (round, factors by module): what some client has not had yet, the oldest first.

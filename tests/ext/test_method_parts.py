@@ -72,10 +72,42 @@ class TestMerging:
         for rnd in range(100):
             merge_once(model, rnd, {NAME: tiny})
         torch.testing.assert_close(weight.float(), torch.full((10, 6), 1.1), rtol=0, atol=2**-8)
+        exact = weight.float() + model.rounded_off[f"{NAME}.base_layer.weight"].float()
+        torch.testing.assert_close(exact, torch.full((10, 6), 1.1), rtol=0, atol=5e-4)
 
+    @pytest.mark.parametrize("layer", [lambda: nn.Linear(6, 10), Conv1D, lambda: nn.Embedding(6, 10)],
+                             ids=["Linear", "Conv1D", "Embedding"])  # fmt: skip
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+    def test_half_precision_computes_with_small_updates(
+        self, layer: Any, dtype: torch.dtype
+    ) -> None:
+        """The update of a round, hundreds of times smaller than the weight, arrives whole."""
+        model = wrapped(layer(), dtype)
+        base = model.get_submodule(NAME).get_base_layer()
+        before = base.weight.detach().float().clone()
+        update = LoraPair(pair(1).A * 1e-2, pair(1).B * 1e-1, 0.5)
+        merge_once(model, 1, {NAME: update})
+        delta = 0.5 * update.B @ update.A
+        exact = before + (delta if before.shape == delta.shape else delta.T)
+        made = base.weight.float() + model.rounded_off[f"{NAME}.base_layer.weight"].float()
+        size = float(delta.norm())
+        assert float((made - exact).norm()) < 2e-3 * size
+        assert float((base.weight.float() - exact).norm()) > 20 * float((made - exact).norm())
+        # Of an input of ones and zeros every output is one number of the weight.
+        base.double()
+        model.rounded_off.update({n: t.double() for n, t in model.rounded_off.items()})
+        is_lookup = isinstance(base, nn.Embedding)
+        output = base(torch.arange(6) if is_lookup else torch.eye(6).double()).detach()
+        if not is_lookup:
+            output = output - base.bias
+        oracle = exact if exact.shape[0] == 6 else exact.T
+        torch.testing.assert_close(output.float(), oracle, rtol=0, atol=2e-3 * size)
+
+    @pytest.mark.parametrize("half", [False, True], ids=["fp32", "bf16"])
     @pytest.mark.parametrize("method", ["flora", "fedex"])
-    def test_a_checkpoint_has_the_changed_weights(self, rig: Any, method: str) -> None:
-        options = ("federate.method", method, "llm.adapter.client_ranks", "[2, 4, 8]")
+    def test_a_checkpoint_has_the_changed_weights(self, rig: Any, method: str, half: bool) -> None:
+        options = ("federate.method", method, "llm.adapter.client_ranks", "[2, 4, 8]",
+                   "train.is_enable_half", half, "train.half_dtype", "bf16")  # fmt: skip
         first = rig(*options, "federate.save_to", "m.safetensors")
         saved = first.outdir / "checkpoints" / "final_m.safetensors"
         runner = rig.runner(*options)
@@ -96,6 +128,7 @@ class TestMerging:
         again = rig(*options, "federate.restore_from", saved, "federate.total_round_num", 0)
         last = {e["client"]: e["metrics"] for e in first.of("eval", round=2)}
         assert {e["client"]: e["metrics"] for e in again.of("eval")} == last
+        assert hasattr(restored.model, "rounded_off") is half
 
 
 class TestWhatIsTrained:

@@ -43,7 +43,9 @@ class Course:
 
     def _frozen(self, module: str) -> torch.Tensor:
         layer = self.runner.model.get_submodule(module)
-        return layer.get_base_layer().weight.detach().double().clone()
+        weight = layer.get_base_layer().weight.detach().double().clone()
+        lost = getattr(self.runner.model, "rounded_off", {}).get(f"{module}.base_layer.weight")
+        return weight if lost is None else weight + lost.double()
 
     def applied(self, client: int) -> Dense:
         """What the active client's adapters add, by PEFT's own account of its scale."""
@@ -169,6 +171,23 @@ def test_exact_methods_give_every_rank_the_exact_mean(
         for module, mean in run.mean(rnd).items():
             for client in run.weights:
                 close(run.weights[client][module], mean, before[module])
+
+
+@pytest.mark.parametrize("method", ["flora", "fedex"])
+def test_exact_methods_lose_nothing_to_half_precision(course: Any, method: str) -> None:
+    """One round's update is smaller than the rounding of the weights that it goes into."""
+    run = course("federate.method", method, "train.is_enable_half", True,
+                 "train.half_dtype", "bf16", "train.local_update_steps", 1)  # fmt: skip
+    before = dict(run.base)
+    for rnd in (0, 1):
+        if rnd:
+            before = {m: run._frozen(m) for m in before}
+        run.until_evaluated(rnd)
+        for module, mean in run.mean(rnd).items():
+            assert run.runner.model.get_submodule(module).weight.dtype == torch.bfloat16
+            for client in run.weights:
+                lost = run.weights[client][module] - before[module] - mean
+                assert float(lost.norm()) < 0.01 * float(mean.norm())
 
 
 @pytest.mark.parametrize("method", ["rolora", "fedsvd"])

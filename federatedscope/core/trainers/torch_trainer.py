@@ -301,8 +301,9 @@ class GeneralTorchTrainer(Trainer):
     def load_model(self, path: str | os.PathLike[str]) -> int:
         """Read a checkpoint of :meth:`save_model` or of FederatedScope; returns its round."""
         state, cur_round = load_checkpoint(Path(path))
-        mine = checkpoint_tensors(self.ctx.model)
-        for name in mine.keys() & state.keys():
+        model = self.ctx.model
+        mine = {**dict(model.named_parameters()), **owned_tensors(model)}
+        for name in checkpoint_tensors(model).keys() & state.keys():
             mine[name].data.copy_(state[name])
         return cur_round
 
