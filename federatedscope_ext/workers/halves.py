@@ -88,6 +88,10 @@ class RoLoRAServer(MethodServer):
         self._changed[trained] = self.state + 1
         return received
 
+    def _on_new_layout(self, client: int) -> None:
+        # Its rows beyond the old rank are its own; the server's are still to come.
+        self._sent.pop(client, None)
+
     def broadcast_model_para(self, msg_type: str = "model_para", *args: Any, **kwargs: Any) -> None:
         """See the runtime; parts of a state are kept only while it is sent."""
         self._parts.clear()

@@ -510,3 +510,35 @@ def test_clients_beyond_the_memory_limit_change_no_figure(rig: Any, method: str)
             mine = small.store.state(client)
             assert all(torch.equal(t, mine[n]) for n, t in plain.store.state(client).items())
     small.close()
+
+
+@pytest.mark.parametrize("method", [*METHODS, "fedavg"])
+def test_promoted_clients_start_from_the_servers_rows_like_all_others(
+    rig: Any, method: str
+) -> None:
+    """Every tensor that is shared is the server's first rows when training begins, in each round."""
+    runner = rig.runner(
+        *OPTIONS, "federate.method", method, "llm.adapter.client_ranks", "[9, 2, 2]",
+        "llm.adapter.scale_rule", "proportional", "llm.adapter.promotion.rank", 9,
+        "llm.adapter.promotion.share", 0.67, "federate.total_round_num", 4, "eval.freq", 1,
+    )  # fmt: skip
+    ranks = []
+    for client in runner.clients.values():
+        train = client._train
+
+        def watched(client: Any = client, train: Any = train) -> Any:
+            if client.state:
+                mine, server = runner.store.state(client.ID), runner.store.state(0)
+                shared = [n for n in mine if n not in runner.withheld]
+                for name in shared:
+                    part = tuple(slice(size) for size in mine[name].shape)
+                    assert torch.equal(mine[name], server[name][part]), (client.ID, name)
+                ranks.append((client.state, client.ID, max(min(t.shape) for n, t in mine.items()
+                                                           if ".lora_" in n)))  # fmt: skip
+            return train()
+
+        client._train = watched
+    runner.run()
+    grown = {k for rnd, k, rank in ranks if k > 1 and rank == 9}
+    assert grown
+    assert {rnd for rnd, k, _ in ranks if k in grown} == {1, 2, 3}

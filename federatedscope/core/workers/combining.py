@@ -40,6 +40,9 @@ class UploadCombiner(ResultKeeper):
     def _shared_state(self) -> dict[str, torch.Tensor]:
         raise NotImplementedError
 
+    def _on_new_layout(self, client: int) -> None:
+        raise NotImplementedError
+
     def _slice_for(self, receiver: int, shared: dict[str, torch.Tensor]) -> Any:
         """Of LoRA factors the first rows and columns of the receiver's rank; one object a layout.
 
@@ -131,6 +134,7 @@ class UploadCombiner(ResultKeeper):
         now = self.layouts.set(message.sender, AdapterLayout(**message.content))
         if now is not before:
             self._rank_changes[str(message.sender)] = now.distinct_ranks
+            self._on_new_layout(message.sender)
 
     def _round_uploads(self) -> dict[str, Any]:
         """Uploads of the round in the form that aggregators take, by client ID."""

@@ -453,6 +453,10 @@ class Server(UploadCombiner):
             content = {"ranks": dict(layout.ranks), "scales": dict(layout.scales)}
             self._send("adapter_layout", [client], content)
             self.layouts.set(client, layout)
+            self._on_new_layout(client)
+
+    def _on_new_layout(self, client: int) -> None:
+        """A hook: a client has other ranks from now on."""
 
     def check_and_save(self) -> None:
         """Early stopping, checkpoints, and the end of the course."""
