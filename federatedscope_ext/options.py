@@ -157,6 +157,13 @@ def check_options(cfg: Any) -> None:
 def _check_server_rules(cfg: Any) -> None:
     """A method that combines uploads in its own way leaves nothing to another server rule."""
     method = cfg.federate.method.lower()
+    if cfg.fedopt.use and (cfg.slora.rounds or method == "slora"):
+        raise ExtensionError(
+            "fedopt.use",
+            True,
+            "SLoRA's two stages send different tensors, which a server's optimizer cannot follow",
+            "Write fedopt.use: False",
+        )
     if method not in METHODS or method in ("fedsa", "ffa", "slora", "feddpa"):
         return
     for field, value, off in (

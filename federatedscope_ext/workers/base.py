@@ -11,7 +11,7 @@ from federatedscope.core.workers import Server
 from federatedscope_ext.adapters.names import factor_names
 from federatedscope_ext.aggregators import rule_for
 from federatedscope_ext.errors import ExtensionError
-from federatedscope_ext.methods import Method
+from federatedscope_ext.methods import Method, method_of
 
 __all__ = ["MethodServer", "factors_frozen", "only_training", "settle"]
 
@@ -52,6 +52,7 @@ def settle(method: Method, cfg: Any) -> None:
     ExtensionError
         The method is not defined for the configured adapter, or needs what the user froze.
     """
+    method_of(cfg)  # refuses a frozen A where the method changes it
     variant = method.variant(cfg)
     if method.key in NEEDS_BOTH:
         _check_factors_travel(method, cfg)

@@ -304,3 +304,39 @@ def test_fine_tuning_before_evaluation_trains_what_the_method_trains(rig: Any, s
         pass
     assert any("lora_B" in name for name in trained)
     assert not any("lora_A" in name for name in trained)
+
+
+FROZEN = ("federate.freeze_A", True)
+PATTERN = "[{{'adapter_method': 'lora', 'r': 4, 'lora_alpha': 8, 'target_modules': ['query'], {}}}]"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        *(
+            (("federate.method", method, *FROZEN), ["federate.freeze_A", f"{method} changes A"])
+            for method in ("flexlora", "replication_pad", "hetlora", "flora", "fedex", "rolora",
+                           "fedsvd", "fedrot", "slora", "feddpa", "zero_pad")
+        ),
+        (("federate.method", "slora", "fedopt.use", True), ["fedopt.use", "two stages"]),
+        (("federate.method", "flexlora", "slora.rounds", 1, "fedopt.use", True), ["fedopt.use"]),
+        (("llm.adapter.args", PATTERN.format("'alpha_pattern': {'query': 0}")),
+         ["alpha_pattern", "positive"]),
+        (("llm.adapter.args", PATTERN.format("'alpha_pattern': {'query': -4}")),
+         ["alpha_pattern", "positive"]),
+        (("llm.adapter.args", PATTERN.format("'rank_pattern': {'query': 2.5}")),
+         ["rank_pattern", "positive"]),
+        (("llm.adapter.args", PATTERN.format("'rank_pattern': {'key': 4}")),
+         ["rank_pattern", "no module with an adapter", "query"]),
+        (("llm.adapter.args", PATTERN.format("'alpha_pattern': {'nope': 4}")),
+         ["alpha_pattern", "The modules are query"]),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_a_method_cannot_do_is_refused_before_work(
+    rig: Any, capsys: Any, options: Any, words: Any
+) -> None:
+    assert rig(*options).code == 2
+    told = capsys.readouterr().err
+    for word in words:
+        assert word in told

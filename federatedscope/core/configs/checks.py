@@ -8,7 +8,7 @@ run any number of times on the same tree.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -271,6 +271,7 @@ def check_adapter(cfg: CN) -> None:
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if value is not None and not (is_number and fits(value)):
             raise ConfigError(field, {name: value}, problem, remedy)
+    _check_patterns(field, entry)
     if "task_type" in entry:
         raise ConfigError(
             field,
@@ -278,6 +279,22 @@ def check_adapter(cfg: CN) -> None:
             "the task follows from data.type and trainer.type",
             "Leave task_type out",
         )
+
+
+def _check_patterns(field: str, entry: Mapping[str, Any]) -> None:
+    """Ranks and alphas of single modules are positive."""
+    for name, kinds in (("rank_pattern", int), ("alpha_pattern", (int, float))):
+        patterns = entry.get(name) or {}
+        good = isinstance(patterns, Mapping) and all(
+            isinstance(v, kinds) and not isinstance(v, bool) and v > 0 for v in patterns.values()
+        )
+        if not good:
+            raise ConfigError(
+                field,
+                {name: patterns},
+                "not a mapping of module names to positive numbers",
+                f"Write for example '{name}': {{'query': 8}}",
+            )
 
 
 def check_files(cfg: CN) -> None:

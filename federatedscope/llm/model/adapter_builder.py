@@ -153,22 +153,27 @@ def _freeze_a(model: Any) -> None:
 
 def _check_names(model: Any, arguments: dict[str, Any]) -> None:
     """Names of modules in ``modules_to_save`` and the patterns match something, as PEFT matches."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
     names = [name for name, _ in model.named_modules() if name]
     saved = arguments.get("modules_to_save") or []
     for wanted in [saved] if isinstance(saved, str) else saved:
         if not any(wanted in name.split(".") or name.endswith(wanted) for name in names):
             raise _no_module("modules_to_save", wanted, names)
+    adapted = [name for name, layer in model.named_modules() if isinstance(layer, BaseTunerLayer)]
     for field in ("rank_pattern", "alpha_pattern"):
         for pattern in arguments.get(field) or {}:
-            if not any(re.match(rf"(.*\.)?({pattern})(\.|$)", name) for name in names):
-                raise _no_module(field, pattern, names)
+            if adapted and not any(re.match(rf"(.*\.)?({pattern})$", name) for name in adapted):
+                raise _no_module(field, pattern, adapted, "no module with an adapter has this name")
 
 
-def _no_module(field: str, wanted: str, names: list[str]) -> ConfigError:
+def _no_module(
+    field: str, wanted: str, names: list[str], problem: str = "the model has no such module"
+) -> ConfigError:
     last = sorted({name.rsplit(".", 1)[-1] for name in names} - set(map(str, range(1000))))
     near = difflib.get_close_matches(wanted, last, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"the modules are {', '.join(last)}"
-    return ConfigError(f"{FIELD}.{field}", wanted, "the model has no such module", hint)
+    return ConfigError(f"{FIELD}.{field}", wanted, problem, hint)
 
 
 def _refused(cfg: Any, error: Exception) -> ConfigError:
