@@ -232,8 +232,9 @@ def register_ranks(key: str, module: Builder) -> None:
     Called as ``f(config, modules)`` with the names of the LoRA modules.
     Returns an object with ``rank_of(client) -> int | {module: rank} | None`` (``None``: the rank
     of ``llm.adapter.args``), ``later_ranks() -> iterable`` of ranks that clients may be given
-    while the run goes on, and ``revise(round, {client: metrics}) -> {client: ranks}``; or
-    ``None`` when the configuration asks for nothing of this kind.
+    while the run goes on, and ``revise(round, {client: metrics}) -> {client: ranks}``, which is
+    asked only where there are later ranks; or ``None`` when the configuration asks for nothing of
+    this kind.
     """
     register(key, module, ranks_dict)
 

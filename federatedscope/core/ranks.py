@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from federatedscope import register
@@ -104,6 +105,7 @@ def build_layouts(
     """
     base, rule = adapter_arguments(cfg), cfg.llm.adapter.scale_rule
     count = cfg.federate.client_num
+    checked = None if plan is None else _CheckedPlan(plan, modules, count)
     known: dict[str, AdapterLayout] = {}
 
     def make(ranks: Ranks | None = None, client: int = 0) -> AdapterLayout:
@@ -113,13 +115,77 @@ def build_layouts(
         return known[key]
 
     clients = {
-        k: make(None, k) if k in own else make(plan.rank_of(k) if plan else None)
+        k: make(None, k) if k in own else make(checked.rank_of(k) if checked else None)
         for k in range(1, count + 1)
     }
-    later = [make(ranks) for ranks in (plan.later_ranks() if plan else ())]
+    later = [make(ranks) for ranks in (checked.later_ranks() if checked else ())]
     occurring = [*{id(layout): layout for layout in clients.values()}.values(), *later]
     largest = {m: max(layout.ranks[m] for layout in occurring) for m in modules}
-    return Layouts(make(largest), clients, make, plan.revise if later else None)
+    server = make(largest)
+    if checked is None or not later:
+        return Layouts(server, clients, make)
+    checked.most = server.ranks
+    return Layouts(server, clients, make, checked.revise)
+
+
+class _CheckedPlan:
+    """A registered plan, whose answers are ranks before anybody computes with them."""
+
+    def __init__(self, plan: Any, modules: Sequence[str], clients: int) -> None:
+        self.plan = plan
+        self.modules = modules
+        self.clients = clients
+        self.most: Mapping[str, int] = {}
+
+    def rank_of(self, client: int) -> Ranks | None:
+        return self._checked(self.plan.rank_of(client), f"rank_of({client})")
+
+    def later_ranks(self) -> list[Ranks]:
+        given = (self._checked(ranks, "later_ranks()") for ranks in self.plan.later_ranks())
+        return [ranks for ranks in given if ranks is not None]
+
+    def revise(self, rnd: int, metrics: Mapping[int, Mapping[str, float]]) -> dict[int, Ranks]:
+        answer: dict[int, Ranks] = {}
+        for client, ranks in dict(self.plan.revise(rnd, metrics) or {}).items():
+            where = f"revise({rnd}, ...)[{client!r}]"
+            if client not in range(1, self.clients + 1):
+                raise self._refused(where, ranks, f"there are clients 1 to {self.clients}")
+            checked = self._checked(ranks, where)
+            if checked is None:
+                continue
+            wanted = checked if isinstance(checked, Mapping) else dict.fromkeys(self.most, checked)
+            above = [module for module, rank in wanted.items() if rank > self.most[module]]
+            if above:
+                problem = f"the server holds rank {self.most[above[0]]} of {above[0]}"
+                raise self._refused(where, ranks, f"{problem}; later_ranks() has to name more")
+            answer[client] = checked
+        return answer
+
+    def _checked(self, ranks: Any, where: str) -> Ranks | None:
+        if ranks is None:
+            return None
+        values = ranks.values() if isinstance(ranks, Mapping) else [ranks]
+        if not all(_is_rank(rank) for rank in values):
+            raise self._refused(where, ranks, "a rank is a whole number above 0")
+        if not isinstance(ranks, Mapping):
+            return int(ranks)
+        unknown = [module for module in ranks if module not in self.modules]
+        if unknown:
+            raise self._refused(where, ranks, f"there is no LoRA module {unknown[0]!r}")
+        return {module: int(rank) for module, rank in ranks.items()}
+
+    def _refused(self, where: str, value: Any, problem: str) -> ConfigError:
+        return ConfigError(
+            f"{type(self.plan).__name__}.{where}",
+            value,
+            problem,
+            "A plan of register_ranks gives a rank, a rank by full module name, or None",
+        )
+
+
+def _is_rank(value: Any) -> bool:
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    return whole and bool(value > 0)
 
 
 def _own_arguments(client_cfgs: CN | None, base: dict[str, Any]) -> dict[int, dict[str, Any]]:

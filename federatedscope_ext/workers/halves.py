@@ -73,6 +73,7 @@ class RoLoRAServer(MethodServer):
 
     method = ROLORA
     traffic_varies = True
+    streams_uploads = True
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # Rounds completed when a factor last changed, and when a client last began to train.

@@ -151,6 +151,7 @@ class MergingServer(MethodServer):
 
     traffic_varies = True
     starts_from_download = True
+    streams_uploads = True
 
     @classmethod
     def prepare_model(cls, model: Any, cfg: Any) -> None:

@@ -127,6 +127,7 @@ class SparseStageServer(MethodServer):
 
     # What a stage does not send, it does not train either.
     starts_from_download = True
+    streams_uploads = True
 
     @classmethod
     def prepare_model(cls, model: Any, cfg: Any) -> None:

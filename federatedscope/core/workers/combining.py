@@ -6,7 +6,7 @@ Step 5 of a round; the others are in :mod:`federatedscope.core.workers.server`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -15,6 +15,8 @@ from federatedscope.core.errors import UserError
 from federatedscope.core.message import Message
 from federatedscope.core.workers.results import ResultKeeper
 from federatedscope.llm.model.layouts import AdapterLayout, Layouts, fit
+
+_COLLECTS = ("_perform_federated_aggregation", "callback_funcs_model_para")
 
 
 class UploadCombiner(ResultKeeper):
@@ -27,7 +29,19 @@ class UploadCombiner(ResultKeeper):
         others get all at once.
     layouts : Layouts or None
         Who has which ranks and scales, where they differ.
+    streams_uploads : bool
+        Whether uploads may be handed on as they come, so that ``msg_buffer`` only says who sent
+        one. A subclass that collects or aggregates in its own way finds them whole in the buffer
+        unless it says ``streams_uploads = True`` itself.
     """
+
+    streams_uploads: ClassVar[bool] = True
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        own = vars(cls)
+        if "streams_uploads" not in own and any(name in own for name in _COLLECTS):
+            cls.streams_uploads = False
 
     layouts: Layouts | None
     ledger: Any
@@ -104,14 +118,24 @@ class UploadCombiner(ResultKeeper):
         # outside has kept the uploads to itself.
         if not self._streams or any(content[1] for content in agg_info["client_feedback"]):
             agg_info |= self._aggregation_info()
-        result = self.aggregator.aggregate(agg_info)
+        try:
+            result = self.aggregator.aggregate(agg_info)
+        except RuntimeError as error:
+            if self.layouts is None:
+                raise
+            raise UserError(
+                f"{_name_of(self.aggregator)} cannot combine the uploads ({error}). Clients have "
+                "LoRA adapters of unequal rank here; a rule for them finds each client's scales "
+                "in agg_info['scales'] and the server's in agg_info['server_scales']. Write "
+                "federate.method: zero_pad, or give all clients one rank."
+            ) from error
         self._load_aggregated(result)
         return received
 
     @property
     def _streams(self) -> bool:
         """Whether the aggregator takes uploads one by one, each with its scales."""
-        return bool(getattr(self.aggregator, "streams", False))
+        return self.streams_uploads and bool(getattr(self.aggregator, "streams", False))
 
     def _aggregation_info(self) -> dict[str, Any]:
         """What an aggregator may want to know beside the uploads."""
@@ -187,3 +211,7 @@ class UploadCombiner(ResultKeeper):
         except UserError:
             # Uploads of another form than the built-in rules read, aggregated by an extension.
             return {}
+
+
+def _name_of(aggregator: Any) -> str:
+    return type(getattr(aggregator, "rule", aggregator)).__name__

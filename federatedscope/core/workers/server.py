@@ -68,6 +68,7 @@ class Server(UploadCombiner):
     """
 
     starts_from_download = True
+    streams_uploads = True
 
     def __init__(
         self,
