@@ -11,6 +11,7 @@ starts the adapters, and the following rounds are those of the method that comes
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import torch
@@ -27,6 +28,8 @@ from federatedscope_ext.methods import FLEXLORA, SLORA
 from federatedscope_ext.workers.base import MethodServer, only_training
 
 __all__ = ["FlexLoRAServer", "SLoRAServer", "SparseStageClient", "SparseUpdate"]
+
+logger = logging.getLogger(__name__)
 
 VALUES = "slora_values"
 
@@ -135,6 +138,14 @@ class SparseStageServer(MethodServer):
         if cfg.slora.rounds:
             _check_start(model, cfg)
             attach(model, cfg.slora.density, cfg.seed)
+
+    def _setup_model(self, config: Any, model: Any, device: str) -> None:
+        super()._setup_model(config, model, device)
+        values = [p for name, p in model.named_parameters() if is_value(name)]
+        if config.federate.restore_from and any(bool(p.any()) for p in values):
+            logger.info("%s is of SLoRA's first stage: its sparse update starts the adapters.",
+                        config.federate.restore_from)  # fmt: skip
+            self._start_adapters()
 
     def _first_stage_rounds(self) -> int:
         """Rounds of the first stage; a restored state has it behind it."""

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file
 from torch import nn
 
 from federatedscope_ext.adapters import LoraPair
@@ -183,6 +184,30 @@ class TestSparseStage:
         last = {e["client"]: e["metrics"] for e in first.of("eval", round=3)}
         for rnd in (1, 3):
             assert {e["client"]: e["metrics"] for e in again.of("eval", round=rnd)} == last
+
+    def test_a_checkpoint_of_the_first_stage_starts_the_adapters(self, rig: Any) -> None:
+        options = ("federate.method", "slora", "slora.rounds", 2, "federate.total_round_num", 3)
+        first = rig(*options, "federate.save_to", "m.safetensors", "federate.save_freq", 1)
+        saved = first.outdir / "checkpoints" / "1_m.safetensors"
+        fresh = rig.runner(*options)
+        model = rig.runner(*options, "federate.restore_from", saved).model
+        named = dict(model.named_parameters())
+        state = load_file(saved)
+        assert not any(bool(p.any()) for n, p in named.items() if n.endswith("slora_values"))
+        compared = 0
+        for module, update in model.__dict__["sparse_updates"].items():
+            layer = fresh.model.get_submodule(module)
+            with torch.no_grad():
+                layer.slora_values.copy_(state[f"{module}.slora_values"])
+            matrix = fresh.model.__dict__["sparse_updates"][module].matrix(layer).detach().double()
+            a, b = (named[f"{module}.lora_{f}.default.weight"].double() for f in "AB")
+            left, values, right = torch.linalg.svd(matrix)
+            rank = len(a)
+            oracle = (left[:, :rank] * values[:rank]) @ right[:rank]
+            made = model.get_submodule(module).scaling["default"] * (b @ a)
+            torch.testing.assert_close(made, oracle, rtol=1e-4, atol=1e-7)
+            compared += bool(matrix.any()) and update is not None
+        assert compared
 
     def test_the_layer_computes_with_the_sparse_update_while_it_is_on(self) -> None:
         model = wrapped(nn.Linear(6, 10))
