@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -62,7 +63,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--full", action="store_true", help="dense on layers above 1024 too")
     parser.add_argument("--llama7b", action="store_true", help="a FlexLoRA round at that shape")
-    parser.add_argument("--layers", nargs="+", metavar="OUTxIN", help="other layers than the usual")
+    parser.add_argument("--layers", nargs="+", type=_sides, metavar="OUTxIN",
+                        help="other layers than the usual, such as 768x3072")  # fmt: skip
     parser.add_argument("--clients", type=int, default=20, help="clients of the LLaMA round")
     parser.add_argument("--mix", choices=MIXES, default="uniform", help="their ranks")
     parser.add_argument("--blocks", type=int, default=1, help="blocks to compute of the 32")
@@ -73,12 +75,18 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def _sides(text: str) -> tuple[int, int]:
+    """``(d_out, d_in)`` of ``768x3072``; ``768`` is a square."""
+    found = re.fullmatch(r"([1-9]\d*)(?:x([1-9]\d*))?", text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no layer; write OUTxIN, as in 768x3072")
+    d_out = int(found[1])
+    return d_out, int(found[2] or d_out)
+
+
 def _layer_rows(options: argparse.Namespace) -> list[dict[str, Any]]:
     rows = []
-    layers = LAYERS
-    if options.layers:
-        layers = [(int(o), int(i)) for o, i in (text.split("x") for text in options.layers)]
-    for d_out, d_in in layers:
+    for d_out, d_in in options.layers or LAYERS:
         for clients, ranks in CLIENTS.items():
             row: dict[str, Any] = {
                 "d_out": d_out,

@@ -353,6 +353,8 @@ PATTERN = "[{{'adapter_method': 'lora', 'r': 4, 'lora_alpha': 8, 'target_modules
          ["rank_pattern", "positive"]),
         (("llm.adapter.args", PATTERN.format("'rank_pattern': {'key': 4}")),
          ["rank_pattern", "no module with an adapter", "query"]),
+        (("federate.method", "FedAvg", "llm.adapter.args", "[{'adapter_method': 'prefix'}]"),
+         ["num_virtual_tokens", "20"]),
         (("llm.adapter.args", PATTERN.format("'alpha_pattern': {'nope': 4}")),
          ["alpha_pattern", "The modules are query"]),
     ],

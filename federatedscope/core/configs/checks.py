@@ -220,7 +220,8 @@ def check_training(cfg: CN) -> None:
         personal.lr = cfg.train.optimizer.lr
 
 
-_ADAPTER_METHODS = ("lora", "vera", "prefix", "prompt", "p-tuning")
+_PROMPTS = ("prefix", "prompt", "p-tuning")
+_ADAPTER_METHODS = ("lora", "vera", *_PROMPTS)
 
 
 _ADAPTER_SIZES: tuple[tuple[str, str, Callable[[float], bool], str], ...] = (
@@ -272,6 +273,14 @@ def check_adapter(cfg: CN) -> None:
         if value is not None and not (is_number and fits(value)):
             raise ConfigError(field, {name: value}, problem, remedy)
     _check_patterns(field, entry)
+    tokens = entry.get("num_virtual_tokens")
+    if method in _PROMPTS and not (isinstance(tokens, int) and tokens > 0):
+        raise ConfigError(
+            field,
+            {"num_virtual_tokens": tokens},
+            f"the adapter_method {method} trains so many tokens",
+            "Write for example 'num_virtual_tokens': 20",
+        )
     if "task_type" in entry:
         raise ConfigError(
             field,
