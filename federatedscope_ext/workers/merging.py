@@ -133,19 +133,6 @@ def check_untied(model: Any) -> None:
             )
 
 
-def _restore_exactly(model: Any, path: str) -> None:
-    """Take over what a checkpoint holds of half-precision weights beyond their precision."""
-    from federatedscope.core.checkpoint import load_checkpoint
-
-    state, _ = load_checkpoint(path)
-    for module in pair_names(name for name, _ in model.named_parameters()):
-        exact = state.get(f"{module}.base_layer.weight")
-        half = model.get_submodule(module).get_base_layer().weight.dtype.itemsize < 4
-        if exact is not None and half and exact.dtype == torch.float32:
-            model.__dict__.setdefault("updated_base", set()).add(f"{module}.base_layer.weight")
-            set_exact(model, module, exact)
-
-
 class MergingServer(MethodServer):
     """Adds the aggregator's ``base_update`` to the backbone and sends it on."""
 
@@ -160,8 +147,12 @@ class MergingServer(MethodServer):
 
     def _setup_model(self, config: Any, model: Any, device: str) -> None:
         super()._setup_model(config, model, device)
-        if config.federate.restore_from:
-            _restore_exactly(model, config.federate.restore_from)
+        finer = getattr(self.aggregator, "finer", {})
+        for module in pair_names(name for name, _ in model.named_parameters()):
+            name = f"{module}.base_layer.weight"
+            if name in finer:
+                model.__dict__.setdefault("updated_base", set()).add(name)
+                set_exact(model, module, finer.pop(name))
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # (round, factors by module): what some client has not had yet, the oldest first.

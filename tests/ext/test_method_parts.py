@@ -76,8 +76,11 @@ class TestMerging:
         exact = weight.float() + model.rounded_off[f"{NAME}.base_layer.weight"].float()
         torch.testing.assert_close(exact, torch.full((10, 6), 1.1), rtol=0, atol=5e-4)
 
-    @pytest.mark.parametrize("layer", [lambda: nn.Linear(6, 10), Conv1D, lambda: nn.Embedding(6, 10)],
-                             ids=["Linear", "Conv1D", "Embedding"])  # fmt: skip
+    @pytest.mark.parametrize(
+        "layer",
+        [lambda: nn.Linear(6, 10), Conv1D, lambda: nn.Embedding(6, 10)],
+        ids=["Linear", "Conv1D", "Embedding"],
+    )
     @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
     def test_half_precision_computes_with_small_updates(
         self, layer: Any, dtype: torch.dtype

@@ -516,7 +516,7 @@ def test_clients_beyond_the_memory_limit_change_no_figure(rig: Any, method: str)
 def test_promoted_clients_start_from_the_servers_rows_like_all_others(
     rig: Any, method: str
 ) -> None:
-    """Every tensor that is shared is the server's first rows when training begins, in each round."""
+    """What is shared is the server's first rows when training begins, in each round."""
     runner = rig.runner(
         *OPTIONS, "federate.method", method, "llm.adapter.client_ranks", "[9, 2, 2]",
         "llm.adapter.scale_rule", "proportional", "llm.adapter.promotion.rank", 9,

@@ -35,6 +35,8 @@ class Aggregator(ABC):
         self.model = model
         self.device = device
         self.cfg = config
+        # Frozen tensors of the last checkpoint that are more precise than the model's own.
+        self.finer: dict[str, Tensor] = {}
 
     @abstractmethod
     def aggregate(self, agg_info: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -117,6 +119,12 @@ class Aggregator(ABC):
             self.update(state)
         except UserError as error:
             raise UserError(f"The checkpoint {path} does not fit this run: {error}") from error
+        mine = self._model_tensors()
+        self.finer = {
+            name: value
+            for name, value in state.items()
+            if not mine[name].requires_grad and value.dtype.itemsize > mine[name].dtype.itemsize
+        }
         return cur_round
 
     def _required_model(self) -> nn.Module:
