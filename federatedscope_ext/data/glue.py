@@ -14,6 +14,8 @@ from typing import Any
 
 from federatedscope.core.data import BaseDataTranslator
 from federatedscope.register import register_data
+from federatedscope_ext.data.csv_rows import original_layout
+from federatedscope_ext.data.folders import content, task_folder, why_not
 from federatedscope_ext.data.hub import WAYS_OUT, load_from_hub, load_tokenizer
 from federatedscope_ext.data.rows import TextRows
 from federatedscope_ext.data.sources import FileSource, HubSource, Source, find_split
@@ -114,7 +116,8 @@ def find_sources(
     splits : tuple of str
         Names of the splits that are needed.
     folders : tuple of str
-        Names of the folder above the task's own, in ``data.root`` or its ``data``.
+        Names of the folder above the task's own, in ``data.root`` or its ``data``. The files may
+        also be as the hub has them, in a folder ``data``, or be what ``data.root`` itself is.
 
     Raises
     ------
@@ -122,20 +125,17 @@ def find_sources(
         The folder lacks a split, or there is no folder and no hub.
     """
     root = Path(config.data.root).expanduser()
-    candidates = [root / above / task.name for above in folders]
-    candidates += [root / task.name]
-    candidates += [root / "data" / above / task.name for above in (*folders, "")]
-    for folder in candidates:
-        if folder.is_dir() and any(find_split(folder, split) for split in splits):
-            return [_local(folder, split) for split in splits]
+    folder = task_folder(root, task, splits, folders)
+    if folder is not None:
+        return [_local(folder, split, task) for split in splits]
     found = load_from_hub(task.hub)
     if found is None:
         layout = "/".join((*folders, task.name, "SPLIT.parquet"))
         raise ExtensionError(
             "data.root",
             str(config.data.root),
-            f"{task.name} is neither in this folder (no {candidates[0]}) nor in the Hugging Face "
-            "cache, and the hub cannot be reached or does not have it",
+            f"{task.name} is neither in this folder ({why_not(root, task, splits, folders)}) nor "
+            "in the Hugging Face cache, and the hub cannot be reached or does not have it",
             WAYS_OUT.format(layout=layout),
         )
     dataset, origin = found
@@ -143,17 +143,24 @@ def find_sources(
     return [HubSource(dataset[split], f"{task.name} {split}") for split in splits]
 
 
-def _local(folder: Path, split: str) -> Source:
+def _local(folder: Path, split: str, task: TextTask) -> Source:
     files = find_split(folder, split)
     if not files:
-        there = sorted(file.name for file in folder.iterdir())
         raise ExtensionError(
             "data.root",
             str(folder),
-            f"there is no {split} split in this folder, only {', '.join(there)}",
+            f"there is no {split} split in this folder, only {content(folder)}",
             f"Put {split}.parquet (or .jsonl, .csv) there, or give another data.root",
         )
-    return FileSource(files)
+    source = FileSource(files, original_layout(task))
+    if source.is_original:
+        logger.info(
+            "%s: read as the original file: the first column is the class, counted from 1 (%s); "
+            "the other two are the title and the text.",
+            source.name,
+            task.labels[0],
+        )
+    return source
 
 
 def encode_rows(config: Any, task: TextTask, sources: list[Source]) -> list[TextRows]:
@@ -175,7 +182,9 @@ def encode_rows(config: Any, task: TextTask, sources: list[Source]) -> list[Text
             config.llm.tok_len,
             cache,
             label_tag=repr(task.labels),
+            labels_are=_labels_are(task),
         )
+        _mention_class_0(source, task, encoded.labels)
         rows.append(TextRows(encoded, pad, task.labels))
     return rows
 
@@ -198,8 +207,40 @@ def class_number(value: Any, task: TextTask) -> int | float:
     if task.is_regression and math.isfinite(number):
         return number
     if not (-1 <= number < task.num_labels and number == int(number)) or task.is_regression:
-        raise ValueError(f"the label {value!r} is none of {_listed(task) or 'the real numbers'}")
+        problem = f"the label {value!r} is none of {_listed(task) or 'the real numbers'}"
+        if math.isfinite(number) and _are_names(task):
+            problem += f"; numbers count from 0 ({_numbers(task)})"
+        raise ValueError(problem)
     return int(number)
+
+
+def _are_names(task: TextTask) -> bool:
+    """Whether labels have names that are not their numbers again."""
+    return bool(task.labels) and task.labels != tuple(map(str, range(task.num_labels)))
+
+
+def _numbers(task: TextTask) -> str:
+    return f"{task.labels[0]} is 0, {task.labels[-1]} is {task.num_labels - 1}"
+
+
+def _labels_are(task: TextTask) -> str:
+    """A sentence on the values of the label column."""
+    if not task.labels:
+        return "The label is a real number"
+    if not _are_names(task):
+        return f"The label is a number from 0 to {task.num_labels - 1}"
+    return f"The label is a name, or a number from 0 ({_numbers(task)})"
+
+
+def _mention_class_0(source: Source, task: TextTask, labels: Any) -> None:
+    """Say that no row has the first label: the file's numbers may count from 1."""
+    if _are_names(task) and task.num_labels > 2 and labels.min() > 0:
+        logger.warning(
+            "%s: no row is of %s. Labels that are numbers count from 0 (%s).",
+            source.name,
+            task.labels[0],
+            _numbers(task),
+        )
 
 
 register_data("glue", build_glue)

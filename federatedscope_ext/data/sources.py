@@ -5,14 +5,19 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import logging
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO
 
+from federatedscope_ext.data.csv_rows import OriginalLayout, csv_header, csv_rows, shown
 from federatedscope_ext.errors import ExtensionError
 
 __all__ = ["SUFFIXES", "FileSource", "HubSource", "Source", "find_split"]
+
+logger = logging.getLogger(__name__)
 
 PIECE = 2000
 SUFFIXES = (".parquet", ".jsonl", ".json", ".csv")
@@ -45,7 +50,28 @@ def find_split(folder: Path, split: str) -> list[Path]:
         file = folder / f"{split}{suffix}"
         if file.is_file():
             return [file]
-    return sorted(folder.glob(f"{split}-*-of-*.parquet"))
+    files = sorted(folder.glob(f"{split}-*-of-*.parquet"))
+    _refuse_incomplete(files, split)
+    return files
+
+
+def _refuse_incomplete(files: Sequence[Path], split: str) -> None:
+    """Refuse shards of which some are not there: a part of the rows would pass for all."""
+    numbers: dict[int, list[int]] = {}
+    for file in files:
+        # A name may end with a hash of the content, as in older data sets of the hub.
+        found = re.fullmatch(r"-(\d+)-of-(\d+)(-\w+)?", file.stem[len(split) :])
+        if found:
+            numbers.setdefault(int(found[2]), []).append(int(found[1]))
+    whole = [sorted(there) == list(range(count)) for count, there in numbers.items()]
+    if len(whole) > 1 or not all(whole):
+        raise ExtensionError(
+            "data.root",
+            str(files[0].parent),
+            f"the shards of the {split} split are not those of one whole: "
+            f"{shown(file.name for file in files)}",
+            f"Put all of {split}-00000-of-N.parquet to the last there, and no others",
+        )
 
 
 class FileSource:
@@ -55,10 +81,13 @@ class FileSource:
     ----------
     files : list of path
         Parquet, JSON lines, JSON (a list of objects) or CSV with a header line, all alike.
+    layout : OriginalLayout, optional
+        What CSV files may have in place of a header line.
     """
 
-    def __init__(self, files: Sequence[Path]) -> None:
+    def __init__(self, files: Sequence[Path], layout: OriginalLayout | None = None) -> None:
         self.files = list(files)
+        self.layout = layout
         self.name = str(self.files[0]) if len(self.files) == 1 else str(self.files[0].parent)
 
     @property
@@ -68,8 +97,23 @@ class FileSource:
         if file.suffix == ".parquet":
             with _open_parquet(file) as parquet:
                 return list(parquet.schema_arrow.names)
+        if file.suffix == ".csv":
+            header = self._header()
+            layout = self.layout
+            return header if layout is None or not layout.fits(header) else layout.columns
         first = next(iter(_records(file)), {})
         return list(first)
+
+    @property
+    def is_original(self) -> bool:
+        """Whether this is a CSV file in the layout of its first publication."""
+        if self.layout is None or self.files[0].suffix != ".csv":
+            return False
+        return self.layout.fits(self._header())
+
+    def _header(self) -> list[str]:
+        with _readable(self.files[0]) as stream:
+            return csv_header(self.files[0], stream)
 
     def fingerprint(self) -> str:
         """SHA-256 of the files' bytes."""
@@ -83,9 +127,10 @@ class FileSource:
     def pieces(self, columns: Sequence[str]) -> Iterator[Columns]:
         """The rows of some columns, a few thousand at a time."""
         for file in self.files:
-            yield from (
-                _parquet(file, columns) if file.suffix == ".parquet" else _text(file, columns)
-            )
+            if file.suffix == ".parquet":
+                yield from _parquet(file, columns)
+            else:
+                yield from _text(file, columns, self.layout)
 
     def place(self, row: int) -> tuple[str, int]:
         """Where row ``row`` (from 0) stands: a file, and the row's number there (from 1)."""
@@ -166,40 +211,58 @@ def _parquet(file: Path, columns: Sequence[str]) -> Iterator[Columns]:
             yield piece.to_pydict()
 
 
-def _text(file: Path, columns: Sequence[str]) -> Iterator[Columns]:
+def _text(file: Path, columns: Sequence[str], layout: OriginalLayout | None) -> Iterator[Columns]:
     piece: Columns = {name: [] for name in columns}
-    # An empty field is the only way in which CSV says that a value is missing.
-    blank = (None, "") if file.suffix == ".csv" else (None,)
-    for number, record in enumerate(_records(file), start=1):
+    is_csv = file.suffix == ".csv"
+    empty = dict.fromkeys(columns, 0)
+    for number, record in enumerate(_records(file, layout), start=1):
+        blank = [name for name in columns if _is_blank(record.get(name), is_csv)]
+        # In CSV an empty text cannot be told from a missing one; beside another one it may be so.
+        texts = [name for name in columns if name != "label"]
+        if blank and (not is_csv or "label" in blank or len(blank) == len(texts)):
+            raise ExtensionError(
+                "data.type",
+                str(file),
+                f"row {number} has no {blank[0]}",
+                f"Give every row the columns {', '.join(columns)}",
+            )
         for name in columns:
-            value = record.get(name)
-            if (value.strip() if isinstance(value, str) else value) in blank:
-                raise ExtensionError(
-                    "data.type",
-                    str(file),
-                    f"row {number} has no {name}",
-                    f"Give every row the columns {', '.join(columns)}",
-                )
-            piece[name].append(value)
+            piece[name].append(record[name])
+            empty[name] += name in blank
         if number % PIECE == 0:
             yield piece
             piece = {name: [] for name in columns}
     if piece[columns[0]]:
         yield piece
+    for name, rows in empty.items():
+        if rows:
+            logger.info("%s: %d rows have an empty %s.", file, rows, name)
 
 
-def _records(file: Path) -> Iterator[dict[str, Any]]:
+def _is_blank(value: Any, is_csv: bool) -> bool:
+    """Whether a cell is missing; an empty field is the only way in which CSV says so."""
+    return value is None or (is_csv and isinstance(value, str) and not value.strip())
+
+
+def _records(file: Path, layout: OriginalLayout | None = None) -> Iterator[dict[str, Any]]:
     """Objects of a JSON or JSON-lines file, rows of a CSV file."""
+    with _readable(file) as stream:
+        if file.suffix == ".csv":
+            yield from csv_rows(file, stream, layout)
+        elif file.suffix == ".json":
+            yield from _objects(file, json.load(stream))
+        else:
+            yield from _lines(file, stream)
+
+
+@contextmanager
+def _readable(file: Path) -> Iterator[TextIO]:
+    """The text of a file; what is wrong with it while it is open becomes a sentence."""
+    newline = "" if file.suffix == ".csv" else None
     try:
-        newline = "" if file.suffix == ".csv" else None
         # Spreadsheets put a byte order mark first.
         with file.open(encoding="utf-8-sig", newline=newline) as stream:
-            if file.suffix == ".csv":
-                yield from _csv(file, stream)
-            elif file.suffix == ".json":
-                yield from _objects(file, json.load(stream))
-            else:
-                yield from _lines(file, stream)
+            yield stream
     except (json.JSONDecodeError, UnicodeDecodeError, csv.Error, RecursionError) as error:
         raise _unreadable(file, f"{error}") from error
 
@@ -212,24 +275,6 @@ def _unreadable(file: Path, problem: str) -> ExtensionError:
         "Use UTF-8 text: CSV with a header line, one JSON object a line (.jsonl), or a list of "
         "JSON objects (.json)",
     )
-
-
-def _csv(file: Path, stream: Iterable[str]) -> Iterator[dict[str, Any]]:
-    """Rows of a CSV file, each with as many fields as the header has."""
-    reader = csv.reader(stream)
-    header = next(reader, [])
-    rows = (fields for fields in reader if fields)
-    for number, fields in enumerate(rows, start=1):
-        if len(fields) != len(header):
-            # A comma in a text that is not quoted would make a piece of the text the label.
-            raise ExtensionError(
-                "data.type",
-                str(file),
-                f"row {number} (line {reader.line_num}) has {len(fields)} fields, the header "
-                f"has {len(header)}",
-                'Write a text that has a comma in it between quotation marks: "so, so",1',
-            )
-        yield dict(zip(header, fields, strict=True))
 
 
 def _lines(file: Path, stream: Iterable[str]) -> Iterator[dict[str, Any]]:

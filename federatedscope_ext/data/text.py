@@ -19,6 +19,7 @@ from torch.utils.data import Subset
 
 from federatedscope.core.data import BaseDataTranslator
 from federatedscope.register import register_data
+from federatedscope_ext.data.csv_rows import shown
 from federatedscope_ext.data.glue import encode_rows, find_sources, set_task
 from federatedscope_ext.data.sources import SUFFIXES, FileSource
 from federatedscope_ext.data.tokenise import is_missing
@@ -67,17 +68,26 @@ def _own_file(config: Any, name: str) -> Any:
     columns = source.columns
     keys = next((keys for keys in SENTENCE_COLUMNS if set(keys) <= set(columns)), None)
     if keys is None or "label" not in columns:
-        raise ExtensionError(
-            "data.type",
-            config.data.type,
-            f"the file's columns are {', '.join(columns) or 'none'}",
-            "Name them text (or sentence1 and sentence2) and label",
-        )
+        raise _wrong_columns(config, source, columns)
     names = _label_names(config, source)
     metrics = ("accuracy",) if names else ("pearson", "spearmanr")
     task = TextTask(Path(name).name, "", keys, names, metrics, metrics[0])
     set_task(config, task)
     return encode_rows(config, task, [source])[0]
+
+
+def _wrong_columns(config: Any, source: FileSource, columns: list[str]) -> ExtensionError:
+    problem = f"the file's columns are {shown(columns)}" if columns else "the file is empty"
+    known = {"label", *(key for keys in SENTENCE_COLUMNS for key in keys)}
+    if source.name.endswith(".csv") and columns and not known & {*columns}:
+        # The first row is no header line where somebody forgot it.
+        problem += " (the first line of a CSV file has to name them)"
+    return ExtensionError(
+        "data.type",
+        config.data.type,
+        problem,
+        "Name them text (or sentence1 and sentence2) and label",
+    )
 
 
 def _locate(config: Any, name: str) -> Path:
@@ -111,6 +121,10 @@ def _label_names(config: Any, source: FileSource) -> tuple[str, ...]:
     if config.data.label_list:
         return tuple(map(str, config.data.label_list))
     values = _distinct_labels(source)
+    if not values:
+        raise ExtensionError(
+            "data.type", config.data.type, "the file has no rows", "Use another file"
+        )
     numbers = [_number(value) for value in values]
     if any(number is None for number in numbers):
         return tuple(sorted(map(str, values)))

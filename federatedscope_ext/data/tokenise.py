@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from federatedscope_ext.data.csv_rows import shown
 from federatedscope_ext.data.rows import EncodedText
 from federatedscope_ext.data.sources import Source
 from federatedscope_ext.errors import ExtensionError
@@ -50,6 +51,7 @@ def encode_source(
     cache: Path,
     label_key: str = "label",
     label_tag: str = "",
+    labels_are: str = "",
 ) -> EncodedText:
     """Tokenise one split, or read what an earlier start left in the cache.
 
@@ -72,6 +74,8 @@ def encode_source(
         Column of the label.
     label_tag : str
         Text that changes with the meaning of ``to_label``; part of the cache's key.
+    labels_are : str
+        A sentence on the values that labels may have, for messages.
 
     Returns
     -------
@@ -83,14 +87,7 @@ def encode_source(
         A column is missing, a row lacks its text or has a wrong label, or there are no labelled
         rows.
     """
-    missing = [key for key in (*sentence_keys, label_key) if key not in source.columns]
-    if missing:
-        raise ExtensionError(
-            "data.type",
-            source.name,
-            f"the columns {', '.join(missing)} are missing; there are {', '.join(source.columns)}",
-            f"Name the columns {', '.join((*sentence_keys, label_key))}",
-        )
+    _refuse_columns(source, (*sentence_keys, label_key), labels_are)
     parts = (FORMAT, source.fingerprint(), _tokenizer_hash(tokenizer), tok_len)
     key = repr((*parts, tuple(sentence_keys), label_key, label_tag))
     folder = cache / "tokenised" / hashlib.sha256(key.encode()).hexdigest()[:32]
@@ -113,6 +110,27 @@ def encode_source(
     )
     _write(folder, encoded)
     return encoded
+
+
+def _refuse_columns(source: Source, wanted: tuple[str, ...], labels_are: str) -> None:
+    """Refuse a source that lacks one of the columns."""
+    there = source.columns
+    missing = [key for key in wanted if key not in there]
+    if not missing:
+        return
+    columns = ", ".join(wanted)
+    problem = f"the columns {', '.join(missing)} are missing; there are {shown(there)}"
+    remedy = f"Name the columns {columns}"
+    if not there:
+        problem, remedy = "the file is empty", f"Write rows with the columns {columns} into it"
+    elif source.name.endswith(".csv") and not {name.strip().lower() for name in there} & {*wanted}:
+        problem = (
+            f"its first line names none of the columns {columns}; it reads {shown(there)}. Either "
+            "the file has no header line, or one with other names"
+        )
+        remedy = f"Write a first line with the names of all columns, {columns} among them, with "
+        remedy += f"commas between. {labels_are}"
+    raise ExtensionError("data.type", source.name, problem, remedy)
 
 
 def _encode(
@@ -147,9 +165,8 @@ def _encode(
     if dropped:
         logger.info("%s: %d rows without a label (-1) are left out.", source.name, dropped)
     if not labels:
-        raise ExtensionError(
-            "data.type", source.name, "there are no rows with a label", "Use another split or file"
-        )
+        problem = "there are no rows with a label" if seen else "the file has no rows"
+        raise ExtensionError("data.type", source.name, problem, "Use another split or file")
     return EncodedText(
         np.asarray(tokens, dtype=np.int32),
         np.asarray(ends, dtype=np.int64),

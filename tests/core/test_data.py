@@ -194,6 +194,35 @@ def test_client_without_training_rows_is_an_error():
         assert part in str(error.value)
 
 
+@pytest.mark.parametrize("rows", [[], ([], dict_rows(9), []), (None, dict_rows(9), None)])
+@pytest.mark.parametrize("method", ["fedavg", "global"])
+def test_nothing_to_train_on(rows, method):
+    """Fewer clients or a larger alpha would not help."""
+    with pytest.raises(ConfigError) as error:
+        BaseDataTranslator(config(data__root="/there", federate__method=method))(rows)
+    assert error.value.field == "data.type" and "client_num" not in str(error.value)
+    assert "no training rows (data.root is /there)" in error.value.problem
+
+
+def test_a_share_without_a_whole_row():
+    with pytest.raises(ConfigError, match=r"data\.splits = .*none of the 3 rows .*is left"):
+        BaseDataTranslator(config(data__splits=[0.2, 0.4, 0.4]))(dict_rows(3))
+
+
+def test_a_category_that_is_with_the_validation_rows_only():
+    rows = [{"id": i, "label": f"c{i % 3}"} for i in range(30)] + [{"id": 30, "label": "rare"}]
+    seeds = (s for s in range(99) if np.random.RandomState(s).permutation(31).tolist()[-1] == 30)
+    cfg = config(data__splitter="meta", federate__client_num=4, data__seed=next(seeds))
+    with pytest.raises(ConfigError) as error:
+        BaseDataTranslator(cfg)(rows)
+    for part in ("3 of the 4 categories", "all rows of rare", "another data.seed"):
+        assert part in str(error.value)
+    cfg.federate.client_num = 5
+    cfg.data.seed = next(s for s in range(99) if np.random.RandomState(s).permutation(31)[0] == 30)
+    with pytest.raises(ConfigError, match=r"the data have 4\. Write"):
+        BaseDataTranslator(cfg)(rows)
+
+
 def test_client_without_validation_rows_is_mentioned(caplog):
     with caplog.at_level(logging.INFO):
         data = BaseDataTranslator(config())((dict_rows(30), dict_rows(2), []))
@@ -299,6 +328,11 @@ class TestDummyTranslator:
         assert [data[2].rows(split) for split in ("train", "val", "test")] == [8, 1, 1]
         assert data[3].rows("test") == 2 and "train" not in data[3]
         assert "Clients without training rows: 3" in caplog.text
+
+    def test_nobody_has_training_rows(self):
+        rows = {k: {"train": [], "test": dict_rows(3)} for k in (1, 2)}
+        with pytest.raises(ConfigError, match=r"no training rows \(data\.root is /there\)"):
+            DummyDataTranslator(config(data__splitter="", data__root="/there"))(rows)
 
     def test_only_a_mapping(self):
         with pytest.raises(TypeError, match="list"):

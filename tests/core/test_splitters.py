@@ -267,6 +267,25 @@ class TestBuilder:
         with pytest.raises(ConfigError, match="beta"):
             get_splitter(self.config("data.splitter", "lda", "data.splitter_args", [{"beta": 1}]))
 
+    @pytest.mark.parametrize("name", ["iid", "lda", "mine"])
+    @pytest.mark.parametrize(
+        ("args", "problem"),
+        [
+            ([{"client_num": 3}], "federate.client_num"),
+            ([{"alpha": 0.1, "name": "lda"}], "write data.splitter"),
+            ([{"alpha": 0.1}, {"alpha": 0.2}], "has 2 mappings, and a splitter takes one"),
+        ],
+    )
+    def test_arguments_that_no_splitter_takes(self, monkeypatch, name, args, problem):
+        def mine(name, client_num, **arguments):
+            return BaseSplitter(client_num, **arguments) if name == "mine" else None
+
+        monkeypatch.setattr(register, "splitter_dict", {"mine": mine})
+        with pytest.raises(ConfigError) as caught:
+            get_splitter(self.config("data.splitter", name, "data.splitter_args", args))
+        assert caught.value.field == "data.splitter_args" and caught.value.value == args
+        assert problem in str(caught.value)
+
     def test_no_clients(self):
         with pytest.raises(ConfigError, match=r"federate\.client_num"):
             get_splitter(self.config("data.splitter", "iid", "federate.client_num", 0))

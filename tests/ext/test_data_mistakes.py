@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 
@@ -176,6 +177,215 @@ class TestGlue:
         assert source.place(2) == (str(files[0]), 3)
         assert source.place(3) == (str(files[1]), 1)
 
+    def test_shards_that_are_not_there(self, load, tmp_path):
+        sst2(tmp_path, "validation")
+        sst2(tmp_path, "train-00000-of-00003-0a1b2c3d")
+        sst2(tmp_path, "train-00002-of-00003-0a1b2c3d")
+        error = refusal(load)
+        assert "train-00002-of-00003" in error.problem and "not those of one whole" in error.problem
+        sst2(tmp_path, "train-00001-of-00003-0a1b2c3d")
+        assert load()[0][0].rows("train") == 120
+        sst2(tmp_path, "train-00000-of-00001")
+        assert "no others" in refusal(load).remedy
+
+    @pytest.mark.parametrize("labels", [[], [-1] * 40])
+    def test_no_rows(self, load, tmp_path, labels):
+        sst2(tmp_path, "validation")
+        file = sst2(tmp_path)
+        rows = {"sentence": ["a"] * len(labels), "label": pa.array(labels, pa.int64())}
+        pq.write_table(pa.table(rows), file)
+        error = refusal(load)
+        wanted = "there are no rows with a label" if labels else "the file has no rows"
+        assert error.problem == wanted and error.value == str(file)
+
+
+NEWS = ["World", "Sports", "Business", "Sci/Tech"]
+
+
+def news_files(root, content, name="ag_news", suffix=".csv"):
+    """Training and test file of one content."""
+    for split in ("train", "test"):
+        file = root / name / f"{split}{suffix}"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(content)
+    return root / name / f"train{suffix}"
+
+
+class TestNews:
+    """``ag_news@text`` and ``dbpedia_14@text`` from CSV and JSON."""
+
+    @pytest.mark.parametrize("header", ["", "Class Index,Title,Description\n"])
+    def test_the_original_files(self, load, tmp_path, caplog, header):
+        """Equal to the hub's version: classes from 0, the title before the text."""
+        rows = "".join(f'"{i % 4 + 1}","a b","b, {i % 3}"\n' for i in range(40))
+        news_files(tmp_path, header + rows)
+        with caplog.at_level("INFO"):
+            found, _ = load("ag_news@text", data__splits=[1, 0, 0])
+        assert "read as the original file" in caplog.text and "counted from 1" in caplog.text
+        texts = [f"a b b, {i % 3}" for i in range(40)]
+        lines = [json.dumps({"text": t, "label": i % 4}) for i, t in enumerate(texts)]
+        for split in ("train", "test"):
+            (tmp_path / "ag_news" / f"{split}.csv").unlink()
+        news_files(tmp_path, "\n".join(lines), suffix=".jsonl")
+        wanted, _ = load("ag_news@text", data__splits=[1, 0, 0])
+        for row, other in zip(found[0].test_data, wanted[0].test_data, strict=True):
+            assert row["label"] == other["label"]
+            assert row["input_ids"].tolist() == other["input_ids"].tolist()
+        assert found[0].rows("test") == found[0].rows("train") == 40
+
+    def test_the_original_dbpedia(self, load, tmp_path):
+        rows = "".join(f'{i % 14 + 1},"a"," b b"\n' for i in range(42)) + '14,""," b"\n'
+        news_files(tmp_path, rows, "dbpedia_14")
+        data, _ = load("dbpedia_14@text")
+        rows = data[0].test_data
+        assert [row["label"] for row in rows] == [i % 14 for i in range(42)] + [13]
+        assert rows[0]["input_ids"].tolist() == [2, 3, 3]
+        assert rows[42]["input_ids"].tolist() == [3]
+
+    @pytest.mark.parametrize("number", ["0", "5", "World", "1.0"])
+    def test_a_class_that_the_original_has_not(self, load, tmp_path, number):
+        file = news_files(tmp_path, f'1,"a","b"\n{number},"a","b"\n')
+        error = refusal(load, "ag_news@text")
+        assert error.value == str(file) and f"row 2 has the class '{number}'" in error.problem
+        assert "from 1 to 4" in error.problem and "text,label" in error.remedy
+
+    @pytest.mark.parametrize("first", ["0,a title,a text", "a text,World", "a;World"])
+    def test_no_header_line(self, load, tmp_path, first):
+        news_files(tmp_path, f"{first} {'so long ' * 40}\n" * 20)
+        error = refusal(load, "ag_news@text")
+        assert "its first line names none of the columns text, label" in error.problem
+        assert len(error.problem) < 250
+        assert "a number from 0 (World is 0, Sci/Tech is 3)" in error.remedy
+
+    def test_another_column(self, load, tmp_path):
+        news_files(tmp_path, "text,topic\na,World\n")
+        error = refusal(load, "ag_news@text")
+        assert error.problem == "the columns label are missing; there are text, topic"
+
+    @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+    def test_an_empty_file(self, load, tmp_path, suffix):
+        news_files(tmp_path, "", suffix=suffix)
+        error = refusal(load, "ag_news@text")
+        assert error.problem == "the file is empty" and "text, label" in error.remedy
+
+    def test_a_header_line_only(self, load, tmp_path):
+        news_files(tmp_path, "text,label\n")
+        assert refusal(load, "ag_news@text").problem == "the file has no rows"
+
+    @pytest.mark.parametrize("label", ["4", 4, 4.0, -2])
+    def test_numbers_from_1(self, load, tmp_path, label):
+        news_files(tmp_path, json.dumps({"text": "a", "label": label}), suffix=".jsonl")
+        problem = refusal(load, "ag_news@text").problem
+        assert "numbers count from 0 (World is 0, Sci/Tech is 3)" in problem
+
+    def test_names_say_nothing_of_numbers(self, load, tmp_path):
+        news_files(tmp_path, "text,label\na,Weather\n")
+        problem = refusal(load, "ag_news@text").problem
+        assert problem == f"row 1: the label 'Weather' is none of {', '.join(NEWS)}"
+
+    def test_nobody_has_the_first_label(self, load, tmp_path, caplog):
+        news_files(tmp_path, "text,label\n" + "a,1\nb,2\n" * 20)
+        load("ag_news@text")
+        assert "no row is of World. Labels that are numbers count from 0" in caplog.text
+
+    def test_a_long_text(self, load, tmp_path):
+        limit = csv.field_size_limit()
+        file = news_files(tmp_path, "text,label\n" + "a,0\n" * 20 + "b" * 2 * limit + ",1\n")
+        assert load("ag_news@text")[0][0].rows("test") == 21
+        assert csv.field_size_limit() == limit
+        # Also while a file is being read.
+        pieces = FileSource([file] * 2).pieces(["text"])
+        assert len(next(pieces)["text"]) == 21 and csv.field_size_limit() == limit
+
+    @pytest.mark.parametrize("end", ['"b,1\n', '1,"b\n', '1,"b\n' + "a,0\n" * 9])
+    def test_a_quotation_mark_that_stays_open(self, load, tmp_path, end):
+        """All that follows would be one text."""
+        file = news_files(tmp_path, "text,label\n" + '"a\na",0\n' * 20 + end)
+        error = refusal(load, "ag_news@text")
+        assert error.value == str(file) and "in line 42 a text begins with" in error.problem
+
+    def test_an_empty_title(self, load, tmp_path, caplog):
+        rows = "".join(f"{i},b,a\n" for i in range(14)) + "13,,a\n2,b,\n"
+        news_files(tmp_path, "label,title,content\n" + rows, "dbpedia_14")
+        with caplog.at_level("INFO"):
+            assert load("dbpedia_14@text")[0][0].rows("test") == 16
+        assert "1 rows have an empty title" in caplog.text
+
+    @pytest.mark.parametrize(
+        ("row", "column"), [("13,,", "title"), ("13, , ", "title"), (",b,a", "label")]
+    )
+    def test_an_empty_row(self, load, tmp_path, row, column):
+        rows = "".join(f"{i},b,a\n" for i in range(14))
+        news_files(tmp_path, f"label,title,content\n{rows}{row}\n", "dbpedia_14")
+        assert f"row 15 has no {column}" in refusal(load, "dbpedia_14@text").problem
+
+
+class TestFolders:
+    """Where below ``data.root`` the files may be."""
+
+    NEWS = "text,label\n" + "a,0\nb,1\na,2\nb,3\n" * 5
+
+    @pytest.mark.parametrize(
+        ("layout", "root"),
+        [
+            ("ag_news/data", ""),
+            ("ag_news/ag_news", ""),
+            ("data/ag_news/data", ""),
+            ("data", ""),
+            ("", ""),
+            ("ag_news", "ag_news"),
+            ("ag_news/data", "ag_news"),
+            ("ag_news/data", "ag_news/data"),
+        ],
+    )
+    def test_layouts_of_the_hub(self, load, tmp_path, layout, root):
+        folder = tmp_path / layout
+        folder.mkdir(parents=True, exist_ok=True)
+        for number in range(3):
+            table = pa.table({"text": [f"{'a' * number} b"] * 8, "label": [0, 1, 2, 3] * 2})
+            pq.write_table(table, folder / f"train-0000{number}-of-00003.parquet")
+        pq.write_table(table, folder / "test-00000-of-00001.parquet")
+        (tmp_path / "ag_news").mkdir(exist_ok=True)
+        (tmp_path / "ag_news" / "README.md").write_text("News.")
+        data, _ = load("ag_news@text", data__root=str(tmp_path / root))
+        assert [data[0].rows(split) for split in ("train", "val", "test")] == [21, 3, 8]
+
+    def test_a_folder_of_the_name_comes_first(self, load, tmp_path):
+        for name, count in (("", 9), ("data", 8), ("glue/sst2/data", 7), ("data/sst2", 6)):
+            for split in ("train", "validation"):
+                (tmp_path / name).mkdir(parents=True, exist_ok=True)
+                table = pa.table({"sentence": ["a"] * count, "label": [0, *[1] * (count - 1)]})
+                pq.write_table(table, tmp_path / name / f"{split}.parquet")
+        for folder, count in (("data/sst2", 6), ("glue/sst2/data", 7), ("data", 8), ("", 9)):
+            assert load()[0][0].rows("train") == count
+            for split in ("train", "validation"):
+                (tmp_path / folder / f"{split}.parquet").unlink()
+
+    @pytest.mark.parametrize(
+        ("files", "problem"),
+        [
+            ({"ag_news/news.csv": NEWS, "ag_news/x/a": ""}, "ag_news has no train or test split, "
+             "only news.csv, x/"),
+            ({"train.csv": NEWS}, " has no test split"),
+            ({"train.csv": "sentence,label\n", "test.csv": NEWS}, "train.csv has the columns "
+             "sentence, label, not text, label"),
+            ({"train.csv": "", "test.csv": NEWS}, "train.csv has the columns none"),
+            ({"train.json": "{}", "test.csv": NEWS}, "train.json: the file cannot be read"),
+            ({"agnews/train.csv": NEWS}, "no {root}/ag_news; only agnews/"),
+        ],
+    )  # fmt: skip
+    def test_what_is_there_instead(self, load, tmp_path, files, problem):
+        root = tmp_path / "root"
+        for name, content in files.items():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_text(content)
+        error = refusal(load, "ag_news@text", data__root=str(root))
+        assert error.field == "data.root" and problem.format(root=root) in error.problem
+
+    def test_no_folder(self, load, tmp_path):
+        problem = refusal(load, "ag_news@text", data__root=str(tmp_path / "no")).problem
+        assert f"no {tmp_path}/no/ag_news; there is no such folder" in problem
+
 
 class TestOwnFiles:
     """``FILE@text``."""
@@ -236,6 +446,23 @@ class TestOwnFiles:
         data, cfg = load("own.jsonl@text", data__splits=[1, 0, 0])
         assert cfg.data.label_list == ["-x", "0"]
         assert label_histogram(data[0].train_data) == {"0": 20, "1": 20}
+
+    @pytest.mark.parametrize(
+        ("content", "problem"),
+        [
+            ("", "the file is empty"),
+            ("text,label\n", "the file has no rows"),
+            ("a,x\n" * 20, "columns are a, x (the first line of a CSV file has to name them)"),
+            ("text,topic\na,x\n", "columns are text, topic"),
+        ],
+    )
+    def test_no_rows_or_no_header(self, load, tmp_path, content, problem):
+        (tmp_path / "own.csv").write_text(content)
+        assert refusal(load, "own.csv@text").problem.endswith(problem)
+
+    def test_an_empty_half_of_a_pair(self, load, tmp_path):
+        (tmp_path / "own.csv").write_text("sentence1,sentence2,label\n" + "a,,x\nb,a,y\n" * 20)
+        assert load("own.csv@text", data__splits=[1, 0, 0])[0][0].rows("train") == 40
 
     @pytest.mark.parametrize("value", ["inf", "-inf"])
     def test_infinite_targets(self, load, tmp_path, value):

@@ -38,9 +38,9 @@ def get_splitter(config: Any) -> Any:
     from federatedscope.core.splitters.generic import IIDSplitter, LDASplitter, MetaSplitter
 
     name = config.data.splitter
-    arguments = dict(config.data.splitter_args[0]) if config.data.splitter_args else {}
     if not name:
         return None
+    arguments = _arguments(config.data.splitter_args)
     client_num = config.federate.client_num
     if client_num < 1:
         raise ConfigError(
@@ -70,3 +70,27 @@ def get_splitter(config: Any) -> Any:
             f"the splitter {name} does not take these arguments ({error})",
             "Write for example data.splitter_args: [{'alpha': 0.5}] with data.splitter: lda",
         ) from error
+
+
+def _arguments(given: Any) -> dict[str, Any]:
+    """``data.splitter_args`` as keyword arguments.
+
+    Raises
+    ------
+    ConfigError
+        There is more than one mapping, or an argument that no splitter can take.
+    """
+    problem = remedy = ""
+    if len(given) > 1:
+        problem = f"the list has {len(given)} mappings, and a splitter takes one"
+        remedy = "Write all arguments into one mapping: [{'alpha': 0.5, 'fill': True}]"
+    arguments = dict(given[0]) if given else {}
+    if "client_num" in arguments:
+        problem = "client_num is no argument of a splitter: every splitter is given the run's own"
+        remedy = "Leave it out here, and write federate.client_num"
+    elif "name" in arguments:
+        problem = "name is no argument of a splitter: its name is data.splitter"
+        remedy = "Leave it out here, and write data.splitter"
+    if problem:
+        raise ConfigError("data.splitter_args", [dict(entry) for entry in given], problem, remedy)
+    return arguments

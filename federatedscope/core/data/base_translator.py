@@ -19,7 +19,7 @@ from federatedscope.core.data.base_data import (
 from federatedscope.core.data.utils import is_real_valued, labels_of, numpy_seed, take
 from federatedscope.core.errors import ConfigError
 
-__all__ = ["BaseDataTranslator"]
+__all__ = ["BaseDataTranslator", "nothing_to_train"]
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +78,20 @@ class BaseDataTranslator:
         train, val, test = self.split_train_val_test(dataset)
         if isinstance(dataset, tuple):
             train = self._subsample(train)
-        return self.split_to_client(train, val, test)
+        self._refuse_no_rows(0 if isinstance(dataset, tuple) else len(dataset), train)
+        try:
+            return self.split_to_client(train, val, test)
+        except ConfigError as error:
+            known, lost = (0, []) if isinstance(dataset, tuple) else _lost_labels(dataset, train)
+            if self.global_cfg.data.splitter != "meta" or not lost:
+                raise
+            raise ConfigError(
+                error.field,
+                error.value,
+                f"{error.problem} (the training rows have {known - len(lost)} of the {known} "
+                f"categories; all rows of {', '.join(lost[:5])} are validation or test rows)",
+                f"{error.remedy}, or another data.seed",
+            ) from error
 
     def split_train_val_test(self, dataset: Any, cfg: Any = None) -> tuple[Any, Any, Any]:
         """Training, validation and test rows; a tuple of the three is returned as it is."""
@@ -158,6 +171,23 @@ class BaseDataTranslator:
                 _some(empty),
             )
 
+    def _refuse_no_rows(self, rows: int, train: Any) -> None:
+        """Refuse data without a training row; ``rows`` is how many were split, 0 for given splits.
+
+        Fewer clients would not help, so this is not the refusal of an empty shard.
+        """
+        if train is not None and len(train) > 0:
+            return
+        data = self.global_cfg.data
+        if rows:
+            raise ConfigError(
+                "data.splits",
+                list(data.splits),
+                f"none of the {rows} rows of the data set is left for training",
+                "Use more rows, or write a larger first share",
+            )
+        raise nothing_to_train(data)
+
     def _no_rows(self, empty: list[int]) -> ConfigError:
         data = self.global_cfg.data
         arguments = dict(data.splitter_args[0]) if data.splitter_args else {}
@@ -190,6 +220,24 @@ class BaseDataTranslator:
         ]
         logger.info("data.subsample: %d of %d rows are used.", sum(map(len, kept)), len(rows))
         return take(rows, np.sort(np.concatenate(kept)))
+
+
+def nothing_to_train(data: Any) -> ConfigError:
+    """The refusal of a data set whose training part is empty, from the section ``data``."""
+    return ConfigError(
+        "data.type",
+        data.type,
+        f"the data set has no training rows (data.root is {data.root})",
+        "Look whether its file is empty, or give another data.root",
+    )
+
+
+def _lost_labels(dataset: Any, train: Any) -> tuple[int, list[str]]:
+    """Number of a dataset's labels, and those that none of its training rows has."""
+    every, trained = labels_of(dataset), labels_of(train)
+    if every is None or trained is None or is_real_valued(every):
+        return 0, []
+    return len(np.unique(every)), [str(label) for label in np.setdiff1d(every, trained)]
 
 
 def _split_sizes(rows: int, splits: Sequence[float]) -> tuple[int, int]:

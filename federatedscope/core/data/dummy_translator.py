@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from federatedscope.core.data.base_data import SPLITS, ClientData, client_config
-from federatedscope.core.data.base_translator import BaseDataTranslator
+from federatedscope.core.data.base_translator import BaseDataTranslator, nothing_to_train
 
 __all__ = ["DummyDataTranslator"]
 
@@ -29,6 +29,8 @@ class DummyDataTranslator(BaseDataTranslator):
         ------
         TypeError
             ``dataset`` is not a mapping.
+        ConfigError
+            No client has a training row.
         """
         if not isinstance(dataset, Mapping):
             raise TypeError(
@@ -42,6 +44,8 @@ class DummyDataTranslator(BaseDataTranslator):
                 data = dict(zip(SPLITS, self.split_train_val_test(data, config), strict=True))
             datadict[worker] = ClientData(config, **data)
         hollow = [k for k, data in datadict.items() if k > 0 and not data.rows("train")]
+        if hollow and len(hollow) == sum(k > 0 for k in datadict):
+            raise nothing_to_train(self.global_cfg.data)
         if hollow:
             logger.warning("Clients without training rows: %s.", ", ".join(map(str, hollow)))
         return datadict

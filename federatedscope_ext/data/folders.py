@@ -1,0 +1,99 @@
+"""Where below ``data.root`` the files of a task are."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from federatedscope_ext.data.csv_rows import original_layout, shown
+from federatedscope_ext.data.sources import FileSource, find_split
+from federatedscope_ext.errors import ExtensionError
+from federatedscope_ext.tasks import TextTask
+
+__all__ = ["content", "task_folder", "why_not"]
+
+logger = logging.getLogger(__name__)
+
+
+def task_folder(
+    root: Path, task: TextTask, splits: Sequence[str], above: Sequence[str]
+) -> Path | None:
+    """The folder that has a task's splits, ``None`` where there is none.
+
+    Parameters
+    ----------
+    root : path
+        ``data.root``.
+    task : TextTask
+        The task.
+    splits : sequence of str
+        The splits that are needed; a folder of the task's name needs one of them only.
+    above : sequence of str
+        Names of the folder above the task's own.
+    """
+    for folder in _named(root, task, above):
+        if folder.is_dir() and any(find_split(folder, split) for split in splits):
+            return folder
+    for folder in _unnamed(root):
+        # Any task's files could be there: they have to have this one's splits and columns.
+        if _misfit(folder, task, splits) == "":
+            logger.info("%s: from %s", task.name, folder)
+            return folder
+    return None
+
+
+def why_not(root: Path, task: TextTask, splits: Sequence[str], above: Sequence[str]) -> str:
+    """What is in the folders instead, as a part of a sentence."""
+    named = _named(root, task, above)
+    found = [
+        f"{folder} has no {' or '.join(splits)} split, only {content(folder)}"
+        for folder in named
+        if folder.is_dir()
+    ]
+    found += [text for folder in _unnamed(root) if (text := _misfit(folder, task, splits))]
+    if not found:
+        there = f"only {content(root)}" if root.is_dir() else "there is no such folder"
+        found = [f"no {named[0]}; {there}"]
+    return "; ".join(found)
+
+
+def content(folder: Path) -> str:
+    """What a folder holds, as text."""
+    there = sorted(f"{file.name}/" if file.is_dir() else file.name for file in folder.iterdir())
+    return shown(there) or "nothing"
+
+
+def _named(root: Path, task: TextTask, above: Sequence[str]) -> list[Path]:
+    """Folders with the name of the task, in the order of search."""
+    own = [root / folder / task.name for folder in above]
+    own += [root / task.name]
+    own += [root / "data" / folder / task.name for folder in (*above, "")]
+    # What a data set of the hub has as folder of its files.
+    return own + [folder / inner for folder in own for inner in ("data", task.name)]
+
+
+def _unnamed(root: Path) -> list[Path]:
+    """What ``data.root`` may be itself: a data set of the hub, or the folder of its files."""
+    return [root / "data", root]
+
+
+def _misfit(folder: Path, task: TextTask, splits: Sequence[str]) -> str | None:
+    """Why the files of a folder are not the task's: empty where they are, ``None`` without any."""
+    try:
+        sources = {
+            split: FileSource(files, original_layout(task))
+            for split in splits
+            if (files := find_split(folder, split))
+        }
+        if not sources:
+            return None
+        for source in sources.values():
+            columns, wanted = source.columns, (*task.sentence_keys, "label")
+            if not {*wanted} <= {*columns}:
+                there = shown(columns) or "none"
+                return f"{source.name} has the columns {there}, not {', '.join(wanted)}"
+    except ExtensionError as error:
+        return f"{error.value}: {error.problem}"
+    missing = [split for split in splits if split not in sources]
+    return f"{folder} has no {' and no '.join(missing)} split" if missing else ""
