@@ -5,10 +5,33 @@ Importing this package registers all of it with ``federatedscope.register``.
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
 from importlib import import_module
 from importlib.util import find_spec
+from typing import Any
 
-__all__ = ["PARTS"]
+__all__ = ["PARTS", "end_at_once"]
+
+
+def end_at_once(signum: int, frame: Any) -> None:
+    """Handle Ctrl-C while a command is being imported.
+
+    That takes seconds in which nothing is there yet that has to be ended well, and an exception
+    could come out of any library's import.
+    """
+    os._exit(130)
+
+
+# For `python -m federatedscope_ext`: "-m" stands there while Python looks for it. Its `main`
+# takes the handler away. A background job, for which Ctrl-C is ignored, stays as it is.
+if (
+    sys.argv[:1] == ["-m"]
+    and __name__ in sys.orig_argv
+    and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+):
+    signal.signal(signal.SIGINT, end_at_once)
 
 # Each part registers its builders when it is imported.
 PARTS = (

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from federatedscope_ext import end_at_once
 from federatedscope_ext.catalog import CATALOG, Section, registered
 from federatedscope_ext.errors import ExtensionError
 
@@ -38,10 +40,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0, 2 for a mistake of the user (told in one paragraph on standard error), 130 for Ctrl-C.
+        0, 2 for a mistake of the user (told in one paragraph on standard error), 130 for Ctrl-C;
+        of ``sweep`` also 1.
     """
-    arguments = build_parser().parse_args(argv)
     try:
+        if signal.getsignal(signal.SIGINT) is end_at_once:
+            # From here on it is an exception again: a command may have something to end well.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        arguments = build_parser().parse_args(argv)
         status: int = arguments.run(arguments)
     except BrokenPipeError:
         # The reader (head, less) has gone; there is nobody to tell, at exit neither.

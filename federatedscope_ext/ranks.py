@@ -11,7 +11,6 @@ columns of B zero, so the applied update stays what it was at that moment.
 
 from __future__ import annotations
 
-import json
 import math
 import random
 import re
@@ -20,14 +19,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from federatedscope import register
 from federatedscope_ext.errors import ExtensionError
+from federatedscope_ext.rank_files import FIELD, read_rank_file
+from federatedscope_ext.report.evaluations import larger_is_better
 
 __all__ = ["MIXES", "TYPES", "RankPlan", "group_of", "rank_plan"]
 
-FIELD = "llm.adapter.client_ranks"
+#: under which the plan is registered
+NAME = "federatedscope_ext"
+
+#: above the smaller side of any layer; a higher rank is a slip that would take all memory
+MOST_RANK = 65536
 
 #: ranks of attention and feed-forward modules
 TYPES: dict[str, dict[str, int]] = {
@@ -77,7 +80,7 @@ class Promotion:
     round : int
         After which round's evaluation.
     metric : str
-        The lowest values win.
+        The lowest values win where it is a loss, the highest of others.
     """
 
     rank: int
@@ -87,8 +90,9 @@ class Promotion:
 
     def chosen(self, results: Mapping[int, Mapping[str, float]]) -> list[int]:
         """The best clients, ties by ID; clients without the figure are not considered."""
+        sign = -1.0 if larger_is_better(self.metric) else 1.0
         scored = [
-            (float(metrics[self.metric]), client)
+            (sign * float(metrics[self.metric]), client)
             for client, metrics in results.items()
             if math.isfinite(float(metrics.get(self.metric, math.nan)))
         ]
@@ -150,8 +154,8 @@ def rank_plan(cfg: Any, modules: Sequence[str]) -> RankPlan | None:
     Raises
     ------
     ExtensionError
-        A wrong number of ranks, a rank that is no positive integer, an unknown mix or type, a
-        file that cannot be read.
+        A wrong number of ranks, a rank that is no positive integer or above `MOST_RANK`, an
+        unknown mix or type, a file that cannot be read.
     """
     if cfg.federate.method.lower() == "global":
         # One worker with everybody's rows, at the rank of llm.adapter.args.
@@ -162,6 +166,8 @@ def rank_plan(cfg: Any, modules: Sequence[str]) -> RankPlan | None:
         return RankPlan({}, promotion) if promotion else None
     count = cfg.federate.client_num
     entries = _from_name(given, count, cfg.seed) if isinstance(given, str) else list(given)
+    if entries is None:
+        return None
     if isinstance(entries, list):
         if len(entries) != count:
             raise ExtensionError(
@@ -182,7 +188,7 @@ def _promotion(cfg: Any) -> Promotion | None:
     if not rank:
         return None
     for name, good in (
-        ("rank", rank > 0),
+        ("rank", 0 < rank <= MOST_RANK),
         ("share", 0.0 < section["share"] <= 1.0),
         ("round", 1 <= section["round"] < cfg.federate.total_round_num),
     ):
@@ -191,7 +197,7 @@ def _promotion(cfg: Any) -> Promotion | None:
                 f"llm.adapter.promotion.{name}",
                 section[name],
                 "out of range",
-                "rank is at least 1, share above 0 and at most 1, round before the last one",
+                f"rank is 1 to {MOST_RANK}, share above 0 and at most 1, round before the last one",
             )
     _check_promotion(cfg, section)
     if section["round"] % cfg.eval.freq:
@@ -242,12 +248,14 @@ def _check_promotion(cfg: Any, section: Any) -> None:
         )
 
 
-def _from_name(name: str, count: int, seed: int) -> list[Any] | dict[int, Any]:
-    """Entries of a mix or of a file."""
+def _from_name(name: str, count: int, seed: int) -> list[Any] | dict[int, Any] | None:
+    """Entries of a mix or of a file; ``None`` for a name that another plan may know."""
     if name.lower() in MIXES:
         return [TYPES[kind] for kind in draw_types(MIXES[name.lower()], count, seed)]
     if name.endswith((".json", ".yaml", ".yml")):
-        return _from_file(Path(name).expanduser())
+        return read_rank_file(Path(name).expanduser())
+    if list(register.ranks_dict)[-1] != NAME:
+        return None
     raise ExtensionError(
         FIELD,
         name,
@@ -266,29 +274,6 @@ def draw_types(shares: Sequence[float], count: int, seed: int) -> list[str]:
     kinds = [kind for kind, number in zip(TYPES, numbers, strict=True) for _ in range(number)]
     random.Random(f"client ranks {seed}").shuffle(kinds)
     return kinds
-
-
-def _from_file(path: Path) -> list[Any] | dict[int, Any]:
-    """A list of ranks, or a mapping of client IDs to ranks."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ExtensionError(
-            FIELD, str(path), f"cannot be read ({error})", "Give a .yaml or .json file"
-        ) from error
-    if isinstance(content, list):
-        return content
-    if isinstance(content, Mapping):
-        names = {str(key).removeprefix("client_"): value for key, value in content.items()}
-        if all(name.isdecimal() for name in names):
-            return {int(name): value for name, value in names.items()}
-    raise ExtensionError(
-        FIELD,
-        str(path),
-        "holds neither a list nor a mapping of clients",
-        "Write for example [4, 8, 8] or {client_1: 4, client_2: {attention: 8, ffn: 30}}",
-    )
 
 
 def _check_clients(entries: Iterable[int], count: int) -> None:
@@ -311,8 +296,10 @@ def _ranks(entry: Any, modules: Sequence[str], client: int) -> Ranks:
     """One rank, or one for each module, of an entry."""
     if isinstance(entry, str) and entry in TYPES:
         entry = TYPES[entry]
-    if isinstance(entry, int) and not isinstance(entry, bool) and entry > 0:
-        return entry
+    _check_sizes(entry, client)
+    if _is_rank(entry):
+        rank: int = entry
+        return rank
     if isinstance(entry, Mapping) and entry and all(_is_rank(value) for value in entry.values()):
         _check_patterns(entry, modules, client)
         return {m: r for m in modules if (r := _of_module(entry, m)) is not None}
@@ -323,6 +310,18 @@ def _ranks(entry: Any, modules: Sequence[str], client: int) -> Ranks:
         "Write a positive integer, a type (type_1 to type_4), or a mapping such as "
         "{attention: 8, ffn: 30} or of module names to ranks",
     )
+
+
+def _check_sizes(entry: Any, client: int) -> None:
+    """No rank above `MOST_RANK`; one above the sides of a small layer is allowed."""
+    for rank in entry.values() if isinstance(entry, Mapping) else [entry]:
+        if _is_rank(rank) and rank > MOST_RANK:
+            raise ExtensionError(
+                FIELD,
+                entry,
+                f"client {client}: the rank is too large",
+                f"Write at most {MOST_RANK}",
+            )
 
 
 def _check_patterns(entry: Mapping[str, int], modules: Sequence[str], client: int) -> None:
@@ -355,4 +354,4 @@ def _of_module(entry: Mapping[str, int], module: str) -> int | None:
 # FederatedScope itself has no such hook: everybody has one rank there.
 _register_ranks = getattr(register, "register_ranks", None)
 if _register_ranks is not None:
-    _register_ranks("federatedscope_ext", rank_plan)
+    _register_ranks(NAME, rank_plan)

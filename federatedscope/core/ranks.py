@@ -17,6 +17,7 @@ import torch
 from federatedscope import register
 from federatedscope.core.configs.config import CN
 from federatedscope.core.configs.loading import OWN_ADAPTER_FIELDS
+from federatedscope.core.configs.ranges import method_of
 from federatedscope.core.errors import ConfigError
 from federatedscope.llm.model.adapter_builder import FIELD, adapter_arguments
 from federatedscope.llm.model.layouts import (
@@ -63,6 +64,7 @@ def settle_ranks(cfg: Any, client_cfgs: CN | None, skeleton: torch.nn.Module | N
         return None
     _check_scale_rule(cfg)
     plan = register.first_answer(register.ranks_dict, cfg, modules)
+    _check_answered(cfg, plan)
     if plan is None and not own and cfg.llm.adapter.scale_rule == "auto":
         # Nothing to settle: PEFT's own ranks and scales are everybody's.
         server = layout_of_model(skeleton)
@@ -75,6 +77,18 @@ def settle_ranks(cfg: Any, client_cfgs: CN | None, skeleton: torch.nn.Module | N
         check_combines(cfg)
         _check_adapter(cfg)
     return layouts
+
+
+def _check_answered(cfg: Any, plan: Any) -> None:
+    """Refuse a name that no registered plan knows; pooled training has one rank anyway."""
+    given = cfg.llm.adapter.client_ranks
+    if plan is None and isinstance(given, str) and given and method_of(cfg) != "global":
+        raise ConfigError(
+            "llm.adapter.client_ranks",
+            given,
+            "no mix, no file, and no registered plan of this name",
+            "Write a list of ranks, or the name of a mix, a .yaml or a .json file",
+        )
 
 
 def _check_scale_rule(cfg: Any) -> None:
@@ -124,8 +138,19 @@ def build_layouts(
     server = make(largest)
     if checked is None or not later:
         return Layouts(server, clients, make)
+    if not any(_is_above(more, layout) for more in later for layout in clients.values()):
+        raise ConfigError(
+            "llm.adapter.promotion.rank",
+            cfg.llm.adapter.promotion.rank,
+            "every client has this rank or a higher one already, so nobody could be promoted",
+            "Write a higher rank, or 0 to promote nobody",
+        )
     checked.most = server.ranks
     return Layouts(server, clients, make, checked.revise)
+
+
+def _is_above(more: AdapterLayout, layout: AdapterLayout) -> bool:
+    return any(rank > layout.ranks[module] for module, rank in more.ranks.items())
 
 
 class _CheckedPlan:

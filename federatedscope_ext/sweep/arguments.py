@@ -59,8 +59,8 @@ files in DIR:
   compare.html, .csv, .png   the finished points, runs that differ only in their seed as one line
   unfinished/         what interrupted and failed runs left when they were started again
 
-exit status: 0 all points finished, 1 some failed, 2 the command or a point's configuration is wrong
-(nothing was started), 130 interrupted
+exit status: 0 all points finished, 1 some failed or could not be compared, 2 the command or a
+point's configuration is wrong (nothing was started), 130 interrupted
 """
 
 

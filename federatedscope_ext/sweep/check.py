@@ -32,11 +32,14 @@ class Verdict:
         The merged configuration, nested.
     clients : list of dict
         What differs for each client with settings of its own, by dotted key.
+    figures : list of str
+        What the run will measure; empty where it cannot be known.
     """
 
     error: str | None
     config: dict[str, Any] | None
     clients: list[dict[str, Any]] = field(default_factory=list)
+    figures: list[str] = field(default_factory=list)
 
 
 class Checker:

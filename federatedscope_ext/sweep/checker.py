@@ -25,6 +25,7 @@ from typing import Any
 from federatedscope import register
 from federatedscope.core.configs.config import CN
 from federatedscope_ext.sweep.differences import flat
+from federatedscope_ext.sweep.figures import figures_of
 
 __all__ = ["MAIN_FILE", "answer"]
 
@@ -53,7 +54,8 @@ def answer(argv: list[str], full: bool, clients: int = 0) -> dict[str, Any]:
     dict
         ``error``: why it does not run, or ``None``; ``config``: the merged configuration with
         what follows from it, before data and machine were looked at (``None`` if it cannot be
-        merged); ``clients``: for each of these clients, by dotted key, what differs from it.
+        merged); ``clients``: for each of these clients, by dotted key, what differs from it;
+        ``figures``: what the run will measure, see :func:`figures_of`.
     """
     while True:
         known = len(register.config_dict)
@@ -89,7 +91,12 @@ def _run(argv: list[str], full: bool, clients: int) -> dict[str, Any]:
         sys.argv = before
         register.config_dict.pop(_KEY, None)
     own = [_changed(seen[0], config) for config in seen[1:]]
-    return {"error": problem, "config": seen[0] if seen else None, "clients": own}
+    return {
+        "error": problem,
+        "config": seen[0] if seen else None,
+        "clients": own,
+        "figures": figures_of(seen),
+    }
 
 
 def _changed(base: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def sweep(tokens: Sequence[str], prog: str) -> int:
     Returns
     -------
     int
-        0: every point is finished; 1: some failed; 130: interrupted.
+        0: every point is finished; 1: some failed, or there is no comparison; 130: interrupted.
 
     Raises
     ------
@@ -154,7 +154,7 @@ def _conclude(
     finished = [point for point in points if point.status is Status.FINISHED]
     failed = any(point.status is Status.FAILED for point in points)
     if finished and not interrupted:
-        _compare(finished, settings, console)
+        failed |= not _compare(finished, settings, console)
     show_failures(points, console)
     console.print(Text(f"{counts_line(points)}; {record.path}"), soft_wrap=True)
     if interrupted:
@@ -163,8 +163,8 @@ def _conclude(
     return EXIT_FAILED if failed else EXIT_OK
 
 
-def _compare(points: Sequence[Point], settings: Settings, console: Console) -> None:
-    """The comparison, printed and written to the sweep's folder."""
+def _compare(points: Sequence[Point], settings: Settings, console: Console) -> bool:
+    """The comparison, printed and written to the sweep's folder; whether there is one."""
     from federatedscope_ext.report.compare import compare, load_runs
     from federatedscope_ext.report.compare_page import write_comparison
     from federatedscope_ext.report.compare_tables import print_comparison
@@ -174,10 +174,11 @@ def _compare(points: Sequence[Point], settings: Settings, console: Console) -> N
     except ExtensionError as error:
         # The runs are done; `compare` on this folder does the rest.
         console.print(Text(f"No comparison: {error}", style="red"), soft_wrap=True)
-        return
+        return False
     print_comparison(comparison, _output())
     for path in write_comparison(comparison, settings.outdir):
         console.print(Text(f"Wrote {path}"), soft_wrap=True)
+    return True
 
 
 def _output() -> Console:

@@ -91,6 +91,11 @@ def named_clients(file: str | Path | None, pairs: Sequence[tuple[str, str]] = ()
         except (OSError, ValueError, yaml.YAMLError):
             return []
     given = flat(tree) if isinstance(tree, Mapping) else {}
-    keys = [key for key, value in given.items() if value not in (None, {})]
-    keys += [key for key, _ in pairs if key.startswith("client_")]
-    return list(dict.fromkeys(key.split(".")[0] for key in keys))
+    # In the order of their names' first appearance, though these may stand for nothing yet.
+    names = {str(key).split(".")[0]: False for key in given}
+    for key, value in given.items():
+        names[key.split(".")[0]] |= value != {} and (value is not None or "." in key)
+    for key, _ in pairs:
+        if key.startswith("client_"):
+            names[key.split(".")[0]] = True
+    return [name for name, has_settings in names.items() if has_settings]

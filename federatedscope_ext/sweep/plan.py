@@ -69,6 +69,8 @@ class Point:
         It was finished before this sweep started.
     config : dict
         The merged configuration, once it has been checked.
+    figures : list of str
+        What it will measure, once it has been checked; empty where that cannot be known.
     seconds : float or None
         Duration of the run, start of the process included (of a skipped one: of the run).
     exit_code : int or None
@@ -87,6 +89,7 @@ class Point:
     found: Found = Found.NOTHING
     skipped: bool = False
     config: dict[str, Any] = field(default_factory=dict)
+    figures: list[str] = field(default_factory=list)
     seconds: float | None = None
     exit_code: int | None = None
     error: str = ""
@@ -99,8 +102,11 @@ class Point:
 
     @property
     def shown_command(self) -> str:
-        """The command to type, from the checkout."""
-        return shlex.join(["python", "federatedscope/main.py", *self.arguments])
+        """The command to type in the current directory, which its paths refer to."""
+        folder = MAIN_FILE.parent
+        here = Path.cwd().resolve() == folder.parent
+        main = str(MAIN_FILE.relative_to(folder.parent) if here else MAIN_FILE)
+        return shlex.join(["python", main, *self.arguments])
 
     def log_tail(self, lines: int = 12) -> list[str]:
         """The last lines that the run printed."""

@@ -14,6 +14,7 @@ from federatedscope_ext.sweep.arguments import Settings
 from federatedscope_ext.sweep.check import Verdict
 from federatedscope_ext.sweep.differences import config_differences, named_clients
 from federatedscope_ext.sweep.errors import SweepError
+from federatedscope_ext.sweep.figures import is_among
 from federatedscope_ext.sweep.plan import (
     CLIENT_CONFIG_FILE,
     CONFIG_FILE,
@@ -48,7 +49,8 @@ def check_points(
     Parameters
     ----------
     points : sequence of Point
-        Their ``config``, ``found``, ``status`` and, where it must be, ``arguments`` are set.
+        Their ``config``, ``figures``, ``found``, ``status`` and, where it must be, ``arguments``
+        are set.
     settings : Settings
         The command.
     checker : Checker
@@ -59,7 +61,8 @@ def check_points(
     Raises
     ------
     SweepError
-        Points that do not run, or whose folder holds another finished run, each with the reason.
+        Points that do not run, or whose folder holds another finished run, each with the reason;
+        or a metric to compare by that no point measures.
     """
     problems: dict[str, str] = {}
     # What came of looking at data and model, by the values without the seed.
@@ -77,6 +80,22 @@ def check_points(
         tell(number)
     if problems:
         raise SweepError(_listed(problems, len(points)))
+    _check_metric(points, settings.metric)
+
+
+def _check_metric(points: Sequence[Point], metric: str | None) -> None:
+    """Refuse a metric that none of the points can have, before any of them runs."""
+    if metric is None:
+        return
+    known: dict[str, None] = {}
+    for point in points:
+        if not point.figures or is_among(metric, point.figures):
+            return
+        known.update(dict.fromkeys(name for name in point.figures if not name.endswith("*")))
+    raise SweepError(
+        f"--metric {metric}: no point measures it, so nothing was started. Write one of "
+        f"{', '.join(known)}, or add it to eval.metrics"
+    )
 
 
 def _check(point: Point, settings: Settings, checker: _Asks, full: bool) -> str:
@@ -85,7 +104,7 @@ def _check(point: Point, settings: Settings, checker: _Asks, full: bool) -> str:
     verdict = checker.check(point.arguments, full, len(clients))
     if verdict.error is not None:
         return verdict.error
-    point.config = verdict.config or {}
+    point.config, point.figures = verdict.config or {}, verdict.figures
     save_to = str(point.config.get("federate", {}).get("save_to", ""))
     if Path(save_to).is_absolute():
         return (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import shlex
 import time
 from collections import Counter
@@ -48,6 +49,7 @@ class Record:
         self._head: dict[str, Any] = {
             "format": 1,
             "command": shlex.join(command),
+            "directory": os.getcwd(),  # what the paths in the commands refer to
             "cfg": settings.cfg,
             "client_cfg": settings.client_cfg or None,
             "presets": settings.presets,

@@ -189,6 +189,104 @@ def test_client_file_of_another_kind(tmp_path: Path) -> None:
         load_client_cfgs(str(file), [], global_cfg.clone())
 
 
+DOTTED = [
+    "client_2.train.optimizer.lr: 0.1\nclient_2.llm.adapter.args: [{'r': 4}]",
+    "client_1:\nclient_2:\n  train.optimizer.lr: 0.1\n  llm.adapter.args: [{'r': 4}]",
+    "client_2.train:\n  optimizer: {lr: 0.1}\nclient_2: {llm: {adapter.args: [{'r': 4}]}}",
+    "client_2:\nclient_2.train: {optimizer.lr: 0.1}\nclient_2.llm.adapter: {args: [{'r': 4}]}",
+]
+
+
+@pytest.mark.parametrize("text", DOTTED)
+def test_client_files_may_have_keys_with_dots(tmp_path: Path, text: str) -> None:
+    """FederatedScope's form: `client_1.llm.adapter.args: ...`."""
+    cfg = global_cfg.clone()
+    cfg.merge_from_list(["federate.client_num", 2, "llm.adapter.args", "[{'r': 8}]"])
+    file = tmp_path / "clients.yaml"
+    file.write_text(text)
+    clients = load_client_cfgs(str(file), [], cfg)
+    assert clients is not None
+    own = {"train": {"optimizer": {"lr": 0.1}}, "llm": {"adapter": {"args": [{"r": 4}]}}}
+    assert clients.to_dict()["client_2"] == own
+
+
+def test_dots_in_lists_of_a_client_file_are_left_alone(tmp_path: Path) -> None:
+    cfg = global_cfg.clone()
+    cfg.merge_from_list(["federate.client_num", 2])
+    file = tmp_path / "clients.yaml"
+    file.write_text("client_1.llm.adapter.args: [{'rank_pattern': {'layer.0.query': 2}}]")
+    clients = load_client_cfgs(str(file), [], cfg)
+    assert clients is not None
+    assert clients.client_1.llm.adapter.args == [{"rank_pattern": {"layer.0.query": 2}}]
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "words"),
+    [
+        ("client_1.dataloader.batch_size: 2\nclient_1: {dataloader: {batch_size: 4}}",
+         "client_1.dataloader.batch_size", "twice, with dots and nested"),
+        ("client_1: {dataloader.batch_size: 2,\n dataloader: {batch_size: 2}}",
+         "client_1.dataloader.batch_size", "line 2"),
+        ("client_1.dataloader: 2\nclient_1.dataloader.batch_size: 2",
+         "client_1.dataloader", "as a value and as a section"),
+        ("client_1.dataloader.batch_size: 2\nclient_1.dataloader: 2",
+         "client_1.dataloader", "as a section and as a value"),
+        ("client_1.dataloader.batch_sze: 2", "client_1.dataloader.batch_sze", "batch_size"),
+        ("client_1.dataloader.batch_size: x", "client_1.dataloader.batch_size", "wrong type"),
+        ("client_1.federate.method: fedsa", "client_1.federate.method", "same for all clients"),
+        ("client_1.llm.adapter.args: [{'target_modules': ['q']}]", "client_1.llm.adapter.args",
+         "same for all clients"),
+        ("client_3.dataloader.batch_size: 2", "client_3", "only 2 clients"),
+        ("clinet_1.dataloader.batch_size: 2", "clinet_1", "{'dataloader': {'batch_size': 2}}"),
+        ("client_1.: {seed: 2}", "client_1.", "not the name of a client"),
+        ("client_1..seed: 2", "client_1..seed", "unknown key"),
+    ],
+)  # fmt: skip
+def test_wrong_keys_with_dots_in_client_files(
+    tmp_path: Path, text: str, field: str, words: str
+) -> None:
+    cfg = global_cfg.clone()
+    cfg.merge_from_list(["federate.client_num", 2])
+    file = tmp_path / "clients.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_client_cfgs(str(file), [], cfg)
+    assert caught.value.field == field
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "given", [{"r": 65537}, {"r": 4, "rank_pattern": {"query": 20_000_000_000}}]
+)
+@pytest.mark.parametrize("client", ["", "client_2."])
+def test_a_rank_without_bounds_is_refused(
+    tmp_path: Path, client: str, given: dict[str, Any]
+) -> None:
+    """Memory for it would be asked for while the model's shapes are looked at."""
+    file = tmp_path / "run.yaml"
+    file.write_text(RUN + "llm: {adapter: {use: True}}")
+    key = f"{client}llm.adapter.args"
+    with pytest.raises(ConfigError, match="Write at most 65536") as caught:
+        check_run(build_config(parse_args(["--cfg", str(file), key, str([given])])))
+    assert caught.value.field == key
+    check_run(build_config(parse_args(["--cfg", str(file), key, "[{'r': 65536}]"])))
+
+
+def test_client_ranks_of_a_wrong_type_are_told_their_forms(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(RUN + "llm: {adapter: {client_ranks: {client_1: 4}}}")
+    with pytest.raises(ConfigError) as caught:
+        build_config(parse_args(["--cfg", str(file)]))
+    text = str(caught.value)
+    for words in ("got a mapping", "run.yaml, line", "[4, 8, 8]", "uniform", ".yaml or .json",
+                  "--client_cfg"):  # fmt: skip
+        assert words in text
+    assert "[]" not in text
+    file.write_text(RUN)
+    with pytest.raises(ConfigError, match=r"\[4, 8, 8\]"):
+        build_config(parse_args(["--cfg", str(file), "llm.adapter.client_ranks.client_1", "4"]))
+
+
 def test_refused_features_are_found_in_client_settings(tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
     file.write_text(RUN)

@@ -82,6 +82,23 @@ def test_revisions_that_cannot_be_done_end_the_run_in_words(
     assert words in done.run["error"] and "Plan.revise(1" in done.run["error"]
 
 
+def test_a_plan_has_names_of_its_own_whoever_is_asked_first(
+    rig: Any, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mine(cfg: Any, modules: Any) -> Any:
+        return Plan([2, 3, 4]) if cfg.llm.adapter.client_ranks == "stairs" else None
+
+    monkeypatch.setattr(register, "ranks_dict", {**register.ranks_dict, "mine": mine})
+    done = rig(*RANKED, "llm.adapter.client_ranks", "stairs")
+    assert [client["rank"] for client in done.run["clients"]] == [2, 3, 4]
+    for named in (True, False):
+        if not named:
+            monkeypatch.undo()
+        assert rig(*RANKED, "llm.adapter.client_ranks", "stars").code == 2
+        told = capsys.readouterr().err
+        assert "llm.adapter.client_ranks = 'stars'" in told and "a mix" in told
+
+
 class Collecting(FlexLoRAServer):
     """Looks into the buffer before it aggregates, as FederatedScope's servers do."""
 

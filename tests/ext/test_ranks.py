@@ -12,7 +12,7 @@ import torch
 
 from federatedscope.core.configs.config import apply_registered_configs, global_cfg
 from federatedscope.core.errors import is_user_error
-from federatedscope_ext.ranks import MIXES, TYPES, draw_types, group_of, rank_plan
+from federatedscope_ext.ranks import MIXES, TYPES, Promotion, draw_types, group_of, rank_plan
 
 MODULES = [
     "base_model.model.model.layers.0.self_attn.q_proj",
@@ -122,6 +122,8 @@ WRONG = [
     ([4, 8, "much", 4], "no rank for client 3"),
     ([4, 8, {"q_prj": 4}, 4], "no LoRA module is called 'q_prj'"),
     ([4, 8, {"attention": -1}, 4], "no rank for client 3"),
+    ([4, 8, 20_000_000_000, 4], "client 3: the rank is too large. Write at most 65536"),
+    ([4, 8, 4, {"attention": 4, "ffn": 65537}], "client 4: the rank is too large"),
     ("heavytail", "neither a mix nor a file"),
     ("no/such/file.json", "cannot be read"),
 ]
@@ -140,6 +142,36 @@ def test_files_that_say_something_else_are_refused(tmp_path: Path, content: str)
     (tmp_path / "ranks.json").write_text(content)
     with pytest.raises(ValueError, match=r"llm\.adapter\.client_ranks") as caught:
         rank_plan(config(str(tmp_path / "ranks.json")), MODULES)
+    assert is_user_error(caught.value)
+
+
+TWICE = [
+    ("ranks.yaml", "client_1: 4\n1: 8\n", "client 1 is there twice, as client_1 and as 1"),
+    ("ranks.json", '{"client_2": 4, "client_02": 8}', "client 2 is there twice"),
+    ("ranks.yaml", "client_1: 4\nclient_1: 8\n", "'client_1' is there twice"),
+    ("ranks.json", '{"client_1": 4, "client_1": 8}', "'client_1' is there twice"),
+    ("ranks.yaml", "client_1: 20000000000\n", "the rank is too large"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "words"), TWICE)
+def test_a_file_gives_a_client_one_rank(
+    tmp_path: Path, name: str, content: str, words: str
+) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=words) as caught:
+        rank_plan(config(str(tmp_path / name)), MODULES)
+    assert is_user_error(caught.value)
+
+
+def test_a_rank_may_be_above_the_sides_of_a_layer() -> None:
+    plan = rank_plan(config([65536, 4, 4, 4]), MODULES)
+    assert plan.rank_of(1) == 65536
+
+
+def test_the_rank_of_promoted_clients_has_the_same_bound() -> None:
+    with pytest.raises(ValueError, match=r"promotion.rank = 20000000000: out of range") as caught:
+        rank_plan(config([4, 4, 4, 4], rank=20_000_000_000), MODULES)
     assert is_user_error(caught.value)
 
 
@@ -331,6 +363,22 @@ class TestPromotion:
         for later in (second, third):
             grown = [int(k) for k, size in later.items() if size > first[k]]
             assert grown == [best]
+
+    @pytest.mark.parametrize("rank", [3, 7])
+    def test_a_rank_that_promotes_nobody_is_refused(self, rig: Any, capsys: Any, rank: int) -> None:
+        ranks = ("llm.adapter.client_ranks", "[7, 7, 9]", "llm.adapter.promotion.rank", rank)
+        assert rig(*self.OPTIONS, "proportional", *ranks).code == 2
+        told = capsys.readouterr().err
+        assert "llm.adapter.promotion.rank" in told and "nobody could be promoted" in told
+
+    @pytest.mark.parametrize(("metric", "best"), [("val_accuracy", 2), ("val_avg_loss", 3)])
+    def test_the_best_by_a_metric_are_promoted(self, metric: str, best: int) -> None:
+        results = {
+            1: {"val_accuracy": 0.5, "val_avg_loss": 0.7},
+            2: {"val_accuracy": 0.9, "val_avg_loss": 0.6},
+            3: {"val_accuracy": 0.4, "val_avg_loss": 0.5},
+        }
+        assert Promotion(8, 0.1, 1, metric).chosen(results) == [best]
 
     def test_nobody_is_demoted(self, rig: Any) -> None:
         done = rig(*self.OPTIONS, "proportional", "llm.adapter.client_ranks", "[2, 6, 9]",

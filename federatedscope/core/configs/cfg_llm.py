@@ -71,9 +71,13 @@ SECTIONS = (
         "A higher rank for the best clients (replication padding)",
         (
             Key("rank", 0, "Rank of promoted clients; 0 promotes nobody."),
-            Key("share", 0.1, "Share of the clients that is promoted, those of the lowest loss."),
+            Key("share", 0.1, "Share of the clients that is promoted, the best ones."),
             Key("round", 1, "After which round's evaluation."),
-            Key("metric", "val_avg_loss", "Clients with the lowest value are promoted."),
+            Key(
+                "metric",
+                "val_avg_loss",
+                "By what the best are found: the lowest loss, the highest value of others.",
+            ),
         ),
     ),
     Section(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from federatedscope import register
 from federatedscope.core.cmd_args import CommandLine, check_presets
+from federatedscope.core.configs.client_files import read_client_file
 from federatedscope.core.configs.config import CN, apply_registered_configs, global_cfg
 from federatedscope.core.configs.merging import nest
 from federatedscope.core.configs.ranges import value_of
@@ -55,7 +57,18 @@ RUN_WIDE = (
 OWN_ADAPTER_FIELDS = ("r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern")
 """What a client's own ``llm.adapter.args`` may say."""
 
+MOST_RANK = 65536
+"""Above the smaller side of any layer; a higher rank is a slip that would take all memory."""
+
 _ADAPTER = "llm.adapter.args"
+
+# What to write where the default of the key, an empty list, is no help.
+_REMEDIES = {
+    "llm.adapter.client_ranks": "Write a list with a rank for each client, as [4, 8, 8]; the name"
+    " of a mix (uniform, heavy_tail_light, heavy_tail_strong, normal); or a .yaml or .json file"
+    " that holds such a list or {client_1: 4}. A single client's rank can also stand in the file"
+    " of --client_cfg: client_1.llm.adapter.args: [{'r': 4}]"
+}
 
 
 @dataclass(frozen=True)
@@ -96,10 +109,11 @@ def build_config(args: CommandLine) -> RunConfig:
     check_presets(args.presets)
     cfg = global_cfg.clone()
     apply_registered_configs(cfg)
-    if args.cfg_file:
-        cfg.merge_from_file(args.cfg_file)
-        cfg.cfg_file = str(args.cfg_file)
-    cfg.merge_from_list(args.opts)
+    with _better_remedies():
+        if args.cfg_file:
+            cfg.merge_from_file(args.cfg_file)
+            cfg.cfg_file = str(args.cfg_file)
+        cfg.merge_from_list(args.opts)
     given = {*_leaves(tree), *_leaves(overrides)}
     if args.outdir:
         cfg.outdir = args.outdir
@@ -112,6 +126,19 @@ def build_config(args: CommandLine) -> RunConfig:
         swaps += register.preset_dict[name](cfg, set(_leaves(overrides))) or []
     clients = load_client_cfgs(args.client_cfg_file, args.client_opts, cfg)
     return RunConfig(cfg, clients, frozenset(given), swaps)
+
+
+@contextmanager
+def _better_remedies() -> Iterator[None]:
+    """Say more about some keys than the example that their default gives."""
+    try:
+        yield
+    except ConfigError as error:
+        if error.field not in _REMEDIES:
+            raise
+        raise ConfigError(
+            error.field, error.value, error.problem, _REMEDIES[error.field]
+        ) from error
 
 
 def extension_names(tree: Mapping[str, Any], overrides: Mapping[str, Any]) -> list[str]:
@@ -142,7 +169,7 @@ def load_client_cfgs(path: str | None, opts: Sequence[str], cfg: CN) -> CN | Non
     Parameters
     ----------
     path : str or None
-        Yaml file with ``client_N:`` sections.
+        Yaml file with ``client_N:`` sections, or keys with dots.
     opts : sequence of str
         ``[client_N.section.key, value, ...]``; wins over the file.
     cfg : CN
@@ -160,9 +187,9 @@ def load_client_cfgs(path: str | None, opts: Sequence[str], cfg: CN) -> CN | Non
         between clients.
     """
     result = CN(new_allowed=True)
-    for source in (read_yaml_file(path, "--client_cfg")[0] if path else {}, nest(opts)):
+    for source in (read_client_file(path) if path else {}, nest(opts)):
         for name, settings in source.items():
-            _check_client_name(str(name), cfg)
+            _check_client_name(str(name), settings, cfg)
             node = result.setdefault(name, CN(new_allowed=True))
             for dotted, value in _checked_settings(str(name), settings or {}, cfg):
                 _put(node, dotted, value)
@@ -205,36 +232,59 @@ def check_run(run: RunConfig) -> None:
     """
     check_runnable(run.cfg)
     run.cfg.assert_cfg()
+    _check_adapter_ranks(run.cfg)
     for name in run.client_cfgs or ():
         try:
-            check_runnable(client_config(run.cfg, run.client_cfgs, int(name.split("_")[1])))
+            twin = client_config(run.cfg, run.client_cfgs, int(name.split("_")[1]))
+            check_runnable(twin)
+            _check_adapter_ranks(twin)
         except ConfigError as error:
             field_name = f"{name}.{error.field}"
             raise ConfigError(field_name, error.value, error.problem, error.remedy) from error
+
+
+def _check_adapter_ranks(cfg: CN) -> None:
+    """No rank of ``llm.adapter.args`` is above the bound."""
+    if not cfg.llm.adapter.use:
+        return
+    entry = cfg.llm.adapter.args[0] if cfg.llm.adapter.args else {}
+    patterns = entry.get("rank_pattern")
+    ranks = {"r": entry.get("r"), **(patterns if isinstance(patterns, Mapping) else {})}
+    for name, rank in ranks.items():
+        if isinstance(rank, int) and rank > MOST_RANK:
+            raise ConfigError(
+                _ADAPTER,
+                {name: rank},
+                "the rank is too large",
+                f"Write at most {MOST_RANK}",
+            )
 
 
 def check_client_names(client_cfgs: CN | None, cfg: CN) -> None:
     """Refuse settings of clients that the run does not have; called again once the data decided
     the number of clients.
     """
-    for name in client_cfgs or ():
-        _check_client_name(str(name), cfg)
+    for name, settings in (client_cfgs or {}).items():
+        _check_client_name(str(name), settings.to_dict(), cfg)
 
 
-def _check_client_name(name: str, cfg: CN) -> None:
+def _check_client_name(name: str, settings: Any, cfg: CN) -> None:
     """The section names one of the clients."""
     match = _CLIENT.fullmatch(name)
     count = cfg.federate.client_num
     if match is None:
         raise ConfigError(
             name,
-            "...",
+            shown(settings),
             "not the name of a client",
-            "Write client_1, client_2, ... on the top level",
+            "Write client_1, client_2, ... on the top level, or before the first dot of a key",
         )
     if count and int(match[1]) > count:
         raise ConfigError(
-            name, "...", f"there are only {count} clients", f"Write client_1 to client_{count}"
+            name,
+            shown(settings),
+            f"there are only {count} clients",
+            f"Write client_1 to client_{count}",
         )
 
 

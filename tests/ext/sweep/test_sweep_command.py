@@ -81,6 +81,27 @@ def test_a_dry_run_leaves_nothing(
     assert f"--outdir {tmp_path}/s/seed=1 a.b 'x y' seed 1" in text
 
 
+def test_the_commands_shown_are_to_be_typed_in_the_current_directory(
+    tmp_path: Path,
+    checker: FakeChecker,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    main_file = tmp_path / "checkout" / "federatedscope" / "main.py"
+    main_file.parent.mkdir(parents=True)
+    (tmp_path / "runner.py").rename(main_file)
+    monkeypatch.setattr("federatedscope_ext.sweep.plan.MAIN_FILE", main_file)
+    monkeypatch.chdir(tmp_path / "checkout")
+    sweep(Path("s"), "--grid", "seed=0", "--dry-run")
+    typed = "--cfg x.yaml --outdir s/seed=0 seed 0"
+    assert f"\npython federatedscope/main.py {typed}\n" in capsys.readouterr().out
+    monkeypatch.chdir(tmp_path)
+    assert sweep(Path("s"), "--grid", "seed=0") == 0
+    record = saved(tmp_path / "s")
+    assert record["points"][0]["command"] == f"python {main_file} {typed}"
+    assert record["directory"] == str(tmp_path)
+
+
 def test_a_point_that_cannot_run_stops_the_sweep_before_it_starts(
     tmp_path: Path, checker: FakeChecker, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -133,12 +154,35 @@ def test_a_second_sweep_in_the_same_folder_is_refused(
     assert sweep(tmp_path / "s", "--grid", "seed=0") == 0
 
 
-def test_the_comparisons_metric(
+def test_a_comparison_that_fails_is_told_by_the_exit_status(
     tmp_path: Path, checker: FakeChecker, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert sweep(tmp_path / "s", "--grid", "seed=0", "--metric", "val_f1") == 0
+    assert sweep(tmp_path / "s", "--grid", "seed=0", "--metric", "val_f1") == 1
     text = capsys.readouterr().err
+    assert saved(tmp_path / "s")["status"] == "finished"
     assert "No comparison: --metric = 'val_f1': none of these runs has measured it." in text
+
+
+@pytest.mark.parametrize(
+    "imported",
+    ["federatedscope.register", "torch", "federatedscope_ext.catalog",
+     "federatedscope_ext.sweep.arguments"],
+)  # fmt: skip
+def test_ctrl_c_while_the_command_is_imported_ends_it_without_a_traceback(
+    tmp_path: Path, imported: str
+) -> None:
+    words = ["sweep", "--cfg", "x.yaml", "--grid", "seed=0", "--outdir", str(tmp_path / "s")]
+    sweeping = subprocess.Popen(
+        [sys.executable, "-X", "importtime", "-m", "federatedscope_ext", *words],
+        cwd=Path(__file__).parents[3], stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert sweeping.stderr is not None
+    names = (line.rpartition("|")[2].strip() for line in sweeping.stderr)
+    assert imported in names  # reads on until it is there
+    sweeping.send_signal(signal.SIGINT)
+    _, errors = sweeping.communicate(timeout=60)
+    assert sweeping.returncode == 130
+    assert "Traceback" not in errors
 
 
 INTERRUPTED = """

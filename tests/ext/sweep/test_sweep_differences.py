@@ -43,5 +43,7 @@ def test_clients_with_settings_of_their_own(tmp_path: Path) -> None:
     pairs = [("client_2.a", "2"), ("seed", "3"), ("client_1.a.b", "x")]
     assert named_clients(file, pairs) == ["client_10", "client_2", "client_1"]
     assert named_clients(None) == []
+    file.write_text("client_2:\nclient_3.a:\nclient_1.a.b: [1]\nclient_2.a: 1\nclient_4: {}")
+    assert named_clients(file) == ["client_2", "client_3", "client_1"]
     file.write_text("[")
     assert named_clients(file) == named_clients(tmp_path / "none.yaml") == []

@@ -53,7 +53,7 @@ def test_the_followers_metric_is_the_clients_own_after_aggregation(tmp_path: Pat
     assert math.isclose(follower.value, 0.5)
 
 
-def test_plain_lines(make: MakePoints) -> None:
+def test_plain_lines(make: MakePoints, tmp_path: Path) -> None:
     points = make({"seed": 0}, {"seed": 1, "fake.fail": 1})
     stream = io.StringIO()
     console = Console(file=stream, width=60)
@@ -68,7 +68,7 @@ def test_plain_lines(make: MakePoints) -> None:
     assert "val_acc 0.6500" in text
     assert "done 1, running 0, queued 0, failed 1" in text
     assert "  | it went wrong" in text
-    assert "python federatedscope/main.py --outdir" in text
+    assert f"python {tmp_path / 'runner.py'} --outdir" in text
     assert "\x1b" not in text
 
 

@@ -121,6 +121,8 @@ def test_two_methods_and_two_seeds(checker: Checker, tmp_path: Path) -> None:
     clients.write_text("client_1: {train: {local_update_steps: 1.0, batch_or_epoch: BATCH}}")
     given = words(out)[:-2]
     assert all(p.skipped for p in checked(checker, [*given, "--client_cfg", str(clients)]))
+    clients.write_text("client_2:\nclient_1.train: {local_update_steps: 1}")
+    assert all(p.skipped for p in checked(checker, [*given, "--client_cfg", str(clients)]))
     clients.write_text("client_1: {train: {local_update_stps: 1}}")
     with pytest.raises(SweepError, match=r"all points\n *client_1.train.local_update_stps = 1"):
         checked(checker, [*given, "--client_cfg", str(clients)])

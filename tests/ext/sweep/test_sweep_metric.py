@@ -1,0 +1,127 @@
+"""``--metric``: what a point will measure, and what is refused before the first run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sweep_cases import FakeChecker
+
+from federatedscope import register
+from federatedscope_ext.__main__ import main
+from federatedscope_ext.sweep.check import Checker, Verdict
+from federatedscope_ext.sweep.figures import figures_of, is_among
+
+ROOT = Path(__file__).resolve().parents[3]
+YAML = str(ROOT / "yamls" / "minilm.yaml")
+
+
+def config(
+    metrics: Iterable[str], split: Iterable[str] = ("val",), data: str = "gsm8k@llm"
+) -> dict[str, Any]:
+    return {"eval": {"metrics": list(metrics), "split": list(split)}, "data": {"type": data}}
+
+
+@pytest.mark.parametrize(
+    ("metric", "known"),
+    [
+        ("val_acc", True), ("acc", True), ("val_loss", True), ("avg_loss", True), ("total", True),
+        ("test_acc", True), ("val_accuracy", False), ("train_acc", False), ("val_ac", False),
+        ("val_f1", False), ("correct", False), ("val_nope", False), ("_acc", False),
+        ("rouge_l", True), ("val_rouge", True),
+    ],
+)  # fmt: skip
+def test_a_metric_is_known_with_and_without_its_split(metric: str, known: bool) -> None:
+    figures = figures_of([config(["acc", "rouge@l"], ["test", "val"])])
+    assert is_among(metric, figures) is known
+
+
+def test_the_figures_are_those_of_the_run_and_of_its_clients() -> None:
+    assert figures_of([config(["acc"])]) == ["val_loss", "val_avg_loss", "val_total", "val_acc"]
+    assert is_among("test_f1", figures_of([config(["acc"]), config(["f1"], ["test"])]))
+    assert figures_of([]) == []
+
+
+@pytest.mark.parametrize(
+    ("data", "metric", "known"),
+    [
+        ("mrpc@glue", "f1", True),
+        ("SST-2@glue", "accuracy", True),
+        ("mine.csv@text", "pearson", True),
+        ("mrpc@glue", "nope", False),
+        ("gsm8k@llm", "acc", False),
+    ],
+)
+def test_a_task_brings_its_own_metrics(data: str, metric: str, known: bool) -> None:
+    assert is_among(metric, figures_of([config([], data=data)])) is known
+
+
+def outside(answer: Any) -> Callable[..., Any]:
+    return lambda asked: answer if "mine" in asked else None
+
+
+def test_metrics_from_outside_may_have_several_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    builders = {**register.metric_dict, "mine": outside(("other", print, True))}
+    monkeypatch.setattr(register, "metric_dict", builders)
+    figures = figures_of([config(["mine", "acc"])])
+    for metric in ("val_mine", "mine_recall", "val_other", "val_other_recall", "acc"):
+        assert is_among(metric, figures)
+    assert not is_among("val_nope", figures)
+    assert not is_among("val_mine", figures_of([config(["acc"])]))
+
+
+def broken(asked: Any) -> None:
+    raise RuntimeError("broken")
+
+
+@pytest.mark.parametrize("kind", ["data", "trainer", "worker", "metric"])
+def test_what_code_from_outside_measures_is_not_guessed(
+    monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    builders = {**getattr(register, f"{kind}_dict"), "mine": broken}
+    monkeypatch.setattr(register, f"{kind}_dict", builders)
+    assert figures_of([config(["acc"])]) == []
+
+
+class Measures(FakeChecker):
+    """Knows what a point measures: ``val_`` and its method."""
+
+    def check(self, argv: Any, full: bool, clients: int = 0) -> Verdict:
+        verdict = super().check(argv, full, clients)
+        method = (verdict.config or {}).get("federate.method")
+        return Verdict(
+            verdict.error, verdict.config, verdict.clients, [f"val_{method}"] if method else []
+        )
+
+
+@pytest.mark.usefixtures("runner")
+def test_a_metric_that_no_point_measures_is_refused_before_the_first_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("federatedscope_ext.sweep.command.Checker", Measures)
+
+    def dry(*words: str) -> int:
+        start = ["sweep", "--cfg", "x.yaml", "--outdir", str(tmp_path / "s"), "--dry-run"]
+        return main([*start, *words])
+
+    methods = ["--grid", "federate.method=a,b"]
+    assert dry(*methods, "--metric", "val_c") == 2
+    text = capsys.readouterr().err
+    assert "--metric val_c: no point measures it, so nothing was started" in text
+    assert "Write one of val_a, val_b, or add it to eval.metrics" in text
+    # One point that measures it is enough, and so is one of which nobody can tell.
+    assert dry(*methods, "--metric", "b") == 0
+    assert dry(*methods, "--grid", "seed=0", "--metric", "val_c") == 0
+
+
+def test_the_runtime_tells_what_a_point_measures(tmp_path: Path) -> None:
+    argv = ["--cfg", YAML, "--embedded", "--outdir", str(tmp_path)]
+    client = ["client_1.eval.metrics", "['accuracy', 'f1']"]
+    with Checker() as checker:
+        plain = checker.check(argv, False)
+        own = checker.check([*argv, "eval.metrics", "[]", *client], False, 1)
+    assert plain.figures == ["val_loss", "val_avg_loss", "val_total", "val_accuracy"]
+    assert own.error is None
+    assert own.figures == [*plain.figures, "val_f1"]
