@@ -19,6 +19,7 @@ import torch
 from federatedscope.core.callbacks import Callbacks
 from federatedscope.core.client_store import ClientStore, owned_tensors
 from federatedscope.core.communication import SERVER_ID, TrafficLedger
+from federatedscope.core.configs.checks_federation import count_unseen
 from federatedscope.core.configs.config import CN
 from federatedscope.core.configs.loading import client_config
 from federatedscope.core.message import Message
@@ -201,10 +202,9 @@ def idle_clients(cfg: Any) -> list[int]:
 
 def draw_unseen_clients(cfg: Any) -> list[int]:
     """IDs of the clients that never train (``federate.unseen_clients_rate``)."""
-    rate = cfg.federate.unseen_clients_rate
-    if rate <= 0:
+    count = count_unseen(cfg.federate.unseen_clients_rate, cfg.federate.client_num)
+    if count == 0:
         return []
-    count = max(1, int(rate * cfg.federate.client_num))
     rng = np.random.default_rng(derived_seed(cfg.seed, "unseen clients"))
     drawn = rng.choice(np.arange(1, cfg.federate.client_num + 1), size=count, replace=False)
     return sorted(int(i) for i in drawn)

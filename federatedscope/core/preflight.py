@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -19,11 +19,13 @@ import torch
 
 from federatedscope.core.auxiliaries.trainer_builder import get_trainer_cls
 from federatedscope.core.errors import ConfigError
+from federatedscope.core.fed_runner import draw_unseen_clients
 from federatedscope.core.precision import Precision
 from federatedscope.core.preflight_clients import (
     count_rows,
     describe_clients,
     expected_weight,
+    listed,
     majority_baseline,
     participation_notes,
 )
@@ -118,15 +120,18 @@ def describe_run(
 
 def check_splits(cfg: Any, data: Mapping[int, Any]) -> None:
     """Is there anything to evaluate on, and is the deciding metric among the results?"""
-    holders = [v for k, v in data.items() if k]
+    holders = {client: holder for client, holder in data.items() if client}
     if cfg.federate.make_global_eval:
-        holders = [_server_rows(cfg, data)]
-    present = [
-        split
-        for split in cfg.eval.split
-        if any(count_rows(holder, split) for holder in holders if holder is not None)
-    ]
+        evaluated = {0: _server_rows(cfg, data)}
+    else:
+        chosen = _evaluated_clients(cfg, holders)
+        evaluated = {client: holders[client] for client in chosen}
+    present = _splits_with_rows(cfg, evaluated)
+    # What only the clients that eval.clients leaves out have rows of.
+    others = [split for split in _splits_with_rows(cfg, holders) if split not in present]
     if not present:
+        if others and not cfg.federate.make_global_eval:
+            raise _nobody_evaluated(cfg, evaluated, others)
         raise ConfigError(
             "eval.split",
             list(cfg.eval.split),
@@ -136,12 +141,41 @@ def check_splits(cfg: Any, data: Mapping[int, Any]) -> None:
     key = cfg.eval.best_res_update_round_wise_key
     split = key.split("_", 1)[0]
     if split in ("train", "val", "test") and split not in present:
+        if split in others and not cfg.federate.make_global_eval:
+            raise _nobody_evaluated(cfg, evaluated, [split])
         raise ConfigError(
             "eval.best_res_update_round_wise_key",
             key,
             f"the evaluated splits with rows are {present}",
             f"write {present[0]}_{key.split('_', 1)[-1]}",
         )
+
+
+def _evaluated_clients(cfg: Any, clients: Iterable[int]) -> list[int]:
+    """The clients that ``eval.clients`` names, as the server will choose them."""
+    unseen = set(draw_unseen_clients(cfg))
+    wanted = {"all": (True, False), "seen": (False,), "unseen": (True,)}[cfg.eval.clients]
+    return [client for client in clients if (client in unseen) in wanted]
+
+
+def _splits_with_rows(cfg: Any, holders: Mapping[int, Any]) -> list[str]:
+    """The evaluated splits that any of the participants has rows of."""
+    return [
+        split
+        for split in cfg.eval.split
+        if any(count_rows(holder, split) for holder in holders.values())
+    ]
+
+
+def _nobody_evaluated(cfg: Any, evaluated: Iterable[int], splits: list[str]) -> ConfigError:
+    """The rows to evaluate on are with clients that are not evaluated."""
+    return ConfigError(
+        "eval.clients",
+        cfg.eval.clients,
+        f"none of the evaluated clients ({listed(sorted(evaluated))}) has rows of "
+        f"{' or '.join(splits)}",
+        f"Write eval.clients: all, another seed (it is {cfg.seed}), or use more clients",
+    )
 
 
 def _server_rows(cfg: Any, data: Mapping[int, Any]) -> Any:

@@ -132,23 +132,40 @@ class QualitySplitter:
         wanted = np.full((clients, len(labels)), size / len(labels))
         skewed = np.setdiff1d(np.arange(clients), chosen)
         if len(skewed):
-            draws = np.random.dirichlet(np.full(len(labels), self.alpha), len(skewed))
-            # A tiny alpha underflows to shares of 0/0.
-            draws = np.maximum(np.nan_to_num(draws), SMALLEST)
+            draws = _proportions(self.alpha, len(skewed), len(labels))
             wanted[skewed] = _fitted(draws, size, np.maximum(left, 0.0))
+        if not np.isfinite(wanted).all():
+            raise ExtensionError(
+                "data.splitter_args",
+                self._arguments,
+                f"labels as skewed as alpha {self.alpha:g} makes them cannot be computed",
+                "Write a larger alpha, for example 0.01",
+            )
         return wanted
+
+    @property
+    def _arguments(self) -> list[dict[str, float]]:
+        """The value of ``data.splitter_args``."""
+        return [{"alpha": self.alpha, "balanced_share": self.balanced_share}]
 
     def _too_few(
         self, labels: npt.NDArray[Any], totals: Integers, balanced: int, size: float
     ) -> ExtensionError:
         rarest = int(np.argmin(totals))
+        possible = int(totals[rarest] * len(labels) / size + 1e-9)
+        # Any share above 0 means one client at least, so a smaller one need not help.
+        remedy = (
+            f"Write a balanced_share of at most {possible / self.client_num:.4g}"
+            if possible
+            else "Write 'balanced_share': 0, which is no client with balanced labels"
+        )
         return ExtensionError(
             "data.splitter_args",
-            [{"alpha": self.alpha, "balanced_share": self.balanced_share}],
-            f"{balanced} clients of {size:.0f} rows with all {len(labels)} labels alike need "
+            self._arguments,
+            f"{balanced} client(s) of {size:.0f} rows with all {len(labels)} labels alike need "
             f"{balanced * size / len(labels):.0f} rows of each, and there are {totals[rarest]} of "
             f"the label {labels[rarest]}",
-            "Write a smaller balanced_share",
+            remedy,
         )
 
 
@@ -165,6 +182,17 @@ def _check_number(name: str, value: Any, is_fine: bool, wanted: str) -> None:
             f"the {name} of lda_quality must be {wanted}",
             "Write for example data.splitter_args: [{'alpha': 0.1, 'balanced_share': 0.1}]",
         )
+
+
+def _proportions(alpha: float, clients: int, labels: int) -> Floats:
+    """Shares of the labels, drawn for each client from the symmetric Dirichlet distribution."""
+    draws = np.random.dirichlet(np.full(labels, alpha), clients)
+    # A tiny alpha underflows to shares of 0/0. What such a row tends to is all rows of one label,
+    # and any label is as likely as the others.
+    lost = np.flatnonzero(~np.isfinite(draws).all(axis=1))
+    if len(lost):
+        draws[lost] = np.eye(labels)[np.random.randint(labels, size=len(lost))]
+    return np.maximum(draws, SMALLEST)
 
 
 def _fitted(draws: Floats, size: float, left: Floats) -> Floats:

@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
+from federatedscope.core.configs.checks_federation import count_unseen
 from federatedscope.core.configs.config import global_cfg
 from federatedscope.core.data import ClientData
 from federatedscope.core.data.participation import limit_rows, note_untrained
 from federatedscope.core.errors import ConfigError
+from federatedscope.core.fed_runner import draw_unseen_clients
 
 
 def data_of(rows: dict[int, int]) -> dict[int, Any]:
@@ -58,6 +60,40 @@ class TestUntrained:
                    "federate.total_round_num", 6)  # fmt: skip
         assert len(done.of("round")) == 6
         assert 1 not in {c for e in done.of("round") for c in e["sampled"]}
+
+
+class TestHowManyAreUnseen:
+    @pytest.mark.parametrize(
+        ("rate", "clients", "unseen"),
+        [
+            (0.0, 8, 0), (0.3, 8, 2), (0.29, 100, 29), (0.57, 100, 57), (0.1, 3, 1),
+            (0.1, 1613, 161), (0.5, 8, 4), (0.9, 10, 9), (0.99, 8, 7), (1e-6, 8, 1),
+        ],
+    )  # fmt: skip
+    def test_the_others_train(self, rate: float, clients: int, unseen: int) -> None:
+        """One count for all: who is held out, and how many clients there are for a round."""
+        cfg = global_cfg.clone()
+        cfg.federate.client_num, cfg.federate.unseen_clients_rate = clients, rate
+        cfg.federate.sample_client_rate = 1.0
+        cfg.assert_cfg()
+        assert count_unseen(rate, clients) == len(draw_unseen_clients(cfg)) == unseen
+        assert cfg.federate.sample_client_num == clients - unseen
+
+    @pytest.mark.parametrize(("rate", "number"), [(1.0, -1), (-1.0, 6), (-1.0, -1)])
+    def test_all_that_train_in_every_round(self, rig: Any, rate: float, number: int) -> None:
+        prepared = rig.prepared(
+            "federate.client_num", 8, "federate.unseen_clients_rate", 0.3, "data.splitter", "iid",
+            "federate.sample_client_rate", rate, "federate.sample_client_num", number,
+        )  # fmt: skip
+        assert sum(client["unseen"] for client in prepared.run["clients"]) == 2
+        assert prepared.run["sample_client_num"] == 6
+
+    def test_more_than_train(self) -> None:
+        cfg = global_cfg.clone()
+        cfg.federate.client_num, cfg.federate.unseen_clients_rate = 8, 0.3
+        cfg.federate.sample_client_num = 7
+        with pytest.raises(ConfigError, match="at most 6"):
+            cfg.assert_cfg()
 
 
 class TestWhoIsEvaluated:

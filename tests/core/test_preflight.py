@@ -9,7 +9,57 @@ from typing import Any
 import pytest
 import torch
 
-from federatedscope.core.preflight import estimate_memory
+from federatedscope.core.configs.config import global_cfg
+from federatedscope.core.data import ClientData
+from federatedscope.core.errors import ConfigError
+from federatedscope.core.fed_runner import draw_unseen_clients
+from federatedscope.core.preflight import check_splits, estimate_memory
+
+
+class TestSomethingToEvaluate:
+    """Rows to evaluate on have to be with the clients that are evaluated."""
+
+    def config(self, choice: str) -> Any:
+        cfg = global_cfg.clone()
+        cfg.federate.client_num, cfg.federate.unseen_clients_rate = 6, 0.34
+        cfg.eval.clients, cfg.eval.split = choice, ["val", "test"]
+        cfg.eval.best_res_update_round_wise_key = "val_loss"
+        return cfg
+
+    def data(self, cfg: Any, val: set[int], test: set[int]) -> dict[int, Any]:
+        return {
+            k: ClientData(cfg, train=[1], val=[1] * (k in val), test=[1] * (k in test))
+            for k in range(7)
+        }
+
+    @pytest.mark.parametrize("choice", ["seen", "unseen"])
+    @pytest.mark.parametrize("splits", ["both", "the deciding one"])
+    def test_only_others_have_rows(self, choice: str, splits: str) -> None:
+        cfg = self.config(choice)
+        unseen = set(draw_unseen_clients(cfg))
+        assert len(unseen) == 2
+        evaluated = unseen if choice == "unseen" else set(range(1, 7)) - unseen
+        others = set(range(1, 7)) - evaluated
+        data = self.data(cfg, {0, *others}, others if splits == "both" else evaluated)
+        with pytest.raises(ConfigError, match="none of the evaluated clients") as caught:
+            check_splits(cfg, data)
+        assert (caught.value.field, caught.value.value) == ("eval.clients", choice)
+        assert "eval.clients: all" in caught.value.remedy
+        assert ("val or test" in str(caught.value)) == (splits == "both")
+        check_splits(self.config("all"), data)
+        check_splits(cfg, self.data(cfg, {min(evaluated)}, set()))
+
+    def test_nobody_has_rows(self) -> None:
+        with pytest.raises(ConfigError, match="no participant has rows"):
+            check_splits(self.config("unseen"), self.data(global_cfg, set(), set()))
+
+    def test_the_server_is_evaluated(self) -> None:
+        cfg = self.config("all")
+        cfg.federate.make_global_eval = True
+        check_splits(cfg, self.data(cfg, {0}, set()))
+        with pytest.raises(ConfigError, match="splits with rows are") as caught:
+            check_splits(cfg, self.data(cfg, {1}, {0}))
+        assert caught.value.field == "eval.best_res_update_round_wise_key"
 
 
 class TestNotes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,20 @@ from torch.utils.data import Subset
 
 from federatedscope.core.data.utils import numpy_seed
 from federatedscope_ext.errors import ExtensionError
+from federatedscope_ext.splitters import quality
 from federatedscope_ext.splitters.quality import QualitySplitter, build_quality_splitter
+
+# Rows per label of 8 clients at alpha 0.1 and seed 1, as the published tables were made.
+PUBLISHED = [
+    [0, 11, 480, 10],
+    [0, 171, 0, 329],
+    [2, 230, 0, 268],
+    [463, 0, 0, 38],
+    [308, 0, 0, 192],
+    [2, 464, 0, 35],
+    [101, 0, 396, 3],
+    [125, 125, 125, 125],
+]
 
 
 class Rows:
@@ -90,6 +104,55 @@ class TestTrainingRows:
         assert split(Subset(Subset(shifted, range(1, 2005)), range(1, 2004)))[0] == expected
 
 
+class TestAnyAlpha:
+    @pytest.mark.parametrize("clients", [4, 10, 100])
+    @pytest.mark.parametrize("labels", [2, 4, 14])
+    @pytest.mark.parametrize("alpha", [1e-9, 1e-6, 1e-4, 5e-4, 1e-3, 0.01, 0.1, 1.0, 1e3, 1e9])
+    def test_all_rows_are_dealt_in_equal_parts(
+        self, alpha: float, labels: int, clients: int
+    ) -> None:
+        rows = Rows(np.random.RandomState(0).randint(0, labels, 4003))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            parts, splitter = split(rows, clients, alpha=alpha)
+        assert sorted(i for part in parts for i in part) == list(range(4003))
+        sizes = [len(part) for part in parts]
+        assert max(sizes) - min(sizes) <= 3
+        assert len(splitter.balanced_clients) == max(1, clients // 10)
+
+    @pytest.mark.parametrize("alpha", [1e-9, 1e-6, 1e-4, 1e-3])
+    def test_only_the_balanced_clients_have_all_labels_alike(self, alpha: float) -> None:
+        """A Dirichlet draw that underflows to 0/0 must not become one of equal shares."""
+        for seed in range(5):
+            parts, splitter = split(
+                Rows(np.arange(600) % 4), 10, seed, alpha=alpha, balanced_share=0.2
+            )
+            largest = histogram(Rows(np.arange(600) % 4), parts).max(axis=1)
+            alike = {client for client, most in enumerate(largest, 1) if most <= 17}
+            assert alike == set(splitter.balanced_clients)
+
+    def test_every_label_is_somebodys(self) -> None:
+        """The label of a draw that underflows is drawn too, not always the first."""
+        rows = Rows(np.arange(4000) % 4)
+        counts = histogram(rows, split(rows, 100, alpha=1e-9, balanced_share=0)[0])
+        assert set(counts.argmax(axis=1)) == {0, 1, 2, 3}
+        assert (counts.max(axis=1) / counts.sum(axis=1)).mean() > 0.8
+
+    def test_ordinary_splits_stay_as_published(self) -> None:
+        rows = Rows(np.arange(4003) % 4)
+        counts = histogram(rows, split(rows, 8, alpha=0.1)[0])
+        # Rounding may fall otherwise on another machine.
+        assert np.abs(counts - PUBLISHED).max() <= 1
+
+    def test_what_cannot_be_computed_is_refused(
+        self, rows: Rows, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(quality, "_fitted", lambda draws, size, left: draws * np.nan)
+        with pytest.raises(ExtensionError, match=r"a larger alpha, for example 0\.01") as caught:
+            split(rows, alpha=1e-7)
+        assert caught.value.field == "data.splitter_args"
+
+
 class TestOtherRows:
     def test_they_follow_the_training_rows(self, rows: Rows) -> None:
         parts, splitter = split(rows)
@@ -125,9 +188,23 @@ class TestMistakes:
         with pytest.raises(ExtensionError, match="splitter_args"):
             build_quality_splitter("lda_quality", 3, **arguments)
 
-    def test_a_rare_label(self) -> None:
-        with pytest.raises(ExtensionError, match="smaller balanced_share"):
-            split(Rows([0] * 990 + [1] * 10), balanced_share=0.5)
+    @pytest.mark.parametrize(
+        ("clients", "share", "advice", "works"),
+        [
+            (1, 0.1, "'balanced_share': 0,", 0),
+            (20, 0.5, "'balanced_share': 0,", 0),
+            (100, 0.5, "balanced_share of at most 0.02", 0.02),
+        ],
+    )
+    def test_a_rare_label(self, clients: int, share: float, advice: str, works: float) -> None:
+        """The advice is one that helps; with one client, only a share of 0 does."""
+        rows = Rows([0] * 990 + [1] * 10)
+        with pytest.raises(ExtensionError) as caught:
+            split(rows, clients, balanced_share=share)
+        assert advice in caught.value.remedy
+        parts, splitter = split(rows, clients, balanced_share=works)
+        assert len(splitter.balanced_clients) == round(works * clients)
+        assert sum(map(len, parts)) == 1000
 
     def test_more_clients_than_rows(self) -> None:
         with pytest.raises(ExtensionError, match="at most 5 clients"):

@@ -67,6 +67,77 @@ def test_bad_files(tmp_path, name, content, problem):
     assert caught.value.value == str(tmp_path / name)
 
 
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+@pytest.mark.parametrize("name", ["own.json", "own.jsonl"])
+def test_another_encoding(tmp_path, name, encoding):
+    text = '{"instruction": "caf\u00e9", "output": "b"}'
+    file = tmp_path / name
+    file.write_text(f"[{text}]" if name == "own.json" else text, encoding=encoding)
+    with pytest.raises(ConfigError, match="cannot be read") as caught:
+        read_own_file(str(tmp_path), name)
+    assert "Save the file as UTF-8" in caught.value.remedy
+    file.write_text(file.read_text(encoding=encoding), encoding="utf-8")
+    assert read_own_file(str(tmp_path), name)[0]["instruction"] == "caf\u00e9"
+
+
+def own(tmp_path, **changed):
+    """The second record of a file whose second row differs."""
+    rows = [{"instruction": "a", "input": "c", "output": "b"}, {"instruction": "a", "output": "b"}]
+    rows[1] |= changed
+    (tmp_path / "own.json").write_text(json.dumps(rows))
+    return read_own_file(str(tmp_path), "own.json")[1]
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "problem"),
+    [
+        ("output", None, "the output is empty"),
+        ("output", NAN, "the output is empty"),
+        ("output", [], "the output is an empty list"),
+        ("output", {"a": 1}, "the output is an object"),
+        ("output", ["x", None], "the output is a list with an item that is empty"),
+        ("output", [["x"]], "the output is a list with an item that is a list"),
+        ("output", ["x", {}], "the output is a list with an item that is an object"),
+        ("instruction", None, "the instruction is empty"),
+        ("instruction", [], "the instruction is an empty list"),
+        ("instruction", {"a": 1}, "the instruction is an object"),
+        ("instruction", ["x", NAN], "the instruction is a list with an item that is empty"),
+        ("input", {"a": 1}, "the input is an object"),
+    ],
+)
+def test_what_is_no_text(tmp_path, key, value, problem):
+    """It must not become text to learn from: 'None', '[]', 'nan'."""
+    with pytest.raises(ConfigError, match=f"row 2: {problem}") as caught:
+        own(tmp_path, **{key: value})
+    assert caught.value.value == str(tmp_path / "own.json")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("output", 3, {"output": "3"}),
+        ("output", 3.5, {"output": "3.5"}),
+        ("output", "", {"output": ""}),
+        ("output", ["x"], {"output": "x"}),
+        ("output", ["x", "y"], {"output": "x", "references": '["x", "y"]'}),
+        ("output", [1, 2], {"output": "1", "references": '["1", "2"]'}),
+        ("instruction", ["Definition"], {"instruction": "Definition"}),
+        ("instruction", ["One.", "Two."], {"instruction": "One.\nTwo."}),
+        ("input", None, {"input": ""}),
+        ("input", NAN, {"input": ""}),
+        ("input", ["x"], {"input": "x"}),
+        ("input", ["x", 7], {"input": "x\n7"}),
+        ("category", None, {"category": ""}),
+    ],
+)
+def test_what_becomes_text(tmp_path, key, value, expected):
+    usual = {"instruction": "a", "input": "", "output": "b", "category": ""}
+    assert own(tmp_path, **{key: value}) == usual | expected
+
+
 @pytest.mark.parametrize("content", [b"", b"no parquet"])
 def test_broken_parquet(tmp_path, content):
     file = tmp_path / "alpaca" / "train.parquet"

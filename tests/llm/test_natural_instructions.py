@@ -13,7 +13,7 @@ import pytest
 from federatedscope.core.auxiliaries.data_builder import get_data
 from federatedscope.core.errors import ConfigError
 from federatedscope.llm.dataset import natural_instructions
-from federatedscope.llm.dataset.natural_instructions import choose_clients, find
+from federatedscope.llm.dataset.natural_instructions import Tables, choose_clients, find
 
 CLIENTS, HOLLOW = 6, 3
 ROWS = {"train": 8, "val": 4, "test": 4}
@@ -145,7 +145,7 @@ class TestPartition:
         assert find(str(files / "1613")).clients == list(range(CLIENTS))
 
     def test_no_data(self, tmp_path: Path) -> None:
-        with pytest.raises(ConfigError, match="local_training_0"):
+        with pytest.raises(ConfigError, match=r"local_training_0.*tasks/task001_"):
             find(str(tmp_path))
 
     def test_a_splitter_pools_the_rows(self, rig: Any, options: Any, tables: Path) -> None:
@@ -162,6 +162,58 @@ class TestPartition:
     def test_other_instruction_data_still_need_a_splitter(self, rig: Any, options: Any) -> None:
         with pytest.raises(ConfigError, match="no clients of its own"):
             config_of(rig, *options, "data.type", "dolly-15k@llm").assert_cfg()
+
+
+class TestNumbersOfClients:
+    """The column ``client_id`` of the tables."""
+
+    def tables(self, root: Path, numbers: list[Any], split: str = "train") -> Tables:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        folder = root / "natural_instructions"
+        folder.mkdir(exist_ok=True)
+        rows = [{**rows_of(1, "train")[0], "client_id": number} for number in numbers]
+        pq.write_table(pa.Table.from_pylist(rows), folder / f"{split}.parquet")
+        return Tables(folder)
+
+    @pytest.mark.parametrize(
+        ("numbers", "problem"),
+        [
+            (["task000", "task001"], "'task000' in row 1"),
+            ([2, None], r"nothing \(null\) in row 2"),
+            ([1.0, 0.5], r"0\.5 in row 2"),
+            ([float("nan"), 1.0], "nan in row 1"),
+            ([3, -1], "-1 in row 2"),
+            ([True, False], "True in row 1"),
+        ],
+    )
+    @pytest.mark.parametrize("split", ["train", "test"])
+    def test_no_whole_numbers(
+        self, tmp_path: Path, split: str, numbers: list[Any], problem: str
+    ) -> None:
+        self.tables(tmp_path, [0, 1])
+        source = self.tables(tmp_path, numbers, split)
+        for look in (lambda: source.clients, lambda: source.read(split, [0])):
+            with pytest.raises(ConfigError, match=f"the column client_id has {problem}") as caught:
+                look()
+            assert caught.value.value.endswith(f"{split}.parquet")
+            assert "whole numbers from 0" in caught.value.remedy
+
+    def test_whole_numbers_written_as_others(self, tmp_path: Path) -> None:
+        assert self.tables(tmp_path, [3.0, 1.0]).clients == [1, 3]
+        assert self.tables(tmp_path, [700007, 7]).read("train", [7])[1].tolist() == [7]
+
+    def test_the_row_of_a_mistake_is_that_of_the_file(self, tmp_path: Path) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        source = self.tables(tmp_path, [0, 0, 1])
+        rows = [{**rows_of(1, "train")[0], "client_id": k, "output": None} for k in (0, 0, 1)]
+        rows[0]["output"] = "fine"
+        pq.write_table(pa.Table.from_pylist(rows), source.folder / "train.parquet")
+        with pytest.raises(ConfigError, match="row 3: the output is empty"):
+            source.read("train", [1])
 
 
 class TestRuns:

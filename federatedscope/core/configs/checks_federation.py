@@ -15,6 +15,7 @@ __all__ = [
     "check_personalization",
     "check_robust_rule",
     "check_weights",
+    "count_unseen",
 ]
 
 logger = logging.getLogger(__name__)
@@ -28,8 +29,8 @@ _NO_EXCHANGE = ("local", "global")
 def check_clients(cfg: CN) -> None:
     """Derive the number of clients per round; refuse numbers that contradict each other.
 
-    A positive ``sample_client_rate`` gives ``max(1, floor(rate * trained clients))``; without a
-    rate and a number all clients that train take part.
+    A positive ``sample_client_rate`` gives ``max(1, floor(rate * trained clients))``, where those
+    trained are all but the unseen ones; without a rate and a number all that train take part.
     """
     fed = cfg.federate
     if method_of(cfg) in _NO_EXCHANGE:
@@ -37,7 +38,8 @@ def check_clients(cfg: CN) -> None:
     if fed.client_num == 0:
         return  # the data set decides; the checks run again afterwards
     _check_client_index(cfg)
-    trained = max(1, _floor((1 - fed.unseen_clients_rate) * fed.client_num))
+    # Where nobody is left to train the run is refused later, when it is known who has rows.
+    trained = max(1, fed.client_num - count_unseen(fed.unseen_clients_rate, fed.client_num))
     if fed.client_idx_for_local_train:
         fed.sample_client_num = 1
     elif fed.sample_client_rate > 0:
@@ -96,6 +98,24 @@ def _check_client_index(cfg: CN) -> None:
             f"there are only {fed.client_num} clients",
             f"Write 1 to {fed.client_num}, or 0 to train on all",
         )
+
+
+def count_unseen(rate: float, clients: int) -> int:
+    """How many of the clients are held out of training.
+
+    Parameters
+    ----------
+    rate : float
+        ``federate.unseen_clients_rate``.
+    clients : int
+        How many clients there are.
+
+    Returns
+    -------
+    int
+        The share of them, rounded down, and one at least where the share is above 0.
+    """
+    return max(1, _floor(rate * clients)) if rate > 0 else 0
 
 
 def _floor(value: float) -> int:

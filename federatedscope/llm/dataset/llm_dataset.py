@@ -14,12 +14,8 @@ from federatedscope.llm.dataset import natural_instructions
 from federatedscope.llm.dataset.instruction_dataset import DefaultToken, LLMDataset
 from federatedscope.llm.dataset.instruction_rows import InstructionRows
 from federatedscope.llm.dataset.prompts import PROMPT_DICT
-from federatedscope.llm.dataset.sources import (
-    INSTRUCTION_DATA,
-    Record,
-    read_own_file,
-    read_records,
-)
+from federatedscope.llm.dataset.records import Record
+from federatedscope.llm.dataset.sources import INSTRUCTION_DATA, read_own_file, read_records
 from federatedscope.llm.dataset.tokenizer import get_tokenizer
 
 __all__ = ["PROMPT_DICT", "DefaultToken", "LLMDataset", "load_llm_dataset"]

@@ -3,7 +3,7 @@
 Wang et al., *Super-NaturalInstructions*, EMNLP 2022, https://arxiv.org/abs/2204.07705, divided
 into 1,613 clients as by Bai et al., *Federated Fine-tuning of Large Language Models under
 Heterogeneous Tasks and Client Resources* (FlexLoRA), NeurIPS 2024,
-https://arxiv.org/abs/2402.11505. Two layouts below ``data.root`` (or its folder
+https://arxiv.org/abs/2402.11505. Three layouts below ``data.root`` (or its folder
 ``natural_instructions``) are read:
 
 - tables ``train``, ``validation``, ``test`` (.parquet) with the columns ``client_id``,
@@ -11,7 +11,9 @@ https://arxiv.org/abs/2402.11505. Two layouts below ``data.root`` (or its folder
 - the files that come with FlexLoRA, ``local_training_K.json``, ``local_eval_K.json`` and
   ``local_test_K.json`` for client K from 0, in ``1613``. A file that is not there means that the
   client has no such rows. The folder has files of one number more than the paper has clients;
-  those of number 1613 are left out, as by FlexLoRA's own program.
+  those of number 1613 are left out, as by FlexLoRA's own program;
+- the repository of the data set, ``tasks/taskNNN_name.json`` in ``natural-instructions``. Its
+  instances are divided by ``data.splits``, see :mod:`federatedscope.llm.dataset.task_files`.
 
 Client ``K`` of the files is client ``K + 1`` of a run of all of them.
 """
@@ -19,6 +21,7 @@ Client ``K`` of the files is client ``K + 1`` of a run of all of them.
 from __future__ import annotations
 
 import logging
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,13 +34,16 @@ from federatedscope.core.data.array_cache import cache_folder
 from federatedscope.core.data.utils import take
 from federatedscope.core.errors import ConfigError
 from federatedscope.llm.dataset.instruction_rows import InstructionRows
-from federatedscope.llm.dataset.sources import Record, read_files, to_records
+from federatedscope.llm.dataset.records import Record, to_records
+from federatedscope.llm.dataset.sources import read_files
+from federatedscope.llm.dataset.task_files import Division, TaskFiles, has_tasks
 
 __all__ = ["CLIENTS", "NAME", "choose_clients", "load"]
 
 logger = logging.getLogger(__name__)
 
 NAME = "natural_instructions"
+REPOSITORY = "natural-instructions"
 CLIENTS = 1613
 TABLES = {"train": "train", "val": "validation", "test": "test"}
 FILES = {"train": "local_training", "val": "local_eval", "test": "local_test"}
@@ -94,18 +100,42 @@ class Tables:
         found: set[int] = set()
         for split in TABLES:
             if self._file(split).is_file():
-                found.update(self._columns(split, ["client_id"])["client_id"].to_pylist())
+                column = self._columns(split, ["client_id"])["client_id"]
+                found.update(np.unique(self._owners(split, column)).tolist())
         return sorted(found)
+
+    def _owners(self, split: str, column: Any) -> IntArray:
+        """Whose each row is, of the column ``client_id``."""
+        values = column.to_pylist()
+        # Where one is missing, pandas writes whole numbers as 3.0.
+        whole = [
+            int(value) if isinstance(value, float) and value.is_integer() else value
+            for value in values
+        ]
+        for row, value in enumerate(whole, start=1):
+            if type(value) is not int or not 0 <= value < 2**63:
+                raise ConfigError(
+                    "data.root",
+                    str(self._file(split)),
+                    f"the column client_id has {_shown(value)} in row {row}",
+                    "Write the clients' numbers in it: whole numbers from 0",
+                )
+        return np.asarray(whole, dtype=np.int64)
 
     def read(self, split: str, chosen: Sequence[int]) -> tuple[list[Record], IntArray]:
         """The rows of some clients, and whose each is."""
         if not self._file(split).is_file():
             return [], np.empty(0, dtype=np.int64)
         table = self._columns(split, ["client_id", *_COLUMNS])
-        owners = table["client_id"].to_numpy().astype(np.int64)
+        owners = self._owners(split, table["client_id"])
         kept = np.flatnonzero(np.isin(owners, np.asarray(chosen, dtype=np.int64)))
         rows = table.take(kept).to_pylist()
-        return to_records(rows, {}, self._file(split)), owners[kept]
+        return to_records(rows, {}, self._file(split), kept + 1), owners[kept]
+
+
+def _shown(value: Any) -> str:
+    """A value for a message."""
+    return "nothing (null)" if value is None else repr(value)
 
 
 class Files:
@@ -142,8 +172,15 @@ class Files:
         return records, np.asarray(owners, dtype=np.int64)
 
 
-def find(root: str) -> Source:
+def find(root: str, division: Division | None = None) -> Source:
     """The data below ``data.root``.
+
+    Parameters
+    ----------
+    root : str
+        ``data.root``.
+    division : Division, optional
+        Training, validation and test rows of tasks that come undivided.
 
     Raises
     ------
@@ -155,17 +192,22 @@ def find(root: str) -> Source:
     for folder in folders:
         if (folder / "train.parquet").is_file() and folder.name == NAME:
             return Tables(folder)
-    folders = [inner for folder in (*folders, base / "data") for inner in (folder / "1613", folder)]
-    for folder in folders:
+    inner = [part for folder in (*folders, base / "data") for part in (folder / "1613", folder)]
+    for folder in inner:
         if any(folder.glob("local_training_*.json")):
             return Files(folder)
+    repositories = [base / REPOSITORY, *folders, base / "data" / REPOSITORY]
+    for folder in (part for top in repositories for part in (top / "tasks", top)):
+        if has_tasks(folder):
+            return TaskFiles(folder, division or Division())
     raise ConfigError(
         "data.root",
         root,
-        f"Natural Instructions is not in this folder (looked for {NAME}/train.parquet and "
-        "1613/local_training_0.json)",
-        "Put one of them there: FlexLoRA's repository has the json files in its folder data; "
-        "--embedded runs the built-in miniature, which needs no files",
+        f"Natural Instructions is not in this folder (looked for {NAME}/train.parquet, "
+        f"1613/local_training_0.json and {REPOSITORY}/tasks/task001_....json)",
+        "Put one of them there: FlexLoRA's repository has the local_ files in its folder data, "
+        "github.com/allenai/natural-instructions the tasks; --embedded runs the built-in "
+        "miniature, which needs no files",
     )
 
 
@@ -199,8 +241,9 @@ def load(config: Any, tokenizer: Any) -> Any:
     ----------
     config : CN
         Reads ``data.root``, ``data.splitter``, ``data.seed``, ``data.subsample``, ``llm.tok_len``
-        and ``federate.client_num``, which becomes the number of clients. With a
-        ``data.splitter`` the rows of all 1,613 tasks are pooled and spread anew.
+        and ``federate.client_num``, which becomes the number of clients; of tasks that come
+        undivided also ``data.splits``, ``data.rows_per_client`` and ``eval.max_rows``. With a
+        ``data.splitter`` the rows of all tasks are pooled and spread anew.
     tokenizer : PreTrainedTokenizerBase
         The model's tokenizer.
 
@@ -215,7 +258,7 @@ def load(config: Any, tokenizer: Any) -> Any:
     ConfigError
         The data are not there, or have fewer clients.
     """
-    source = find(config.data.root)
+    source = find(config.data.root, _division(config))
     pooled = bool(config.data.splitter)
     wanted = 0 if pooled else config.federate.client_num
     chosen = choose_clients(source.clients, wanted, config.data.seed)
@@ -239,6 +282,22 @@ def load(config: Any, tokenizer: Any) -> Any:
         mine = {split: parts[split][number] for split in parts}
         data[number + 1] = {s: take(rows[s], index) for s, index in mine.items() if len(index)}
     return data
+
+
+def _division(config: Any) -> Division:
+    """How tasks that come undivided are divided.
+
+    A task can have thousands of instances. What no client is going to use (``limit_rows`` in
+    :mod:`federatedscope.core.data.participation`) is left out before it costs time and memory;
+    rows that are pooled, or evaluated at the server, are used whatever a client's limit.
+    """
+    limits: dict[str, int] = {}
+    if not config.data.splitter and config.federate.method.lower() != "global":
+        # data.subsample takes its share first, and leaves the limit of what is read here.
+        limits["train"] = math.ceil(config.data.rows_per_client / config.data.subsample - 1e-9)
+        if not config.federate.make_global_eval:
+            limits["val"] = limits["test"] = int(config.eval.max_rows)
+    return Division(tuple(config.data.splits), config.data.seed, limits)
 
 
 def _subsample(parts: dict[str, list[IntArray]], config: Any) -> None:

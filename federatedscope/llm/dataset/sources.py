@@ -7,18 +7,18 @@ import json
 import logging
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from federatedscope.core.errors import ConfigError
+from federatedscope.llm.dataset.records import Record, to_records
 from federatedscope.llm.hub import hub_is_reachable, offline
 
 __all__ = ["INSTRUCTION_DATA", "InstructionData", "read_own_file", "read_records"]
 
 logger = logging.getLogger(__name__)
-
-Record = dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -184,30 +184,50 @@ def _rows(file: Path) -> Iterator[dict[str, Any]]:
         yield from _parquet(file)
         return
     opener = gzip.open if file.suffix == ".gz" else open
+    with reading(file), opener(file, "rt", encoding="utf-8-sig") as stream:
+        if file.suffix == ".json":
+            yield from _objects(file, json.load(stream))
+        else:
+            yield from _lines(file, stream)
+
+
+@contextmanager
+def reading(file: Path, remedy: str = "") -> Iterator[None]:
+    """Say which file cannot be read as JSON, and why.
+
+    Parameters
+    ----------
+    file : path
+        What is read in the block.
+    remedy : str
+        What to do about it; by default, which layouts there are.
+
+    Raises
+    ------
+    ConfigError
+        It is damaged, no JSON, or not in UTF-8.
+    """
     try:
-        with opener(file, "rt", encoding="utf-8-sig") as stream:
-            if file.suffix == ".json":
-                yield from _objects(file, json.load(stream))
-            else:
-                yield from _lines(file, stream)
+        yield
+    except UnicodeDecodeError as error:
+        raise _unreadable(file, f"{error}", "Save the file as UTF-8") from error
     # A gzip file that breaks off is an EOFError, one with damaged content a zlib.error.
     except (
         json.JSONDecodeError,
-        UnicodeDecodeError,
         RecursionError,
         gzip.BadGzipFile,
         EOFError,
         zlib.error,
     ) as error:
-        raise _unreadable(file, f"{error}") from error
+        raise _unreadable(file, f"{error}", remedy) from error
 
 
-def _unreadable(file: Path, problem: str) -> ConfigError:
+def _unreadable(file: Path, problem: str, remedy: str = "") -> ConfigError:
     return ConfigError(
         "data.type",
         str(file),
         f"the file cannot be read ({problem})",
-        "Use a list of JSON objects (.json), or one JSON object a line (.jsonl)",
+        remedy or "Use a list of JSON objects (.json), or one JSON object a line (.jsonl)",
     )
 
 
@@ -252,36 +272,6 @@ def _objects(file: Path, content: Any) -> Iterator[dict[str, Any]]:
         if not isinstance(value, dict):
             raise _unreadable(file, f"item {number} of the list is no JSON object")
         yield value
-
-
-def to_records(
-    rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str], file: Path | None = None
-) -> list[Record]:
-    names = {key: columns.get(key, key) for key in ("instruction", "input", "output", "category")}
-    records = []
-    for number, row in enumerate(rows, start=1):
-        record = {
-            key: "" if row.get(column) is None else str(row[column])
-            for key, column in names.items()
-        }
-        if names["instruction"] not in row or names["output"] not in row:
-            raise ConfigError(
-                "data.type",
-                str(file or ""),
-                f"row {number} has no {names['instruction']} or no {names['output']}",
-                f"Give every row {names['instruction']} and {names['output']} "
-                "(input and category are optional)",
-            )
-        records.append({**record, **_several(row[names["output"]])})
-    return records
-
-
-def _several(output: Any) -> dict[str, str]:
-    """What a row with a list of right answers has instead of one text."""
-    if not isinstance(output, list) or not output:
-        return {}
-    texts = [str(text) for text in output]
-    return {"output": texts[0], **({"references": json.dumps(texts)} if len(texts) > 1 else {})}
 
 
 def _from_hub(data: InstructionData) -> Any:

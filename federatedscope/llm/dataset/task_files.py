@@ -1,0 +1,183 @@
+"""Natural Instructions as its own repository has them: one file per task.
+
+https://github.com/allenai/natural-instructions: ``tasks/taskNNN_name.json`` holds a task's
+``Definition``, its ``Instances`` with ``input`` and ``output`` (a list of right answers), and its
+``Categories``; ``splits/default/excluded_tasks.txt`` names tasks that the authors leave out, one a
+line. The lists of training and test tasks beside it are not read: each task is a client, and
+``federate.unseen_clients_rate`` says how many of them are held out.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from federatedscope.core.data.base_translator import _split_sizes
+from federatedscope.core.errors import ConfigError
+from federatedscope.core.seeding import derived_seed
+from federatedscope.llm.dataset.records import Record, to_records
+from federatedscope.llm.dataset.sources import reading
+
+__all__ = ["Division", "TaskFiles", "has_tasks"]
+
+logger = logging.getLogger(__name__)
+
+SPLITS = ("train", "val", "test")
+_FILE = re.compile(r"task(\d+)_.*\.json")
+_COLUMNS = {"instruction": "Definition", "category": "Categories"}
+_REMEDY = "Copy the file again from github.com/allenai/natural-instructions"
+
+
+@dataclass(frozen=True)
+class Division:
+    """How the instances of a task become training, validation and test rows.
+
+    Attributes
+    ----------
+    shares : sequence of float
+        ``data.splits``.
+    seed : int
+        ``data.seed``; every task has a stream of its own, named by the task.
+    limits : mapping of str to int
+        Most rows of a task in a split; 0 takes all.
+    """
+
+    shares: Sequence[float] = (0.8, 0.1, 0.1)
+    seed: int = 0
+    limits: Mapping[str, int] = field(default_factory=dict)
+
+    def of(self, task: str, rows: int) -> dict[str, npt.NDArray[np.int64]]:
+        """Numbers of the rows in each split, ascending."""
+        train, val = _split_sizes(rows, self.shares)
+        rng = np.random.default_rng(derived_seed(self.seed, "task", task))
+        pieces = np.split(rng.permutation(rows), [train, train + val])
+        return {
+            split: np.sort(piece[: self.limits.get(split) or rows])
+            for split, piece in zip(SPLITS, pieces, strict=True)
+        }
+
+
+class TaskFiles:
+    """``taskNNN_name.json``, a client each, in the order of the tasks' numbers.
+
+    Parameters
+    ----------
+    folder : path
+        Where the files are; ``splits/default`` is looked for beside it.
+    division : Division
+        Which instances are training, validation and test rows.
+
+    Raises
+    ------
+    ConfigError
+        Every task is named in ``excluded_tasks.txt``.
+    """
+
+    def __init__(self, folder: Path, division: Division) -> None:
+        self.division = division
+        listed = folder.parent / "splits" / "default" / "excluded_tasks.txt"
+        excluded = _names(listed)
+        found = _task_files(folder)
+        self.files = [file for file in found if file.stem not in excluded]
+        if not self.files:
+            raise ConfigError(
+                "data.root",
+                str(folder),
+                f"{listed} excludes every task that is here",
+                "Put other tasks there, or take that file away",
+            )
+        if len(self.files) < len(found):
+            logger.info("%d tasks are left out (%s).", len(found) - len(self.files), listed)
+        self._read: dict[tuple[str, int], list[Record]] = {}
+
+    @property
+    def clients(self) -> list[int]:
+        """Numbers of the clients: places in the order of the tasks, from 0."""
+        return list(range(len(self.files)))
+
+    def read(self, split: str, chosen: Sequence[int]) -> tuple[list[Record], npt.NDArray[np.int64]]:
+        """The rows of some clients, and whose each is."""
+        records: list[Record] = []
+        owners: list[int] = []
+        for client in chosen:
+            # Files are large: each is parsed once, and its other splits are kept till asked for.
+            if (split, client) not in self._read:
+                parts = self._parts(self.files[client])
+                self._read |= {(name, client): part for name, part in parts.items()}
+            mine = self._read.pop((split, client))
+            records += mine
+            owners += [client] * len(mine)
+        return records, np.asarray(owners, dtype=np.int64)
+
+    def _parts(self, file: Path) -> dict[str, list[Record]]:
+        """The rows of a task by split."""
+        content = _content(file)
+        categories = content.get("Categories")
+        if isinstance(categories, list):
+            categories = categories[0] if categories else None
+        same = {"Definition": content["Definition"], "Categories": categories}
+        instances = content["Instances"]
+        return {
+            split: to_records(
+                [{**instances[row], **same} for row in rows.tolist()], _COLUMNS, file, rows + 1
+            )
+            for split, rows in self.division.of(file.stem, len(instances)).items()
+        }
+
+
+def has_tasks(folder: Path) -> bool:
+    """Whether there are files of tasks in a folder."""
+    return any(_FILE.fullmatch(file.name) for file in folder.glob("task*_*.json"))
+
+
+def _task_files(folder: Path) -> list[Path]:
+    numbered = []
+    for file in folder.glob("task*_*.json"):
+        match = _FILE.fullmatch(file.name)
+        if match is not None:
+            numbered.append((int(match.group(1)), file.name, file))
+    return [file for _, _, file in sorted(numbered)]
+
+
+def _names(file: Path) -> set[str]:
+    """Names of tasks, one a line; none where the file is not there."""
+    if not file.is_file():
+        return set()
+    with reading(file, _REMEDY):
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    return {line.strip().removesuffix(".json") for line in lines}
+
+
+def _content(file: Path) -> dict[str, Any]:
+    """What the file of a task holds, with a definition and a list of instances."""
+    with reading(file, _REMEDY):
+        content = json.loads(file.read_text(encoding="utf-8-sig"))
+    if not isinstance(content, dict):
+        raise _no_task(file, "it holds no object")
+    for key in ("Definition", "Instances"):
+        if key not in content:
+            raise _no_task(file, f"it has no {key}")
+    instances = content["Instances"]
+    if not isinstance(instances, list):
+        raise _no_task(file, "its Instances are no list")
+    for number, instance in enumerate(instances, start=1):
+        if not isinstance(instance, dict):
+            raise _no_task(file, f"instance {number} is no object")
+    return content
+
+
+def _no_task(file: Path, problem: str) -> ConfigError:
+    return ConfigError(
+        "data.root",
+        str(file),
+        f"this is no task of Natural Instructions: {problem}",
+        f"{_REMEDY}, or take it out of the folder",
+    )
