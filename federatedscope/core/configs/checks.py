@@ -166,7 +166,9 @@ def check_data(cfg: CN) -> None:
             raise ConfigError(
                 "federate.client_num",
                 0,
-                f"{cfg.data.type} has no clients of its own",
+                f"data.splitter {cfg.data.splitter} pools the rows and divides them anew"
+                if kind in _WITH_CLIENTS
+                else f"{cfg.data.type} has no clients of its own",
                 "Write the number of clients, for example federate.client_num: 3",
             )
         if not cfg.data.splitter:
