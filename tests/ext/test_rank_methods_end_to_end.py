@@ -2,128 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from rank_course import RANKS, Course, Dense, close, close_to_means, truncated
 
 from federatedscope_ext.adapters import pair_names
 from federatedscope_ext.methods import METHODS
-
-# The last rank is larger than a side of every layer (32 and 48).
-RANKS = [2, 5, 40]
-OPTIONS = (
-    "llm.adapter.args",
-    "[{'adapter_package': 'peft', 'adapter_method': 'lora', 'r': 4, 'lora_alpha': 8,"
-    " 'target_modules': ['query', 'intermediate.dense']}]",
-    "llm.adapter.client_ranks", str(RANKS), "hetlora.gamma", 1.0,
-    "data.splitter_args", "[{'alpha': 1.0}]", "aggregator.diagnostics", False,
-)  # fmt: skip
-Dense = dict[str, torch.Tensor]
-
-
-class Course:
-    """A run message by message, with the dense weights that everybody computes with.
-
-    After :meth:`until_evaluated`, ``weights[k]`` is what client k applies in each module, frozen
-    weight and adapter together, as float64.
-    """
-
-    def __init__(self, rig: Any, mail: Any, step: Any, *options: Any) -> None:
-        self.runner = rig.runner(*OPTIONS, *options)
-        self.mail = mail
-        self.messages = step(self.runner)
-        self.base = {m: self._frozen(m) for m in self._modules()}
-        self.weights: dict[int, Dense] = {}
-
-    def _modules(self) -> list[str]:
-        return list(self.runner.layouts.server.ranks)
-
-    def _frozen(self, module: str) -> torch.Tensor:
-        layer = self.runner.model.get_submodule(module)
-        weight = layer.get_base_layer().weight.detach().double().clone()
-        lost = getattr(self.runner.model, "rounded_off", {}).get(f"{module}.base_layer.weight")
-        return weight if lost is None else weight + lost.double()
-
-    def applied(self, client: int) -> Dense:
-        """What the active client's adapters add, by PEFT's own account of its scale."""
-        named = dict(self.runner.model.named_parameters())
-        out = {}
-        for module, (a, b) in pair_names(named).items():
-            scale = self.runner.model.get_submodule(module).scaling["default"]
-            out[module] = scale * (named[b].detach().double() @ named[a].detach().double())
-        return out
-
-    def until_evaluated(self, rnd: int) -> None:
-        """Run until all clients have evaluated the state after round ``rnd``."""
-        self.weights = {}
-        for message, receiver in self.messages:
-            if message.msg_type == "evaluate" and receiver > 0 and message.state == rnd:
-                update = self.applied(receiver)
-                self.weights[receiver] = {m: self._frozen(m) + update[m] for m in update}
-                if len(self.weights) == len(RANKS):
-                    return
-
-    def uploads(self, rnd: int) -> dict[int, tuple[float, Dense]]:
-        """Of each client that reported: rows, and what it sent."""
-        return {
-            m.sender: (float(m.content[0]), m.tensors)
-            for m in self.mail
-            if m.type == "model_para" and m.sender and m.state == rnd
-        }
-
-    def received(self, rnd: int, client: int) -> Dense:
-        """What a client was sent to train on."""
-        (message,) = [
-            m
-            for m in self.mail
-            if m.type == "model_para" and not m.sender and m.state == rnd and client in m.receivers
-        ]
-        return dict(message.tensors)
-
-    def pairs(self, rnd: int) -> dict[int, dict[str, tuple[torch.Tensor, torch.Tensor]]]:
-        """After local training, of each client: A and ``s B`` of each module in float64."""
-        out = {}
-        for client, (_, sent) in self.uploads(rnd).items():
-            whole = {**self.received(rnd, client), **sent}
-            scales = self.runner.layouts.of(client).scales
-            out[client] = {
-                module: (whole[a].double(), scales[module] * whole[b].double())
-                for module, (a, b) in pair_names(whole).items()
-            }
-        return out
-
-    def shares(self, rnd: int) -> dict[int, float]:
-        """``p_k``."""
-        rows = {client: n for client, (n, _) in self.uploads(rnd).items()}
-        return {client: n / sum(rows.values()) for client, n in rows.items()}
-
-    def mean(self, rnd: int) -> Dense:
-        """``sum_k p_k s_k B_k A_k`` of each module."""
-        pairs, share = self.pairs(rnd), self.shares(rnd)
-        return {
-            module: sum(share[k] * pairs[k][module][1] @ pairs[k][module][0] for k in pairs)
-            for module in self._modules()
-        }
 
 
 @pytest.fixture
 def course(rig: Any, mail: Any, step: Any) -> Any:
     """``course('federate.method', 'flexlora', ...)``."""
     return lambda *options: Course(rig, mail, step, *options)
-
-
-def truncated(matrix: torch.Tensor, rank: int) -> torch.Tensor:
-    left, values, right = torch.linalg.svd(matrix, full_matrices=False)
-    return (left[:, :rank] * values[:rank]) @ right[:rank]
-
-
-def close(actual: torch.Tensor, oracle: torch.Tensor, frozen: torch.Tensor) -> None:
-    """Equal to float32 rounding of the weights that they are part of."""
-    size = float(oracle.norm() + frozen.norm())
-    np.testing.assert_allclose(actual, oracle + frozen, atol=2e-6 * size, rtol=0)
 
 
 def test_the_ranks_are_theirs_and_the_scales_differ(course: Any) -> None:
@@ -162,12 +55,7 @@ def test_exact_methods_give_every_rank_the_exact_mean(
 ) -> None:
     """Also after a second round, on top of weights that the first one changed."""
     run = course("federate.method", method, *sampling)
-    before = dict(run.base)
-    for rnd in (0, 1):
-        if rnd:
-            # FLoRA's adapters start at zero again; FedEx's carry on from the common update.
-            before = {m: run._frozen(m) for m in before}
-        run.until_evaluated(rnd)
+    for rnd, before in run.rounds(2):
         for module, mean in run.mean(rnd).items():
             for client in run.weights:
                 close(run.weights[client][module], mean, before[module])
@@ -178,11 +66,7 @@ def test_exact_methods_lose_nothing_to_half_precision(course: Any, method: str) 
     """One round's update is smaller than the rounding of the weights that it goes into."""
     run = course("federate.method", method, "train.is_enable_half", True,
                  "train.half_dtype", "bf16", "train.local_update_steps", 1)  # fmt: skip
-    before = dict(run.base)
-    for rnd in (0, 1):
-        if rnd:
-            before = {m: run._frozen(m) for m in before}
-        run.until_evaluated(rnd)
+    for rnd, before in run.rounds(2):
         for module, mean in run.mean(rnd).items():
             assert run.runner.model.get_submodule(module).weight.dtype == torch.bfloat16
             for client in run.weights:
@@ -214,31 +98,6 @@ def test_ffa_keeps_one_common_a_and_averages_b_exactly(course: Any) -> None:
             scale = scales.of(client).scales[module]
             oracle += share[client] * scale * (b @ a[: b.shape[1]])
         close(run.weights[3][module], oracle, run.base[module])
-
-
-def padded_means(
-    pairs: Mapping[int, Any], share: Mapping[int, float], module: str, owners_only: bool
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Factor means row by row: over everybody, or over the owners of the row."""
-    most = max(pairs[k][module][0].shape[0] for k in pairs)
-    some = next(iter(pairs.values()))[module]
-    a = torch.zeros(most, some[0].shape[1], dtype=torch.float64)
-    b = torch.zeros(some[1].shape[0], most, dtype=torch.float64)
-    for row in range(most):
-        owners = [k for k in pairs if pairs[k][module][0].shape[0] > row]
-        total = sum(share[k] for k in (owners if owners_only else pairs))
-        a[row] = sum(share[k] / total * pairs[k][module][0][row] for k in owners)
-        b[:, row] = sum(share[k] / total * pairs[k][module][1][:, row] for k in owners)
-    return a, b
-
-
-def close_to_means(
-    run: Course, pairs: Mapping[int, Any], share: Mapping[int, float], module: str, **how: bool
-) -> None:
-    """Everybody applies the first rows of the factor means."""
-    a, b = padded_means(pairs, share, module, how.get("owners_only", False))
-    for client, rank in enumerate(RANKS, 1):
-        close(run.weights[client][module], b[:, :rank] @ a[:rank], run.base[module])
 
 
 @pytest.mark.parametrize("rule", ["alpha", "proportional"])
@@ -382,163 +241,3 @@ def test_a_client_that_reports_alone_gets_its_own_update_back(course: Any, metho
                 close(run._frozen(module) + now[module], trained[module], before[module])
             return
     pytest.fail("nobody was evaluated")
-
-
-@pytest.mark.parametrize("method", [*METHODS, "fedavg", "local"])
-def test_nothing_of_one_client_changes_while_another_works(
-    rig: Any, step: Any, method: str
-) -> None:
-    """Bitwise, for every tensor, also where ranks differ."""
-    runner = rig.runner(*OPTIONS, "federate.method", method)
-    before: dict[int, dict[str, torch.Tensor]] = {}
-    compared = 0
-    for message, receiver in step(runner):
-        if message.msg_type not in ("model_para", "evaluate"):
-            continue
-        worker = ~receiver if receiver < 0 else receiver
-        others = [k for k in runner.store.owners if k not in (worker, 0)]
-        if receiver < 0:
-            before = {k: {n: t.clone() for n, t in runner.store.state(k).items()} for k in others}
-            continue
-        for k in before:
-            now = runner.store.state(k)
-            assert all(torch.equal(before[k][name], now[name]) for name in now), (k, worker)
-            compared += 1
-    assert compared
-
-
-@pytest.mark.parametrize("method", [*METHODS, "fedavg"])
-def test_bytes_are_those_of_the_own_rank(rig: Any, mail: Any, method: str) -> None:
-    done = rig(*OPTIONS, "federate.method", method)
-    assert done.code == 0, done.run.get("error")
-    for event in done.of("round"):
-        rnd = event["round"] - 1
-        for client in (1, 2, 3):
-            (sent,) = [
-                m for m in mail if m.type == "model_para" and m.sender == client and m.state == rnd
-            ]
-            size = sum(t.numel() * t.element_size() for t in sent.tensors.values())
-            assert event["bytes_up"][str(client)] == size
-        # The first stage of SLoRA sends sparse updates of one size.
-        if not (method == "slora" and rnd == 0):
-            up = [event["bytes_up"][str(k)] for k in (1, 2, 3)]
-            assert up == sorted(up)
-            assert len(set(up)) == 3
-    ranks = [client["rank"] for client in done.run["clients"]]
-    assert ranks == RANKS
-    assert [client["scale"] for client in done.run["clients"]] == [8 / rank for rank in RANKS]
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_the_same_seed_gives_the_same_run(rig: Any, method: str) -> None:
-    options = (*OPTIONS, "federate.method", method, "federate.sample_client_num", 2)
-    first, second = rig(*options), rig(*options)
-    assert first.events
-    assert first.timeless == second.timeless
-
-
-@pytest.mark.parametrize("method", ["flexlora", "zero_pad", "hetlora", "flora", "fedrot"])
-def test_the_order_in_which_uploads_come_changes_nothing(rig: Any, method: str) -> None:
-    """Bitwise: over a network the fastest client answers first."""
-    states = []
-    for backwards in (False, True):
-        runner = rig.runner(*OPTIONS, "federate.method", method)
-        for client in runner.clients.values():
-            client.join_in()
-        held: list[Any] = []
-        while runner.queue or held:
-            if not runner.queue:
-                runner.queue.extend(reversed(held) if backwards else held)
-                held = []
-            message = runner.queue.popleft()
-            runner._deliver(message)
-            late = [m for m in runner.queue if m.msg_type == "model_para" and m.sender]
-            for upload in late:
-                runner.queue.remove(upload)
-            held += late
-        assert runner.server.is_finish
-        states.append({n: t.clone() for n, t in runner.store.state(0).items()})
-    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
-
-
-def test_every_round_is_diagnosed(rig: Any) -> None:
-    options = (
-        *OPTIONS,
-        "federate.method",
-        "flexlora",
-        "federate.total_round_num",
-        3,
-        "eval.freq",
-        3,
-    )
-    done = rig(*options, "aggregator.diagnostics", True)
-    for event in done.of("round"):
-        found = event["diagnostics"]
-        assert 1.0 <= found["effective_rank"] <= 32.0
-        energy = [found["energy"][str(rank)] for rank in RANKS]
-        assert energy == sorted(energy)
-        assert energy[-1] == pytest.approx(1.0)
-        assert found["factor_mean_error"] > 0.0
-        assert found["method_error"] < 1e-5
-    assert all("diagnostics" not in event for event in rig(*options).of("round"))
-
-
-@pytest.mark.parametrize("method", [*METHODS, "fedavg"])
-def test_clients_beyond_the_memory_limit_change_no_figure(rig: Any, method: str) -> None:
-    """Where nothing is private, what a client holds between rounds is dropped, not written."""
-    options = (*OPTIONS, "federate.method", method, "federate.sample_client_num", 2,
-               "federate.total_round_num", 4)  # fmt: skip
-    plain, small = rig.runner(*options), rig.runner(*options)
-    small.store.memory_limit = 1
-    written: set[int] = set()
-    write = small.store._write
-
-    def watched(owner: int, state: Any) -> None:
-        written.add(owner)
-        write(owner, state)
-
-    small.store._write = watched
-    plain.run()
-    small.run()
-    assert small.server.best_results == plain.server.best_results
-    server = plain.store.state(0)
-    assert all(torch.equal(tensor, server[name]) for name, tensor in small.store.state(0).items())
-    keeps = method in ("fedsa", "feddpa", "rolora")
-    assert bool(written) is keeps
-    if keeps:
-        for client in (1, 2, 3):
-            mine = small.store.state(client)
-            assert all(torch.equal(t, mine[n]) for n, t in plain.store.state(client).items())
-    small.close()
-
-
-@pytest.mark.parametrize("method", [*METHODS, "fedavg"])
-def test_promoted_clients_start_from_the_servers_rows_like_all_others(
-    rig: Any, method: str
-) -> None:
-    """What is shared is the server's first rows when training begins, in each round."""
-    runner = rig.runner(
-        *OPTIONS, "federate.method", method, "llm.adapter.client_ranks", "[9, 2, 2]",
-        "llm.adapter.scale_rule", "proportional", "llm.adapter.promotion.rank", 9,
-        "llm.adapter.promotion.share", 0.67, "federate.total_round_num", 4, "eval.freq", 1,
-    )  # fmt: skip
-    ranks = []
-    for client in runner.clients.values():
-        train = client._train
-
-        def watched(client: Any = client, train: Any = train) -> Any:
-            if client.state:
-                mine, server = runner.store.state(client.ID), runner.store.state(0)
-                shared = [n for n in mine if n not in runner.withheld]
-                for name in shared:
-                    part = tuple(slice(size) for size in mine[name].shape)
-                    assert torch.equal(mine[name], server[name][part]), (client.ID, name)
-                ranks.append((client.state, client.ID, max(min(t.shape) for n, t in mine.items()
-                                                           if ".lora_" in n)))  # fmt: skip
-            return train()
-
-        client._train = watched
-    runner.run()
-    grown = {k for rnd, k, rank in ranks if k > 1 and rank == 9}
-    assert grown
-    assert {rnd for rnd, k, _ in ranks if k in grown} == {1, 2, 3}

@@ -7,29 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from natural_instructions_runs import config_of
 
 from federatedscope.core.auxiliaries.data_builder import get_data
 from federatedscope.core.errors import ConfigError
 from federatedscope.llm.dataset.natural_instructions import find
 from federatedscope.llm.dataset.task_files import SPLITS, Division
-
-
-@pytest.fixture
-def options(tiny_llama: Path) -> tuple[Any, ...]:
-    return (
-        "data.type", "natural_instructions@llm", "model.type", f"{tiny_llama}@huggingface_llm",
-        "trainer.type", "llmtrainer", "data.splitter", "", "data.splitter_args", "[]",
-        "federate.client_num", 0, "federate.method", "fedavg", "llm.tok_len", 60,
-        "eval.split", "['val']", "eval.metrics", "['rougeL']", "eval.max_new_tokens", 3,
-        "eval.best_res_update_round_wise_key", "val_rougeL", "dataloader.batch_size", 4,
-    )  # fmt: skip
-
-
-def config_of(rig: Any, *pairs: Any) -> Any:
-    from federatedscope.core.cmd_args import parse_args
-    from federatedscope.core.configs.loading import build_config
-
-    return build_config(parse_args(rig.argv(*pairs))).cfg
 
 
 def task(number: int, rows: int = 20, **changed: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from natural_instructions_runs import config_of
 
 from federatedscope.core.auxiliaries.data_builder import get_data
 from federatedscope.core.errors import ConfigError
@@ -63,24 +64,6 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 (root / "1613" / f"{name}_{client}.json").write_text(text)
     (root / "1613" / "global_test.json").write_text("[]")
     return root
-
-
-@pytest.fixture
-def options(tiny_llama: Path) -> tuple[Any, ...]:
-    return (
-        "data.type", "natural_instructions@llm", "model.type", f"{tiny_llama}@huggingface_llm",
-        "trainer.type", "llmtrainer", "data.splitter", "", "data.splitter_args", "[]",
-        "federate.client_num", 0, "federate.method", "fedavg", "llm.tok_len", 60,
-        "eval.split", "['val']", "eval.metrics", "['rougeL']", "eval.max_new_tokens", 3,
-        "eval.best_res_update_round_wise_key", "val_rougeL", "dataloader.batch_size", 4,
-    )  # fmt: skip
-
-
-def config_of(rig: Any, *pairs: Any) -> Any:
-    from federatedscope.core.cmd_args import parse_args
-    from federatedscope.core.configs.loading import build_config
-
-    return build_config(parse_args(rig.argv(*pairs))).cfg
 
 
 class TestPartition:

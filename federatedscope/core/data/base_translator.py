@@ -19,7 +19,7 @@ from federatedscope.core.data.base_data import (
 from federatedscope.core.data.utils import is_real_valued, labels_of, numpy_seed, take
 from federatedscope.core.errors import ConfigError
 
-__all__ = ["BaseDataTranslator", "nothing_to_train"]
+__all__ = ["BaseDataTranslator", "nothing_to_train", "split_sizes"]
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +101,7 @@ class BaseDataTranslator:
                     f"a tuple of datasets must be (train, val, test); this one has {len(dataset)}"
                 )
             return dataset
-        train, val = _split_sizes(len(dataset), (cfg or self.global_cfg).data.splits)
+        train, val = split_sizes(len(dataset), (cfg or self.global_cfg).data.splits)
         order = np.random.permutation(np.arange(len(dataset)))
         pieces = np.split(order, [train, train + val])
         return take(dataset, pieces[0]), take(dataset, pieces[1]), take(dataset, pieces[2])
@@ -240,7 +240,7 @@ def _lost_labels(dataset: Any, train: Any) -> tuple[int, list[str]]:
     return len(np.unique(every)), [str(label) for label in np.setdiff1d(every, trained)]
 
 
-def _split_sizes(rows: int, splits: Sequence[float]) -> tuple[int, int]:
+def split_sizes(rows: int, splits: Sequence[float]) -> tuple[int, int]:
     """Numbers of training and validation rows; the rest are test rows."""
     shares = [*map(float, splits), 0.0, 0.0][:3]
     if len(splits) > 3 or min(shares) < 0 or not shares[0] > 0 or sum(shares) > 1 + 1e-6:

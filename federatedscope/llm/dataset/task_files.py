@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from federatedscope.core.data.base_translator import _split_sizes
+from federatedscope.core.data.base_translator import split_sizes
 from federatedscope.core.errors import ConfigError
 from federatedscope.core.seeding import derived_seed
 from federatedscope.llm.dataset.records import Record, to_records
@@ -56,7 +56,7 @@ class Division:
 
     def of(self, task: str, rows: int) -> dict[str, npt.NDArray[np.int64]]:
         """Numbers of the rows in each split, ascending."""
-        train, val = _split_sizes(rows, self.shares)
+        train, val = split_sizes(rows, self.shares)
         rng = np.random.default_rng(derived_seed(self.seed, "task", task))
         pieces = np.split(rng.permutation(rows), [train, train + val])
         return {
