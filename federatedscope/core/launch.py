@@ -167,8 +167,7 @@ def prepare(settings: RunConfig) -> Prepared:
     from federatedscope.core.ranks import settle_ranks
     from federatedscope.core.seeding import setup_seed
     from federatedscope.core.sharing import settled
-    from federatedscope.llm.model.model_builder import build_skeleton
-    from federatedscope.llm.task import split_model_type
+    from federatedscope.core.task import split_model_type
 
     device = choose_device(cfg)
     threads = use_all_cores()
@@ -190,11 +189,11 @@ def prepare(settings: RunConfig) -> Prepared:
     declared_local = cfg.personalization.local_param
     hub = split_model_type(run_cfg.model.type)[1]
     model = None if hub else build_model(run_cfg, data)
-    skeleton = build_skeleton(run_cfg) if hub else model
+    skeleton = register.hub_dict[hub].skeleton(run_cfg) if hub else model
     layouts = settle_ranks(run_cfg, settings.client_cfgs, skeleton if hub else None)
     if hub and layouts is not None and layouts.vary:
         # At the server's ranks, so that shapes and sizes below are what will be there.
-        skeleton = build_skeleton(run_cfg)
+        skeleton = register.hub_dict[hub].skeleton(run_cfg)
     description = describe_run(
         run_cfg, data, device, precision, threads, skeleton, declared_local, layouts
     )

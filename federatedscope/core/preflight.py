@@ -31,11 +31,10 @@ from federatedscope.core.preflight_clients import (
 )
 from federatedscope.core.preflight_options import method_options
 from federatedscope.core.sharing import head_rule
+from federatedscope.core.task import OTHER, adapter_arguments, adapter_method, task_type
 from federatedscope.core.trainers.utils import shared_part
 from federatedscope.core.workers.client import ISOLATED_METHODS
-from federatedscope.llm.model.adapter_builder import adapter_arguments, adapter_method
-from federatedscope.llm.model.layouts import Layouts, size_at
-from federatedscope.llm.task import OTHER, task_type
+from fedlora.layouts import Layouts, size_at
 
 __all__ = [
     "check_sharing",

@@ -7,10 +7,9 @@ from typing import Any
 
 from federatedscope.core.data.utils import array_rows, label_histogram, labels_of
 from federatedscope.core.fed_runner import draw_unseen_clients, idle_clients
+from federatedscope.core.task import adapter_arguments, task_type
 from federatedscope.core.trainers.utils import batches_or_epochs, calculate_batch_epoch_num
-from federatedscope.llm.model.adapter_builder import adapter_arguments
-from federatedscope.llm.model.layouts import Layouts
-from federatedscope.llm.task import task_type
+from fedlora.layouts import Layouts
 
 __all__ = ["count_rows", "describe_clients", "expected_weight", "majority_baseline"]
 

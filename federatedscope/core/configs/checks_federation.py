@@ -8,6 +8,7 @@ import math
 from federatedscope.core.configs.node import CN
 from federatedscope.core.configs.ranges import Range, adapter_method, method_of
 from federatedscope.core.errors import ConfigError
+from fedlora.heads import names_head
 
 __all__ = [
     "check_clients",
@@ -19,9 +20,6 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
-
-HEAD_NAMES = ("classifier", "score", "modules_to_save", "lm_head", "qa_outputs")
-"""Parts of parameter names that belong to a model's head."""
 
 _NO_EXCHANGE = ("local", "global")
 
@@ -190,7 +188,7 @@ def check_personalization(cfg: CN) -> None:
 
 def _check_shared_head(cfg: CN, local: list[str]) -> None:
     """A shared head contradicts a local keyword for it, and a method that sends nothing."""
-    named = [word for word in local if any(name in word or word in name for name in HEAD_NAMES)]
+    named = [word for word in local if names_head(word)]
     if named:
         raise ConfigError(
             "personalization.head",

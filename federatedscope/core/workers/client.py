@@ -16,7 +16,8 @@ from federatedscope.core.metric_values import plain_metrics
 from federatedscope.core.monitors.early_stopper import EarlyStopper
 from federatedscope.core.seeding import derived_seed
 from federatedscope.core.workers.base_worker import Worker
-from federatedscope.llm.model.layouts import AdapterLayout, Layouts, resize
+from fedlora.layers import resize
+from fedlora.layouts import AdapterLayout, Layouts
 
 logger = logging.getLogger(__name__)
 

@@ -10,11 +10,12 @@ from typing import Any, ClassVar
 
 import torch
 
+from federatedscope.core.aggregators.aggregator import takes_singly
 from federatedscope.core.client_store import owned_tensors
 from federatedscope.core.errors import UserError
 from federatedscope.core.message import Message
 from federatedscope.core.workers.results import ResultKeeper
-from federatedscope.llm.model.layouts import AdapterLayout, Layouts, fit
+from fedlora.layouts import AdapterLayout, Layouts, fit
 
 _COLLECTS = ("_perform_federated_aggregation", "callback_funcs_model_para")
 
@@ -78,11 +79,8 @@ class UploadCombiner(ResultKeeper):
         if self._streams:
             self._early[client] = content
             self._stream_in_order()
-        elif self._cfg.federate.online_aggr:
-            self.aggregator.inc(content, client)
-        else:
-            return content
-        return (content[0], {})
+            return (content[0], {})
+        return content
 
     def _stream_in_order(self) -> None:
         """Take in what has come, in the order in which clients were asked.
@@ -104,20 +102,18 @@ class UploadCombiner(ResultKeeper):
         self._early, self._asked = {}, []
         if self._streams:
             self.aggregator.reset(self._aggregation_info())
-        elif self._cfg.federate.online_aggr:
-            self.aggregator.reset()
 
     def _perform_federated_aggregation(self) -> int:
         """Aggregate the round's uploads into the server's model; returns their number."""
         # Whoever has not answered by now is not waited for.
         self._asked = []
         self._stream_in_order()
-        agg_info = self._round_uploads()
-        received = len(agg_info["client_feedback"])
-        # A streaming aggregator has what it needs since the round began, unless a server from
-        # outside has kept the uploads to itself.
-        if not self._streams or any(content[1] for content in agg_info["client_feedback"]):
-            agg_info |= self._aggregation_info()
+        uploads = self._round_uploads()
+        received = len(uploads["client_feedback"])
+        # What was taken in as it came is not in the buffer any more; a server from outside may
+        # have kept the uploads to itself.
+        whole = any(content[1] for content in uploads["client_feedback"])
+        agg_info = {**uploads, **self._aggregation_info()} if whole or not self._streams else {}
         try:
             result = self.aggregator.aggregate(agg_info)
         except RuntimeError as error:
@@ -135,7 +131,7 @@ class UploadCombiner(ResultKeeper):
     @property
     def _streams(self) -> bool:
         """Whether the aggregator takes uploads one by one, each with its scales."""
-        return self.streams_uploads and bool(getattr(self.aggregator, "streams", False))
+        return self.streams_uploads and takes_singly(self.aggregator)
 
     def _aggregation_info(self) -> dict[str, Any]:
         """What an aggregator may want to know beside the uploads."""

@@ -33,7 +33,7 @@ from federatedscope.core.sampler import get_sampler
 from federatedscope.core.trainers.utils import shared_part
 from federatedscope.core.workers.client import ISOLATED_METHODS
 from federatedscope.core.workers.combining import UploadCombiner
-from federatedscope.llm.model.layouts import Layouts
+from fedlora.layouts import Layouts
 
 logger = logging.getLogger(__name__)
 
