@@ -14,6 +14,7 @@ from federatedscope.core.aggregators.aggregator import takes_singly
 from federatedscope.core.client_store import owned_tensors
 from federatedscope.core.errors import UserError
 from federatedscope.core.message import Message
+from federatedscope.core.records import RoundEvent
 from federatedscope.core.workers.results import ResultKeeper
 from fedlora.layouts import AdapterLayout, Layouts, fit
 
@@ -48,7 +49,7 @@ class UploadCombiner(ResultKeeper):
     ledger: Any
     recover_fun: Any
     _slices: dict[int, dict[str, torch.Tensor]]
-    _rank_changes: dict[str, list[int]]
+    _rank_changes: dict[int, tuple[int, ...]]
     _asked: list[int]
     _early: dict[int, Any]
 
@@ -153,7 +154,7 @@ class UploadCombiner(ResultKeeper):
         before = self.layouts.of(message.sender)
         now = self.layouts.set(message.sender, AdapterLayout(**message.content))
         if now is not before:
-            self._rank_changes[str(message.sender)] = now.distinct_ranks
+            self._rank_changes[message.sender] = tuple(now.distinct_ranks)
             self._on_new_layout(message.sender)
 
     def _round_uploads(self) -> dict[str, Any]:
@@ -178,32 +179,31 @@ class UploadCombiner(ResultKeeper):
             return
         agg_info = self._round_uploads()
         self.callbacks.on_round(
-            {
-                "event": "round",
-                "round": self.state + 1,
-                "sampled": [client_id for client_id, _ in agg_info["staleness"]],
-                "bytes_up": {str(k): v for k, v in sorted(traffic.up.items())},
-                "bytes_down": {str(k): v for k, v in sorted(traffic.down.items())},
-                "bytes_evaluation": {str(k): v for k, v in sorted(traffic.evaluation.items())},
-                "weights": self._weights_used(agg_info),
-                **self._diagnostics(),
-                **({"rank_changes": self._rank_changes} if self._rank_changes else {}),
-            }
+            RoundEvent(
+                round=self.state + 1,
+                sampled=tuple(client_id for client_id, _ in agg_info["staleness"]),
+                bytes_up=dict(sorted(traffic.up.items())),
+                bytes_down=dict(sorted(traffic.down.items())),
+                bytes_evaluation=dict(sorted(traffic.evaluation.items())),
+                weights=self._weights_used(agg_info),
+                diagnostics=self._diagnostics(),
+                rank_changes=self._rank_changes,
+            ).to_json()
         )
         self._rank_changes = {}
 
     def _diagnostics(self) -> dict[str, Any]:
         """What the aggregator found out about the round's update."""
         found = getattr(self.aggregator, "diagnostics", None)
-        return {"diagnostics": dict(found)} if isinstance(found, Mapping) and found else {}
+        return dict(found) if isinstance(found, Mapping) else {}
 
-    def _weights_used(self, agg_info: dict[str, Any]) -> dict[str, float]:
+    def _weights_used(self, agg_info: dict[str, Any]) -> dict[int, float]:
         """What the aggregator says about its weights; an extension's need not say anything."""
         weights = getattr(self.aggregator, "weights", None)
         if not callable(weights) or not agg_info["client_feedback"]:
             return {}
         try:
-            return {str(client): float(share) for client, share in weights(agg_info).items()}
+            return {int(client): float(share) for client, share in weights(agg_info).items()}
         except UserError:
             # Uploads of another form than the built-in rules read, aggregated by an extension.
             return {}
