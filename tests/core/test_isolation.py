@@ -119,7 +119,7 @@ def test_what_travels_otherwise_is_not_taken_to_replace_everything() -> None:
 
     class Halving(Server):
         def _content_for(self, receiver: int, shared: Any) -> Any:
-            return super()._content_for(receiver, shared)
+            return super().content_for(receiver, shared)
 
     replaced = [c.starts_from_download for c in (Quiet, Partial, Heir, Stated, Halving)]
     assert replaced == [True, False, False, True, False]
