@@ -14,19 +14,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import torch
+from same_compare import fingerprint
 
 from federatedscope import register
 
-__all__ = ["Recorder", "fingerprint"]
-
-
-def fingerprint(tensor: torch.Tensor) -> list[Any]:
-    """Hash of type, shape and bits of a tensor; its norm, for the eye."""
-    whole = tensor.detach().to("cpu").contiguous()
-    state = hashlib.sha256(f"{whole.dtype}{tuple(whole.shape)}".encode())
-    state.update(whole.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return [state.hexdigest()[:16], float(whole.double().norm())]
+__all__ = ["Recorder"]
 
 
 class Recorder:

@@ -66,7 +66,6 @@ PROMOTION: dict[str, Any] = {
 # So large that four clients need more than a MiB.
 LARGE = adapter(r=64, target_modules=["query", "key", "value", "intermediate.dense"])
 SPILLED: dict[str, Any] = {**LARGE, "federate.client_memory_mb": 1, **PART}
-THREE_PARTS: dict[str, Any] = {"data.splits": [0.8, 0.1, 0.1]}
 MANY: dict[str, Any] = {"federate.client_num": 7}
 TEXT: dict[str, Any] = {
     "data.type": "ag_news@text",
@@ -161,7 +160,8 @@ CASES: dict[str, Options | list[Options]] = {
     "median": _robust("median"),
     "trimmedmean": _robust("trimmedmean"),
     "bulyan": _robust("bulyan"),
-    "normbounding": _robust("normbounding"),
+    "normbounding": {**_robust("normbounding"),
+                     "aggregator.BFT_args": {"normbounding_norm_bound": 0.5}},
     # Promotion, pruning, SLoRA's stages
     "promotion_replication_pad": _method("replication_pad", PROMOTION),
     "promotion_zero_pad_part": _method("zero_pad", PROMOTION, PART),
@@ -192,9 +192,9 @@ CASES: dict[str, Options | list[Options]] = {
     "untrained": _method("fedsa", {"federate.untrained_clients": [2]}),
     "untrained_unequal": _method("flora", UNEQUAL, {"federate.untrained_clients": [2]}),
     "eval_every_second": {"eval.freq": 2, "eval.phases": ["before", "after"]},
-    "eval_splits": {**THREE_PARTS, "eval.split": ["val", "test"], "eval.batch_size": 4},
+    "eval_splits": {**TEXT, "eval.split": ["val", "test"], "eval.batch_size": 4},
     "global_eval": {"federate.make_global_eval": True},
-    "merged_eval": {**THREE_PARTS, "federate.merge_test_data": True, "eval.split": ["test"],
+    "merged_eval": {**TEXT, "federate.merge_test_data": True, "eval.split": ["test"],
                     "eval.best_res_update_round_wise_key": "test_accuracy"},
     "finetune": {"finetune.before_eval": True, "finetune.local_update_steps": 2,
                  "finetune.batch_or_epoch": "batch"},
@@ -219,7 +219,7 @@ CASES: dict[str, Options | list[Options]] = {
     "ag_news": TEXT,
     "ag_news_promotion": _method("replication_pad", TEXT, PROMOTION),
     "epochs": {"train.batch_or_epoch": "epoch", "train.local_update_steps": 1,
-               "dataloader.batch_size": 64, "federate.total_round_num": 2},
+               "data.subsample": 0.1, "federate.total_round_num": 2},
     "schedule": {"train.scheduler.type": "linear_warmup", "train.scheduler.warmup_ratio": 0.3,
                  "grad.grad_clip": 0.5, "grad.grad_accum_count": 2,
                  "train.local_update_steps": 4},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import json
 import re
 from collections import Counter
@@ -12,10 +13,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from record_tensors import fingerprint
 from safetensors.torch import load_file
 
-__all__ = ["Comparison", "Difference", "Place", "Record", "compare", "read_case"]
+__all__ = ["Comparison", "Difference", "Place", "Record", "compare", "fingerprint", "read_case"]
 
 # What a clock, a machine, a version or a folder decides.
 UNSTEADY = {"seconds", "started", "finished", "name", "versions", "command", "peak_memory_bytes"}
@@ -211,6 +211,14 @@ def _tensors(file: Path | None) -> dict[str, torch.Tensor]:
         return dict(load_file(file))
     content = torch.load(file, map_location="cpu", weights_only=True)
     return dict(content.get("model", content))
+
+
+def fingerprint(tensor: torch.Tensor) -> list[Any]:
+    """Hash of type, shape and bits of a tensor; its norm, for the eye."""
+    whole = tensor.detach().to("cpu").contiguous()
+    state = hashlib.sha256(f"{whole.dtype}{tuple(whole.shape)}".encode())
+    state.update(whole.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return [state.hexdigest()[:16], float(whole.double().norm())]
 
 
 def compare(before: Record, now: Record) -> Comparison:

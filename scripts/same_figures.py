@@ -101,11 +101,14 @@ def _record_both(temporary: Path, folder: Path, names: Sequence[str], jobs: int)
     parts = max(1, min(jobs // 2, len(names)))
     trees = {"before": temporary / "tree", "now": ROOT}
     with ThreadPoolExecutor(max(1, jobs)) as pool:
-        for part in range(parts):
-            for side, tree in trees.items():
-                # Rows are read anew under each; the miniature alone is shared.
-                cache = temporary / f"cache_{side}"
-                pool.submit(_record, tree, cache, folder / side, names[part::parts])
+        started = [
+            # Rows are read anew under each; the miniature alone is shared.
+            pool.submit(_record, tree, temporary / f"cache_{side}", folder / side, names[i::parts])
+            for i in range(parts)
+            for side, tree in trees.items()
+        ]
+    for recording in started:
+        recording.result()
 
 
 def _record(tree: Path, cache: Path, folder: Path, names: Sequence[str]) -> None:

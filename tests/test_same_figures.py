@@ -16,8 +16,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
 import same_cases
 import same_figures
-from record_tensors import Recorder, fingerprint
-from same_compare import Comparison, compare, read_case
+from record_tensors import Recorder
+from same_compare import Comparison, compare, fingerprint, read_case
 
 EVENTS: list[dict[str, Any]] = [
     {"event": "train", "round": 1, "client": 1, "metrics": {"train_loss": 0.5}, "seconds": 1.0},
