@@ -7,20 +7,30 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import load_file
 
-__all__ = ["Comparison", "Difference", "Place", "Record", "compare", "fingerprint", "read_case"]
+__all__ = [
+    "Comparison",
+    "Difference",
+    "Place",
+    "Record",
+    "compare",
+    "described",
+    "fingerprint",
+    "read_case",
+]
 
 # What a clock, a machine, a version or a folder decides.
 UNSTEADY = {"seconds", "started", "finished", "name", "versions", "command", "peak_memory_bytes"}
 # The order in which things happen in a round, so that the first difference is the cause.
-ORDER = ("done", "train", "local", "round", "server", "eval", "log", "checkpoint", "run")
+ORDER = ("done", "train", "round", "server", "evaluated", "eval", "log", "checkpoint", "run")
 MINIATURE = re.compile(r"[^\s'\"]*/embedded/([0-9a-f]{8,})")
 
 
@@ -36,7 +46,7 @@ class Place(NamedTuple):
     def __str__(self) -> str:
         when = f"round {self.round} " if self.round else ""
         again = f"run {self.run} " if self.run > 1 else ""
-        return f"{again}{when}{self.kind} {self.who}: {self.field}".replace(" :", ":")
+        return f"{again}{when}{self.kind} {self.who}: {self.field}"
 
 
 @dataclass
@@ -101,10 +111,35 @@ def _moves(difference: Difference) -> bool:
     place, before, now = difference
     if before is None or now is None or isinstance(before, str | bool):
         return False
-    shapes = isinstance(before, list)
     if place.kind == "train" and place.run == 1 and place.round == 1:
         return False
-    return shapes or isinstance(before, float) or "metrics" in place.field
+    return isinstance(before, float) or _is_tensor(before) or "metrics" in place.field
+
+
+def _is_tensor(value: Any) -> bool:
+    """Whether a value is the :func:`fingerprint` of a tensor."""
+    return isinstance(value, list) and len(value) == 2
+
+
+def described(differences: Sequence[Difference]) -> Iterator[str]:
+    """A line for each difference, and one for all tensors that somebody holds at one time."""
+    for place, group in groupby(differences, key=lambda d: d.place._replace(field="")):
+        changed = list(group)
+        tensors = [d for d in changed if _is_tensor(d.before or d.now)]
+        if tensors:
+            name, old, new = tensors[0].place.field, *map(_norm, tensors[0][1:])
+            yield f"{place}{len(tensors)} tensors, of {name} the norm {old} -> {new}"
+        for difference in (d for d in changed if d not in tensors):
+            yield f"{difference.place}: {_short(difference.before)} -> {_short(difference.now)}"
+
+
+def _norm(value: Any) -> str:
+    return "no such tensor" if value is None else f"{value[1]:.10g} ({value[0]})"
+
+
+def _short(value: object) -> str:
+    text = "no such line" if value is None else str(value)
+    return text if len(text) < 90 else f"{text[:87]}..."
 
 
 def read_case(folder: Path) -> Record:
@@ -181,7 +216,7 @@ def _read_results(file: Path) -> Found:
 def _read_holdings(file: Path) -> Found:
     for line in _lines(file):
         held = json.loads(line)
-        kind = "train" if held["mode"] == "train" else "local"
+        kind = "train" if held["mode"] == "train" else "evaluated"
         who = f"client {held['client']} {held['mode']} {held['split']} {held['time']}"
         yield held["round"], kind, who, "frozen", held["frozen"]
         for name, value in held["tensors"].items():
@@ -230,7 +265,7 @@ def compare(before: Record, now: Record) -> Comparison:
         if before.values.get(place) != now.values.get(place)
     ]
     found.sort(key=lambda d: (d.place.run, d.place.round or 10**9, _rank(d.place.kind), d.place))
-    tensors = sum(isinstance(value, list) and len(value) == 2 for value in now.values.values())
+    tensors = sum(_is_tensor(value) for value in now.values.values())
     error = max((_server_error(before, now, run) for run in before.server), default=float("nan"))
     return Comparison(found, len(places) - tensors, tensors, error)
 

@@ -32,7 +32,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import same_cases
-from same_compare import Comparison, compare, read_case
+from same_compare import Comparison, compare, described, read_case
 
 __all__ = ["listed_methods", "main"]
 
@@ -84,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
         help="differences that are meant, as 'KIND WHO: FIELD' with *")  # fmt: skip
     add("--jobs", type=int, default=2, metavar="N", help="processes side by side (default: 2)")
     add("--keep", metavar="DIR", help="leave the records here")
-    add("--most", type=int, default=10, metavar="N", help="differences shown of a case")
+    add("--most", type=int, default=10, metavar="N", help="lines shown of a case")
     return parser
 
 
@@ -160,7 +160,8 @@ def _report(folder: Path, names: Sequence[str], options: argparse.Namespace) -> 
     missing = [name for name in listed_methods() if name not in same_cases.covered()]
     if missing:
         print(f"In no case: {', '.join(missing)}. Add a line to scripts/same_cases.py.")
-    print(f"Different: {', '.join(wrong)}" if wrong else "the same")
+    within = f", within {options.tolerance:g} after round one" if options.tolerance else ""
+    print(f"Different: {', '.join(wrong)}" if wrong else f"the same{within}")
     return 1 if wrong else 0
 
 
@@ -192,16 +193,12 @@ def _say(name: str, found: Comparison, options: argparse.Namespace) -> bool:
     verdict = "DIFFERS" if wrong else "same" if not found.differences else "within"
     counts = f"{found.figures} figures, {found.tensors} tensors"
     print(f"{name:<28} {verdict:<8} {counts}, {len(found.differences)} differ{moved}")
-    for difference in wrong[: options.most]:
-        print(f"    {difference.place}: {_short(difference.before)} -> {_short(difference.now)}")
-    if len(wrong) > options.most:
-        print(f"    ... and {len(wrong) - options.most} more")
+    lines = list(described(wrong))
+    for line in lines[: options.most]:
+        print(f"    {line}")
+    if len(lines) > options.most:
+        print(f"    ... and {len(lines) - options.most} more lines (--most N)")
     return not wrong
-
-
-def _short(value: object) -> str:
-    text = "no such line" if value is None else str(value)
-    return text if len(text) < 90 else f"{text[:87]}..."
 
 
 def listed_methods(tree: Path = ROOT) -> list[str]:

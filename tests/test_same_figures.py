@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 import same_cases
 import same_figures
 from record_tensors import Recorder
-from same_compare import Comparison, compare, fingerprint, read_case
+from same_compare import Comparison, compare, described, fingerprint, read_case
 
 EVENTS: list[dict[str, Any]] = [
     {"event": "train", "round": 1, "client": 1, "metrics": {"train_loss": 0.5}, "seconds": 1.0},
@@ -106,6 +106,8 @@ def test_a_changed_tensor_is_found_at_the_client_and_the_server(against: Any) ->
         "round 1 server 1_model.ckpt: lora_A",
     ]
     assert 1e-8 < found.server_error < 1e-6
+    first, _ = described(found.differences)
+    assert first.startswith("round 1 train client 1 train train 1: 1 tensors, of lora_A the norm")
 
 
 def test_another_result_line_and_another_field_of_the_run_are_found(against: Any) -> None:
