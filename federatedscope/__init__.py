@@ -6,8 +6,8 @@ import os
 
 __version__ = "0.1.0"
 
-# PyTorch's threads spin for some 3 ms before they sleep while they wait for each other. On a machine
-# that does something else too, they take the cores from those they wait for. GNU's OpenMP reads this
-# once, when PyTorch is loaded: so it stands here, where every command begins. The user's word wins.
+# PyTorch's threads spin for some 3 ms before they sleep while they wait for each other. Where the
+# machine does something else too, they take the cores from those they wait for. GNU's OpenMP reads
+# this once, when PyTorch is loaded, so it stands where every command begins. The user's word wins.
 if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
     os.environ["GOMP_SPINCOUNT"] = "1000"

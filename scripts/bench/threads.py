@@ -41,6 +41,14 @@ VARIANTS = {
     "one thread": {"OMP_NUM_THREADS": "1"},
 }
 WARM_UP = 2
+# Ends with the process that started it, however that ended.
+BUSY = """
+import os
+parent = os.getppid()
+while os.getppid() == parent:
+    for _ in range(10**6):
+        pass
+"""
 
 
 def child(job: dict[str, Any]) -> None:
@@ -92,8 +100,7 @@ def whole_run(options: argparse.Namespace, environment: dict[str, str]) -> float
 @contextmanager
 def busy(loops: int) -> Iterator[None]:
     """So many processes that compute without end beside this one."""
-    command = [sys.executable, "-c", "while True: pass"]
-    processes = [subprocess.Popen(command) for _ in range(loops)]
+    processes = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(loops)]
     try:
         yield
     finally:
