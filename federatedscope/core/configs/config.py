@@ -20,7 +20,7 @@ from federatedscope.core.configs import (
     cfg_run,
     cfg_training,
 )
-from federatedscope.core.configs.checks import register_checks
+from federatedscope.core.configs.checks import check_configuration
 from federatedscope.core.configs.node import CN, Argument
 from federatedscope.core.configs.schema import declare
 from federatedscope.core.files import write_text
@@ -53,7 +53,7 @@ def init_global_cfg(cfg: CN) -> None:
     """Declare every key of the project on ``cfg``, then those that extensions registered."""
     for table in _TABLES:
         declare(cfg, table.SECTIONS)
-    register_checks(cfg)
+    cfg.register_cfg_check_fun(check_configuration)
     apply_registered_configs(cfg)
 
 
