@@ -14,7 +14,7 @@ from federatedscope.core.auxiliaries.scheduler_builder import check_scheduler
 from federatedscope.core.checkpoint import load_checkpoint
 from federatedscope.core.configs.config import CN
 from federatedscope.core.configs.loading import client_config
-from federatedscope.core.errors import ConfigError
+from federatedscope.core.errors import ConfigError, within
 from federatedscope.core.monitors.metric_calculator import needs_predictions, text_kind
 from federatedscope.core.monitors.trackers import check_trackers
 from federatedscope.llm.hub import check_model_source
@@ -62,11 +62,8 @@ def check_client_components(cfg: Any, client_cfgs: CN | None) -> None:
         The key starts with ``client_N.``.
     """
     for name in client_cfgs or ():
-        try:
+        with within(name):
             _check_training(client_config(cfg, client_cfgs, int(name.split("_")[1])))
-        except ConfigError as error:
-            field = f"{name}.{error.field}"
-            raise ConfigError(field, error.value, error.problem, error.remedy) from error
 
 
 def _check_training(cfg: Any) -> None:

@@ -6,7 +6,10 @@ their text as one paragraph and exits with status 2 instead of showing a traceba
 
 from __future__ import annotations
 
-__all__ = ["ConfigError", "UserError", "is_user_error"]
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+__all__ = ["ConfigError", "UserError", "is_user_error", "within"]
 
 
 class UserError(ValueError):
@@ -52,6 +55,16 @@ class ConfigError(UserError):
         if self.remedy:
             text = f"{text} {_sentence(_capitalised(self.remedy))}"
         return text
+
+
+@contextmanager
+def within(prefix: str) -> Iterator[None]:
+    """Errors of what is done here name their key as ``PREFIX.key``."""
+    try:
+        yield
+    except ConfigError as error:
+        field = f"{prefix}.{error.field}"
+        raise ConfigError(field, error.value, error.problem, error.remedy) from error
 
 
 def is_user_error(error: BaseException) -> bool:

@@ -30,12 +30,8 @@ class Origin:
 def nest(pairs: Sequence[Any]) -> dict[str, Any]:
     """Nested dict of ``[dotted key, value, ...]``; a later pair wins over an earlier one."""
     if len(pairs) % 2:
-        raise ConfigError(
-            str(pairs[-1]),
-            None,
-            "has no value",
-            "Write keys and values in pairs: section.key value",
-        )
+        remedy = "Write keys and values in pairs: section.key value"
+        raise ConfigError(str(pairs[-1]), None, "has no value", remedy)
     tree: dict[str, Any] = {}
     for dotted, value in zip(pairs[0::2], pairs[1::2], strict=True):
         *parents, last = str(dotted).split(".")
@@ -43,9 +39,8 @@ def nest(pairs: Sequence[Any]) -> dict[str, Any]:
         for parent in parents:
             child = node.setdefault(parent, {})
             if not isinstance(child, dict):
-                raise ConfigError(
-                    str(dotted), value, f"{parent} was given a value before", "Give one of the two"
-                )
+                problem = f"{parent} was given a value before"
+                raise ConfigError(str(dotted), value, problem, "Give one of the two")
             node = child
         node[last] = CommandLineValue(value) if isinstance(value, str) else value
     return tree
@@ -68,24 +63,16 @@ def some_keys(node: Mapping[str, Any], dotted: str, limit: int = 4) -> str:
 def unknown_key(dotted: str, value: Any, root: Mapping[str, Any], origin: Origin) -> ConfigError:
     """The error for a key that nobody declared, with the nearest known ones."""
     known = list(all_keys(root))
-    where = origin.of(dotted)
     if dotted.startswith("client_") and isinstance(value, Mapping):
-        problem, remedy = (
-            f"settings of single clients do not belong into this file{where}",
-            "Give that file with --client_cfg, beside --cfg with the common settings",
-        )
+        problem = "settings of single clients do not belong into this file"
+        remedy = "Give that file with --client_cfg, beside --cfg with the common settings"
     elif dotted in known:
-        problem, remedy = (
-            f"a key with dots inside a yaml file{where}",
-            "Write one level per line, each indented below the one before",
-        )
+        problem = "a key with dots inside a yaml file"
+        remedy = "Write one level per line, each indented below the one before"
+    elif near := nearest_keys(dotted, known):
+        problem, remedy = "unknown key", f"Did you mean {' or '.join(near)}?"
     else:
-        near = nearest_keys(dotted, known)
-        problem = f"unknown key{where}"
-        remedy = (
-            f"Did you mean {' or '.join(near)}?"
-            if near
-            else "'python federatedscope/main.py --help' lists the keys; a key of an extension"
-            " needs its module in 'extensions'"
-        )
-    return ConfigError(dotted, shown(value), problem, remedy)
+        problem = "unknown key"
+        remedy = "'python federatedscope/main.py --help' lists the keys; a key of an extension"
+        remedy += " needs its module in 'extensions'"
+    return ConfigError(dotted, shown(value), f"{problem}{origin.of(dotted)}", remedy)

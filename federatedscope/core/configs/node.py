@@ -20,13 +20,11 @@ __all__ = ["CN", "Argument"]
 
 logger = logging.getLogger(__name__)
 
+# fmt: off
 _BOOKKEEPING = (
-    "cfg_check_funcs",
-    "__cfg_check_funcs__",
-    "help_info",
-    "__help_info__",
-    "is_ready_for_run",
+    "cfg_check_funcs", "__cfg_check_funcs__", "help_info", "__help_info__", "is_ready_for_run",
 )
+# fmt: on
 """Internal entries that configurations saved by FederatedScope contain; they are skipped."""
 
 _STATE = ("_frozen", "_new_allowed", "_checks", "_info", "_applied", "_ready")
@@ -151,18 +149,8 @@ class CN(dict[str, Any]):
 
     # ------------------------------------------------------------------ copies and output
     def __deepcopy__(self, memo: dict[int, Any]) -> CN:
-        twin = type(self)(new_allowed=self._new_allowed)
-        memo[id(self)] = twin
-        for key, value in self.items():
-            dict.__setitem__(twin, key, copy.deepcopy(value, memo))
-        twin.__dict__.update(
-            _frozen=self._frozen,
-            _checks=list(self._checks),
-            _info=dict(self._info),
-            _applied=dict(self._applied),
-            _ready=self._ready,
-        )
-        return twin
+        items = {key: copy.deepcopy(value, memo) for key, value in self.items()}
+        return _restore(type(self), items, {k: copy.copy(v) for k, v in self.__dict__.items()})
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (_restore, (type(self), dict(self), dict(self.__dict__)))
@@ -193,11 +181,10 @@ class CN(dict[str, Any]):
         The tree has no declared types and allows new keys.
         """
         source = cfg_file_obj_or_str
-        if isinstance(source, PathLike):
+        if isinstance(source, str) and ("\n" in source or not source.endswith((".yaml", ".yml"))):
+            tree, _ = parse_yaml(source)
+        elif isinstance(source, (str, PathLike)):
             tree, _ = read_yaml_file(Path(source))
-        elif isinstance(source, str):
-            is_path = "\n" not in source and source.endswith((".yaml", ".yml"))
-            tree, _ = read_yaml_file(source) if is_path else parse_yaml(source)
         else:
             tree, _ = parse_yaml(source.read(), str(getattr(source, "name", "<file>")))
         return cls(tree, new_allowed=True)
@@ -239,8 +226,7 @@ class CN(dict[str, Any]):
 
     def _merge(self, source: Mapping[str, Any], origin: Origin) -> None:
         """Check every value first, then write all of them."""
-        plan = list(self._planned(source, "", self, origin))
-        for node, key, value in plan:
+        for node, key, value in list(self._planned(source, "", self, origin)):
             node[key] = value
 
     def _planned(
@@ -321,17 +307,16 @@ class CN(dict[str, Any]):
 
     def assert_cfg(self, check_cfg: bool = True) -> None:
         """Run the registered checks, in the order of registration."""
-        if check_cfg:
-            for check in list(self._checks):
-                try:
-                    check(self)
-                except (ValueError, AssertionError) as error:
-                    # Extensions' checks complain with plain ValueErrors, or assert as
-                    # FederatedScope's do.
-                    if is_user_error(error) or check.__module__.startswith(__package__):
-                        raise
-                    text = str(error) or f"The check {check.__module__}.{check.__name__} failed."
-                    raise UserError(text) from error
+        for check in list(self._checks) if check_cfg else ():
+            try:
+                check(self)
+            except (ValueError, AssertionError) as error:
+                # Extensions' checks complain with plain ValueErrors, or assert as
+                # FederatedScope's do.
+                if is_user_error(error) or check.__module__.startswith(__package__):
+                    raise
+                text = str(error) or f"The check {check.__module__}.{check.__name__} failed."
+                raise UserError(text) from error
 
     def ready_for_run(self, check_cfg: bool = True) -> None:
         """Run the checks, report required keys without a value, mark the tree as ready."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import difflib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,26 +14,18 @@ import yaml
 from federatedscope.core.configs.yaml_io import parse_yaml
 from federatedscope.core.errors import ConfigError
 
+# fmt: off
 __all__ = [
-    "CommandLineValue",
-    "KeyInfo",
-    "as_mapping",
-    "coerce",
-    "free_value",
-    "info_of_value",
-    "nearest_keys",
-    "plain",
-    "shown",
+    "CommandLineValue", "KeyInfo", "as_mapping", "coerce", "free_value", "info_of_value", "literal",
+    "nearest_keys", "plain", "shown",
 ]
 
 _NAMES = {
-    bool: "True or False",
-    int: "a whole number",
-    float: "a number",
-    str: "text",
-    list: "a list",
-    dict: "a mapping",
+    bool: "True or False", int: "a whole number", float: "a number", str: "text", list: "a list",
+    dict: "a mapping", type(None): "nothing",
 }
+# fmt: on
+_NOT_LITERAL = (ValueError, SyntaxError, TypeError, MemoryError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -75,11 +68,8 @@ class CommandLineValue:
         return repr(self.text)
 
 
-class _NoValue:
-    """Marks "cannot be converted"."""
-
-
-_NO = _NoValue()
+_NO = object()
+"""Marks "cannot be converted"."""
 
 
 def info_of_value(value: Any) -> KeyInfo:
@@ -105,10 +95,8 @@ def plain(value: Any) -> Any:
 
 def literal(text: str) -> Any:
     """Text as a Python literal, else as a yaml value, else as it is."""
-    try:
+    with suppress(*_NOT_LITERAL):
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        pass
     try:
         tree, _ = parse_yaml(f"value: {text}")
     except (ConfigError, yaml.YAMLError):
@@ -118,25 +106,27 @@ def literal(text: str) -> Any:
 
 def free_value(value: Any) -> Any:
     """A value for a key without declared type: text that spells a literal becomes one."""
-    text = shown(value)
-    if isinstance(text, str):
-        if isinstance(value, CommandLineValue):
-            return literal(text)
-        try:
-            return ast.literal_eval(text)
-        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-            return text
-    if isinstance(text, dict):
-        return {key: free_value(item) for key, item in text.items()}
-    return text
+    if isinstance(value, CommandLineValue):
+        return literal(value.text)
+    if isinstance(value, str):
+        with suppress(*_NOT_LITERAL):
+            return ast.literal_eval(value)
+    if isinstance(value, dict):
+        return {key: free_value(item) for key, item in value.items()}
+    return value
 
 
 def as_mapping(value: Any) -> Mapping[str, Any] | None:
     """The value as the content of a section; an empty entry is an empty section."""
-    value = shown(value) if not isinstance(value, CommandLineValue) else literal(value.text)
+    value = _read(value)
     if value is None:
         return {}
     return value if isinstance(value, Mapping) else None
+
+
+def _read(value: Any) -> Any:
+    """The value, of command-line text what it spells."""
+    return literal(value.text) if isinstance(value, CommandLineValue) else value
 
 
 def coerce(dotted: str, value: Any, info: KeyInfo, current: Any, where: str = "") -> Any:
@@ -161,24 +151,25 @@ def coerce(dotted: str, value: Any, info: KeyInfo, current: Any, where: str = ""
         Wrong type, or not among the choices.
     """
     example = info.default if info.declared else current
-    types = info.types
-    result = value if not types and not isinstance(value, CommandLineValue) else _NO
-    if not types and isinstance(value, CommandLineValue):
-        result = literal(value.text)
-    for wanted in _in_order(types, value):
+    if not info.types:
+        return _chosen(dotted, _read(value), info, where)
+    for wanted in _in_order(info.types, value):
         result = _convert(value, wanted, lenient=not info.declared)
         if result is not _NO:
-            break
-    if result is _NO:
-        expected = " or ".join(_NAMES.get(t, t.__name__) for t in types)
-        given = shown(value)
-        raise ConfigError(
-            dotted,
-            given,
-            f"wrong type{where}: expected {expected}, got {_describe_type(value)}",
-            f"Write for example {dotted}: {_example(example, info, given)}",
-        )
-    return _chosen(dotted, result, info, where)
+            return _chosen(dotted, result, info, where)
+    got = type(_read(value))
+    expected, found = " or ".join(map(_name, info.types)), _name(got)
+    raise ConfigError(
+        dotted,
+        shown(value),
+        f"wrong type{where}: expected {expected}, got {found}",
+        f"Write for example {dotted}: {_example(example, info, shown(value))}",
+    )
+
+
+def _name(kind: type) -> str:
+    """A type in words."""
+    return _NAMES.get(kind, kind.__name__)
 
 
 def _chosen(dotted: str, value: Any, info: KeyInfo, where: str) -> Any:
@@ -215,20 +206,21 @@ def _convert(value: Any, wanted: type, lenient: bool) -> Any:
         value = literal(value.text)
     elif isinstance(value, str) and wanted is not str:
         value = literal(value)
-    if wanted is bool:
-        return value if isinstance(value, bool) else _NO
     if wanted is int:
         return _to_int(value, lenient)
     if wanted is float:
-        ok = isinstance(value, (int, float)) and not isinstance(value, bool)
-        return float(value) if ok else _NO
+        return float(value) if _is_number(value) else _NO
     if wanted is str:
         return _to_text(value)
     if wanted in (list, tuple):
         if isinstance(value, (list, tuple)):
-            return plain(value) if wanted is list else tuple(plain(value))
+            return wanted(plain(value))
         return value if lenient and type(value) is int else _NO
     return value if isinstance(value, wanted) else _NO
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _unquoted(text: str) -> str:
@@ -240,31 +232,18 @@ def _unquoted(text: str) -> str:
 
 def _to_int(value: Any, lenient: bool) -> Any:
     """A whole number: ints, and floats without a fraction."""
-    if isinstance(value, bool):
-        return _NO
-    if isinstance(value, int):
-        return value
-    if isinstance(value, float) and value.is_integer():
+    if _is_number(value) and value == value // 1:
         return int(value)
     return plain(value) if lenient and isinstance(value, (list, tuple)) else _NO
 
 
 def _to_text(value: Any) -> Any:
     """Text; a bare number in yaml is text for a text key, an empty entry is empty text."""
-    if isinstance(value, str):
-        return value
     if value is None:
         return ""
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return str(value) if is_number else _NO
-
-
-def _describe_type(value: Any) -> str:
-    """The given value's type in words."""
-    given = literal(value.text) if isinstance(value, CommandLineValue) else value
-    if given is None:
-        return "nothing"
-    return _NAMES.get(type(given), type(given).__name__)
+    if isinstance(value, str):
+        return value
+    return str(value) if _is_number(value) else _NO
 
 
 def _example(value: Any, info: KeyInfo, given: Any) -> str:
