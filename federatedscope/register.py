@@ -20,6 +20,7 @@ __all__ = [
     "criterion_dict",
     "data_dict",
     "first_answer",
+    "hub_dict",
     "metric_dict",
     "model_dict",
     "optimizer_dict",
@@ -32,6 +33,7 @@ __all__ = [
     "register_config",
     "register_criterion",
     "register_data",
+    "register_hub",
     "register_metric",
     "register_model",
     "register_optimizer",
@@ -56,6 +58,20 @@ logger = logging.getLogger(__name__)
 Builder = Callable[..., Any]
 
 
+class Builders(dict[str, Builder]):
+    """The builders of one kind by key.
+
+    Attributes
+    ----------
+    built_in : dict
+        Those that the runtime itself brings along, asked after all registered ones.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.built_in: dict[str, Builder] = {}
+
+
 def register(key: str, module: Builder, module_dict: dict[str, Builder]) -> None:
     """Store ``module`` under ``key`` in ``module_dict``; a key that is taken is replaced.
 
@@ -75,7 +91,8 @@ def register(key: str, module: Builder, module_dict: dict[str, Builder]) -> None
 
 def first_answer(module_dict: dict[str, Builder], *args: Any, **kwargs: Any) -> Any:
     """Ask the builders of one kind in order; the first answer that is not ``None``, or ``None``."""
-    for builder in list(module_dict.values()):
+    built_in = getattr(module_dict, "built_in", {})
+    for builder in (*module_dict.values(), *built_in.values()):
         answer = builder(*args, **kwargs)
         if answer is not None:
             return answer
@@ -98,7 +115,7 @@ def answers_itself(module_dict: dict[str, Builder], *args: Any, **kwargs: Any) -
         return True
 
 
-data_dict: dict[str, Builder] = {}
+data_dict = Builders()
 
 
 def register_data(key: str, module: Builder) -> None:
@@ -111,7 +128,7 @@ def register_data(key: str, module: Builder) -> None:
     register(key, module, data_dict)
 
 
-model_dict: dict[str, Builder] = {}
+model_dict = Builders()
 
 
 def register_model(key: str, module: Builder) -> None:
@@ -124,7 +141,7 @@ def register_model(key: str, module: Builder) -> None:
     register(key, module, model_dict)
 
 
-trainer_dict: dict[str, Builder] = {}
+trainer_dict = Builders()
 
 
 def register_trainer(key: str, module: Builder) -> None:
@@ -137,7 +154,7 @@ def register_trainer(key: str, module: Builder) -> None:
     register(key, module, trainer_dict)
 
 
-worker_dict: dict[str, Builder] = {}
+worker_dict = Builders()
 
 
 def register_worker(key: str, module: Builder) -> None:
@@ -149,7 +166,7 @@ def register_worker(key: str, module: Builder) -> None:
     register(key, module, worker_dict)
 
 
-metric_dict: dict[str, Builder] = {}
+metric_dict = Builders()
 
 
 def register_metric(key: str, module: Builder) -> None:
@@ -162,7 +179,7 @@ def register_metric(key: str, module: Builder) -> None:
     register(key, module, metric_dict)
 
 
-splitter_dict: dict[str, Builder] = {}
+splitter_dict = Builders()
 
 
 def register_splitter(key: str, module: Builder) -> None:
@@ -175,7 +192,7 @@ def register_splitter(key: str, module: Builder) -> None:
     register(key, module, splitter_dict)
 
 
-criterion_dict: dict[str, Builder] = {}
+criterion_dict = Builders()
 
 
 def register_criterion(key: str, module: Builder) -> None:
@@ -187,7 +204,7 @@ def register_criterion(key: str, module: Builder) -> None:
     register(key, module, criterion_dict)
 
 
-optimizer_dict: dict[str, Builder] = {}
+optimizer_dict = Builders()
 
 
 def register_optimizer(key: str, module: Builder) -> None:
@@ -199,7 +216,7 @@ def register_optimizer(key: str, module: Builder) -> None:
     register(key, module, optimizer_dict)
 
 
-scheduler_dict: dict[str, Builder] = {}
+scheduler_dict = Builders()
 
 
 def register_scheduler(key: str, module: Builder) -> None:
@@ -211,7 +228,7 @@ def register_scheduler(key: str, module: Builder) -> None:
     register(key, module, scheduler_dict)
 
 
-transform_dict: dict[str, Builder] = {}
+transform_dict = Builders()
 
 
 def register_transform(key: str, module: Builder) -> None:
@@ -223,7 +240,7 @@ def register_transform(key: str, module: Builder) -> None:
     register(key, module, transform_dict)
 
 
-ranks_dict: dict[str, Builder] = {}
+ranks_dict = Builders()
 
 
 def register_ranks(key: str, module: Builder) -> None:
@@ -239,7 +256,7 @@ def register_ranks(key: str, module: Builder) -> None:
     register(key, module, ranks_dict)
 
 
-regularizer_dict: dict[str, Builder] = {}
+regularizer_dict = Builders()
 
 
 def register_regularizer(key: str, module: Builder) -> None:
@@ -251,7 +268,7 @@ def register_regularizer(key: str, module: Builder) -> None:
     register(key, module, regularizer_dict)
 
 
-config_dict: dict[str, Builder] = {}
+config_dict = Builders()
 
 
 def register_config(key: str, module: Builder) -> None:
@@ -264,7 +281,7 @@ def register_config(key: str, module: Builder) -> None:
     register(key, module, config_dict)
 
 
-auxiliary_data_loader_PIA_dict: dict[str, Builder] = {}
+auxiliary_data_loader_PIA_dict = Builders()
 
 
 def register_auxiliary_data_loader_PIA(key: str, module: Builder) -> None:
@@ -277,7 +294,19 @@ def register_auxiliary_data_loader_PIA(key: str, module: Builder) -> None:
     register(key, module, auxiliary_data_loader_PIA_dict)
 
 
-aggregator_dict: dict[str, Builder] = {}
+hub_dict: dict[str, Any] = {}
+
+
+def register_hub(key: str, hub: Any) -> None:
+    """Register where models of ``model.type: NAME@KEY`` come from.
+
+    Called as ``hub.check(cfg)``, which refuses what cannot be had; ``hub.skeleton(cfg)``, the
+    model without storage; ``hub.build(cfg, base_dtype)``, the model.
+    """
+    hub_dict[key] = hub
+
+
+aggregator_dict = Builders()
 
 
 def register_aggregator(key: str, module: Builder) -> None:
@@ -290,7 +319,7 @@ def register_aggregator(key: str, module: Builder) -> None:
     register(key, module, aggregator_dict)
 
 
-callback_dict: dict[str, Builder] = {}
+callback_dict = Builders()
 
 
 def register_callback(key: str, module: Builder) -> None:
@@ -303,7 +332,7 @@ def register_callback(key: str, module: Builder) -> None:
     register(key, module, callback_dict)
 
 
-preset_dict: dict[str, Builder] = {}
+preset_dict = Builders()
 
 
 def register_preset(key: str, module: Builder) -> None:

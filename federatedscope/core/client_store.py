@@ -19,13 +19,10 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from federatedscope.llm.model.layouts import (
-    Layouts,
-    apply_layout,
-    factor_of,
-    fit,
-    lora_modules,
-)
+from fedlora.heads import SAVED
+from fedlora.layers import apply_layout, lora_modules
+from fedlora.layouts import Layouts, fit
+from fedlora.names import factor_of
 
 # PEFT's VeRA keeps its frozen random projections as buffers. They are common to all clients.
 _COMMON_BUFFERS = ("vera_A", "vera_B")
@@ -103,7 +100,7 @@ def checkpoint_tensors(model: nn.Module) -> dict[str, Tensor]:
     adapter = {
         name: p if name not in lost else p.detach().float() + lost[name].float()
         for name, p in model.named_parameters()
-        if "lora_" in name or "modules_to_save" in name or name in changed
+        if "lora_" in name or SAVED in name or name in changed
     }
     return {**owned_tensors(model), **adapter}
 

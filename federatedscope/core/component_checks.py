@@ -17,8 +17,7 @@ from federatedscope.core.configs.loading import client_config
 from federatedscope.core.errors import ConfigError, within
 from federatedscope.core.monitors.metric_calculator import needs_predictions, text_kind
 from federatedscope.core.monitors.trackers import check_trackers
-from federatedscope.llm.hub import check_model_source
-from federatedscope.llm.task import CAUSAL_LM, split_model_type, task_type
+from federatedscope.core.task import CAUSAL_LM, split_model_type, task_type
 
 
 def check_components(cfg: Any) -> None:
@@ -34,10 +33,10 @@ def check_components(cfg: Any) -> None:
     ConfigError
         The first that is wrong, with the nearest known name.
     """
-    name, hub = split_model_type(cfg.model.type)
-    if hub == "huggingface_llm":
-        check_model_source("model.type", name, cfg.llm.cache.model, cfg.model.get("revision"))
-    elif not hub and not register.model_dict:
+    hub = split_model_type(cfg.model.type)[1]
+    if hub:
+        register.hub_dict[hub].check(cfg)
+    elif not register.model_dict:
         raise unknown_model(cfg)
     check_trackers(cfg)
     _check_training(cfg)

@@ -27,7 +27,8 @@ from federatedscope.core.seeding import derived_seed, seeded
 from federatedscope.core.trainers.torch_trainer import GeneralTorchTrainer
 from federatedscope.core.trainers.utils import shared_part
 from federatedscope.core.workers.client import ISOLATED_METHODS
-from federatedscope.llm.model.layouts import Layouts, apply_layout, lora_modules
+from fedlora.layers import apply_layout, lora_modules
+from fedlora.layouts import Layouts
 
 logger = logging.getLogger(__name__)
 

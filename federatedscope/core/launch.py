@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -167,8 +167,7 @@ def prepare(settings: RunConfig) -> Prepared:
     from federatedscope.core.ranks import settle_ranks
     from federatedscope.core.seeding import setup_seed
     from federatedscope.core.sharing import settled
-    from federatedscope.llm.model.model_builder import build_skeleton
-    from federatedscope.llm.task import split_model_type
+    from federatedscope.core.task import split_model_type
 
     device = choose_device(cfg)
     threads = use_all_cores()
@@ -190,11 +189,11 @@ def prepare(settings: RunConfig) -> Prepared:
     declared_local = cfg.personalization.local_param
     hub = split_model_type(run_cfg.model.type)[1]
     model = None if hub else build_model(run_cfg, data)
-    skeleton = build_skeleton(run_cfg) if hub else model
+    skeleton = register.hub_dict[hub].skeleton(run_cfg) if hub else model
     layouts = settle_ranks(run_cfg, settings.client_cfgs, skeleton if hub else None)
     if hub and layouts is not None and layouts.vary:
         # At the server's ranks, so that shapes and sizes below are what will be there.
-        skeleton = build_skeleton(run_cfg)
+        skeleton = register.hub_dict[hub].skeleton(run_cfg)
     description = describe_run(
         run_cfg, data, device, precision, threads, skeleton, declared_local, layouts
     )
@@ -281,6 +280,7 @@ def build_callbacks(cfg: Any, quiet: bool) -> Any:
 def _execute(prepared: Prepared, clients: CN | None, quiet: bool) -> int:
     from federatedscope.core.machine import peak_memory_bytes
     from federatedscope.core.monitors.progress import print_run_summary
+    from federatedscope.core.records import RunInfo
 
     cfg, description = prepared.cfg, prepared.run
     if not quiet:
@@ -300,17 +300,18 @@ def _execute(prepared: Prepared, clients: CN | None, quiet: bool) -> int:
     except Exception as error:  # noqa: BLE001 - whatever fails, the records are completed first
         failure = error
     server = getattr(runner, "server", None)
-    description |= {
-        "status": status,
-        "stopped_by": stopped_by,
-        "error": None if failure is None else f"{type(failure).__name__}: {failure}",
-        "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "seconds": round(time.perf_counter() - started, 3),
-        "best_round": getattr(server, "best_round", None),
-        "best_round_weighted": getattr(server, "best_round_weighted", None),
-        "last_round": min(getattr(server, "state", 0), cfg.federate.total_round_num),
-        "peak_memory_bytes": peak_memory_bytes(),
-    }
+    description |= replace(
+        RunInfo.from_json(description),
+        status=status,
+        stopped_by=stopped_by,
+        error=None if failure is None else f"{type(failure).__name__}: {failure}",
+        finished=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        seconds=round(time.perf_counter() - started, 3),
+        best_round=getattr(server, "best_round", None),
+        best_round_weighted=getattr(server, "best_round_weighted", None),
+        last_round=min(getattr(server, "state", 0), cfg.federate.total_round_num),
+        peak_memory_bytes=peak_memory_bytes(),
+    ).to_json()
     if status == "interrupted":
         Console(stderr=True).print("Stopping; writing the records and the report ...")
     # A second Ctrl-C does not cut off what the first one asked to keep.

@@ -30,12 +30,12 @@ from federatedscope.core.preflight_clients import (
     participation_notes,
 )
 from federatedscope.core.preflight_options import method_options
+from federatedscope.core.records import AdapterInfo, EvaluationInfo, Parameters, RunInfo, Swap
 from federatedscope.core.sharing import head_rule
+from federatedscope.core.task import OTHER, adapter_arguments, adapter_method, task_type
 from federatedscope.core.trainers.utils import shared_part
 from federatedscope.core.workers.client import ISOLATED_METHODS
-from federatedscope.llm.model.adapter_builder import adapter_arguments, adapter_method
-from federatedscope.llm.model.layouts import Layouts, size_at
-from federatedscope.llm.task import OTHER, task_type
+from fedlora.layouts import Layouts, size_at
 
 __all__ = [
     "check_sharing",
@@ -91,31 +91,24 @@ def describe_run(
     """
     get_trainer_cls(cfg.trainer.type)
     check_splits(cfg, data)
-    run: dict[str, Any] = {
-        "format": 1,
-        "name": Path(cfg.outdir).name,
-        "status": "running",
-        "stopped_by": None,
-        "error": None,
-        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "finished": None,
-        "seconds": None,
-    }
-    run |= _describe_method(cfg)
     if skeleton is not None:
         check_sharing(cfg, trainable_shapes(skeleton), declared_local)
-    run |= _describe_model(cfg, skeleton, precision, device, threads, layouts)
-    run |= _describe_training(cfg)
-    run["clients"] = describe_clients(cfg, data, layouts)
-    run["label_names"] = list(cfg.data.label_list) or None
-    run["embedded"] = bool(cfg.embedded.use)
-    run["swaps"] = [dict(swap) for swap in cfg.embedded.swaps]
-    run["evaluation"] = _describe_evaluation(cfg, layouts is not None and layouts.vary)
-    run["notes"] = _notes(cfg, precision, device, data)
-    run["versions"] = _versions()
-    run["command"] = " ".join(["python", *sys.argv])
-    run |= {"best_round": None, "last_round": 0, "peak_memory_bytes": None}
-    return run
+    return RunInfo(
+        name=Path(cfg.outdir).name,
+        started=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        **_describe_method(cfg),
+        **_describe_model(cfg, skeleton, precision, device, threads, layouts),
+        **_describe_training(cfg),
+        clients=tuple(describe_clients(cfg, data, layouts)),
+        label_names=tuple(cfg.data.label_list) or None,
+        embedded=bool(cfg.embedded.use),
+        swaps=tuple(Swap(**swap) for swap in cfg.embedded.swaps),
+        evaluation=_describe_evaluation(cfg, layouts is not None and layouts.vary),
+        notes=tuple(_notes(cfg, precision, device, data)),
+        versions=_versions(),
+        command=" ".join(["python", *sys.argv]),
+        last_round=0,
+    ).to_json()
 
 
 def check_splits(cfg: Any, data: Mapping[int, Any]) -> None:
@@ -242,12 +235,12 @@ def _describe_method(cfg: Any) -> dict[str, Any]:
         "task": cfg.data.type,
         "task_type": task_type(cfg),
         "head_rule": head_rule(cfg),
-        "local_param": list(cfg.personalization.local_param),
+        "local_param": tuple(cfg.personalization.local_param),
         "shared_module": bool(cfg.federate.shared_module),
         "seed": cfg.seed,
         "data_seed": cfg.data.seed,
         "splitter": cfg.data.splitter,
-        "splitter_args": [dict(a) for a in cfg.data.splitter_args],
+        "splitter_args": tuple(dict(a) for a in cfg.data.splitter_args),
         "weights": "uniform" if cfg.federate.ignore_weight else cfg.aggregator.weights,
         "robust_rule": cfg.aggregator.robust_rule,
         "options": method_options(cfg),
@@ -305,15 +298,15 @@ def _describe_model(
     trainable = trainable_shapes(skeleton)
     isolated = cfg.federate.method.lower() in ISOLATED_METHODS
     shared = {} if isolated else shared_part(trainable, cfg.personalization.local_param)
-    counts = {
-        "total": sum(p.numel() for p in skeleton.parameters()),
-        "trainable": sum(shape.numel() for shape in trainable.values()),
-        "sent": sum(shape.numel() for shape in shared.values()),
-    }
+    counts = Parameters(
+        total=sum(p.numel() for p in skeleton.parameters()),
+        trainable=sum(shape.numel() for shape in trainable.values()),
+        sent=sum(shape.numel() for shape in shared.values()),
+    )
     described["parameters"] = counts
     described["adapter"] = _describe_adapter(cfg, skeleton, layouts)
     described["memory_estimate_bytes"] = estimate_memory(cfg, skeleton, counts, precision)
-    sent = mean_size(shared, layouts, cfg.federate.client_num) if layouts else counts["sent"]
+    sent = mean_size(shared, layouts, cfg.federate.client_num) if layouts else counts.sent
     per_round = round(4 * sent * cfg.federate.sample_client_num)
     if not getattr(_server_class(cfg), "traffic_varies", False):
         described["bytes_per_round"] = {"up": per_round, "down": per_round}
@@ -343,7 +336,7 @@ def mean_size(shapes: Shapes, layouts: Layouts, clients: int) -> float:
 
 def _describe_adapter(
     cfg: Any, skeleton: torch.nn.Module, layouts: Layouts | None
-) -> dict[str, Any] | None:
+) -> AdapterInfo | None:
     peft_configs = getattr(skeleton, "peft_config", None)
     if not peft_configs:
         return None
@@ -355,20 +348,20 @@ def _describe_adapter(
     if layouts is not None:
         scales = sorted(set(layouts.server.scales.values()))
         scale = scales[0] if len(scales) == 1 else None
-    return {
-        "method": adapter_method(cfg),
-        "r": rank,
-        "alpha": alpha,
-        "rslora": rslora,
-        "scale": scale,
-        "scale_rule": cfg.llm.adapter.scale_rule,
-        "target_modules": sorted(targets) if isinstance(targets, set | list) else targets,
-        "arguments": adapter_arguments(cfg),
-    }
+    return AdapterInfo(
+        method=adapter_method(cfg),
+        r=rank,
+        alpha=alpha,
+        rslora=rslora,
+        scale=scale,
+        scale_rule=cfg.llm.adapter.scale_rule,
+        target_modules=tuple(sorted(targets)) if isinstance(targets, set | list) else targets,
+        arguments=adapter_arguments(cfg),
+    )
 
 
 def estimate_memory(
-    cfg: Any, skeleton: torch.nn.Module, counts: dict[str, int], precision: Precision
+    cfg: Any, skeleton: torch.nn.Module, counts: Parameters, precision: Precision
 ) -> dict[str, int]:
     """Rough peak of a run, in bytes.
 
@@ -377,7 +370,7 @@ def estimate_memory(
     width h and a heads.
     """
     base_bytes = 2 if precision.name != "fp32" and cfg.llm.adapter.use else 4
-    frozen = counts["total"] - counts["trainable"]
+    frozen = counts.total - counts.trainable
     config = getattr(skeleton, "config", None)
     activations = 0
     if config is not None:
@@ -390,10 +383,10 @@ def estimate_memory(
         if task_type(cfg) == "CAUSAL_LM":
             activations += 8 * s * b * (getattr(config, "vocab_size", 0) or 0)
     limit = int(cfg.federate.client_memory_mb) * 2**20
-    state = 4 * counts["trainable"]
+    state = 4 * counts.trainable
     clients = min(state * (cfg.federate.client_num + 1), limit)
     # Uploads of a round, the broadcast copy, gradients and two moments of Adam.
-    clients += 4 * counts["sent"] * (cfg.federate.sample_client_num + 2) + 3 * state
+    clients += 4 * counts.sent * (cfg.federate.sample_client_num + 2) + 3 * state
     backbone = base_bytes * frozen + state
     return {
         "backbone": backbone,
@@ -403,7 +396,7 @@ def estimate_memory(
     }
 
 
-def _describe_evaluation(cfg: Any, ranks_vary: bool = False) -> dict[str, Any]:
+def _describe_evaluation(cfg: Any, ranks_vary: bool = False) -> EvaluationInfo:
     personal = bool(cfg.personalization.local_param) or cfg.federate.method.lower() == "local"
     if cfg.federate.make_global_eval:
         scope, note = "global", "The server evaluates its state on its own rows."
@@ -415,7 +408,7 @@ def _describe_evaluation(cfg: Any, ranks_vary: bool = False) -> dict[str, Any]:
         note = "Every client evaluates the same aggregated state on its own rows."
         if ranks_vary:
             note = "Every client evaluates the aggregated state, as far as its own rank holds it."
-    return {"scope": scope, "phases": list(cfg.eval.phases), "note": note}
+    return EvaluationInfo(scope, tuple(cfg.eval.phases), note)
 
 
 def _notes(cfg: Any, precision: Precision, device: str, data: Mapping[int, Any]) -> list[str]:

@@ -7,20 +7,20 @@ from typing import Any
 
 from federatedscope.core.data.utils import array_rows, label_histogram, labels_of
 from federatedscope.core.fed_runner import draw_unseen_clients, idle_clients
+from federatedscope.core.records import ClientInfo, Majority
+from federatedscope.core.task import adapter_arguments, task_type
 from federatedscope.core.trainers.utils import batches_or_epochs, calculate_batch_epoch_num
-from federatedscope.llm.model.adapter_builder import adapter_arguments
-from federatedscope.llm.model.layouts import Layouts
-from federatedscope.llm.task import task_type
+from fedlora.layouts import Layouts
 
 __all__ = ["count_rows", "describe_clients", "expected_weight", "majority_baseline"]
 
 
 def describe_clients(
     cfg: Any, data: Mapping[int, Any], layouts: Layouts | None = None
-) -> list[dict[str, Any]]:
+) -> list[ClientInfo]:
     """Rows, labels, rank, scale, weight and majority baseline of every client.
 
-    A rank or scale that differs between modules is a list of those that occur.
+    A rank or scale that differs between modules is a tuple of those that occur.
     """
     unseen = set(draw_unseen_clients(cfg))
     rows = {k: count_rows(v, "train") for k, v in data.items() if k}
@@ -33,17 +33,17 @@ def describe_clients(
         histograms = {split: _histogram(holder, split) for split in ("train", "val", "test")}
         classifies = task_type(cfg) != "CAUSAL_LM" and cfg.data.num_labels != 1
         described.append(
-            {
-                "id": client,
-                "rows": {split: count_rows(holder, split) for split in ("train", "val", "test")},
-                "labels": {k: v for k, v in histograms.items() if v} or None,
-                "rank": rank if layouts is None else _one(layouts.of(client).ranks),
-                "scale": None if layouts is None else _one(layouts.of(client).scales),
-                "weight": share[client] / total,
-                "majority": majority_baseline(histograms) if classifies else None,
-                "unseen": client in unseen,
-                "group": getattr(holder, "group", "") or None,
-            }
+            ClientInfo(
+                id=client,
+                rows={split: count_rows(holder, split) for split in ("train", "val", "test")},
+                labels={k: v for k, v in histograms.items() if v} or None,
+                rank=rank if layouts is None else _one(layouts.of(client).ranks),
+                scale=None if layouts is None else _one(layouts.of(client).scales),
+                weight=share[client] / total,
+                majority=majority_baseline(histograms) if classifies else None,
+                unseen=client in unseen,
+                group=getattr(holder, "group", "") or None,
+            )
         )
     return described
 
@@ -79,8 +79,8 @@ def listed(numbers: Sequence[int], most: int = 20) -> str:
 
 
 def _one(values: Mapping[str, float]) -> Any:
-    """The value of all modules, or the list of those that occur."""
-    distinct = sorted(set(values.values()))
+    """The value of all modules, or those that occur."""
+    distinct = tuple(sorted(set(values.values())))
     return distinct[0] if len(distinct) == 1 else distinct
 
 
@@ -102,24 +102,24 @@ def expected_weight(cfg: Any, rows: int) -> float:
     return float((epochs - 1) * min(full * size, rows) + min(last * size, rows))
 
 
-def majority_baseline(histograms: Mapping[str, Mapping[str, int] | None]) -> dict[str, Any] | None:
+def majority_baseline(histograms: Mapping[str, Mapping[str, int] | None]) -> Majority | None:
     """Accuracy of always answering the most frequent label of the training rows.
 
     Returns
     -------
-    dict or None
+    Majority or None
         The label, and its share of the validation and test rows (``None`` without rows).
     """
     train = histograms.get("train")
     if not train:
         return None
     label = max(sorted(train), key=lambda name: train[name])
-    baseline: dict[str, Any] = {"label": label}
+    shares: dict[str, float] = {}
     for split in ("val", "test"):
         counts = histograms.get(split)
-        total = sum(counts.values()) if counts else 0
-        baseline[split] = counts.get(label, 0) / total if counts and total else None
-    return baseline
+        if counts and (total := sum(counts.values())):
+            shares[split] = counts.get(label, 0) / total
+    return Majority(label, **shares)
 
 
 def count_rows(holder: Any, split: str) -> int:

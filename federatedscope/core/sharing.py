@@ -12,16 +12,8 @@ from typing import Any
 from federatedscope.core.auxiliaries.worker_builder import get_server_cls
 from federatedscope.core.errors import ConfigError
 from federatedscope.core.fed_runner import idle_clients
-from federatedscope.llm.task import SEQ_CLS, task_type
-
-# Substrings of head parameters: PEFT's trained copy, and the modules of Hugging Face's classes.
-PEFT_HEAD = "modules_to_save"
-MODULE_HEADS = ("classifier", "score", "classification_head")
-
-
-def names_head(keyword: str) -> bool:
-    """Whether a ``local_param`` keyword is about the classification head."""
-    return bool(keyword) and (keyword in PEFT_HEAD or any(keyword in h for h in MODULE_HEADS))
+from federatedscope.core.task import SEQ_CLS, task_type
+from fedlora.heads import head_keywords, names_head
 
 
 def head_rule(cfg: Any) -> str:
@@ -78,7 +70,7 @@ def _settle_head(run: Any) -> None:
             "drop these keywords or write personalization.head: local",
         )
     if rule == "local":
-        heads = [PEFT_HEAD] if run.llm.adapter.use else list(MODULE_HEADS)
+        heads = head_keywords(adapted=run.llm.adapter.use)
         local += [head for head in heads if head not in local]
     run.personalization.local_param = local
     run.personalization.head = rule if rule != "none" else "auto"

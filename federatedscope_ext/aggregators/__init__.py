@@ -19,8 +19,8 @@ from federatedscope_ext.aggregators.hetlora import HetLora
 from federatedscope_ext.aggregators.replication_pad import ReplicationPad
 from federatedscope_ext.aggregators.rolora import RoLora
 from federatedscope_ext.aggregators.rule import LoraRule
-from federatedscope_ext.aggregators.uploads import AggregationError
 from federatedscope_ext.aggregators.zero_pad import ZeroPad
+from fedlora.errors import AggregationError
 
 __all__ = ["RULES", "RULES_FOR_UNEQUAL_RANKS", "AggregationError", "LoraRule", "rule_for"]
 

@@ -19,10 +19,11 @@ from __future__ import annotations
 
 import torch
 
-from federatedscope_ext.adapters import LoraPair, cut
 from federatedscope_ext.aggregators.module import ModuleRule
 from federatedscope_ext.aggregators.rule import LoraRule
-from federatedscope_ext.aggregators.uploads import AggregationError, Factors
+from fedlora.errors import AggregationError
+from fedlora.ops import cut
+from fedlora.pairs import Factors, LoraPair
 
 __all__ = ["FedEx"]
 

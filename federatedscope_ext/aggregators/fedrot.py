@@ -24,11 +24,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from federatedscope_ext.adapters import LoraPair, cut, rank_of, rotated
-from federatedscope_ext.aggregators.means import WIDE, RowMeans
 from federatedscope_ext.aggregators.module import ModuleRule, Site
 from federatedscope_ext.aggregators.rule import LoraRule
-from federatedscope_ext.aggregators.uploads import Factors
+from fedlora.means import RowMeans, widen
+from fedlora.ops import cut, rotated
+from fedlora.pairs import Factors, LoraPair, rank_of
 
 __all__ = ["FedRot", "procrustes_rotation"]
 
@@ -109,7 +109,7 @@ class FedRotModule(ModuleRule):
 
     def _canonical(self, pair: LoraPair) -> LoraPair:
         device = self.site.options.device
-        return LoraPair(pair.A.to(device, WIDE), pair.B.to(device, WIDE) * pair.scale, 1.0)
+        return LoraPair(widen(pair.A, device), widen(pair.B, device) * pair.scale, 1.0)
 
 
 class FedRot(LoraRule):

@@ -18,10 +18,10 @@ Resources, NeurIPS 2024, arXiv 2402.11505.
 
 from __future__ import annotations
 
-from federatedscope_ext.adapters import orthonormal_rows
 from federatedscope_ext.aggregators.module import ModuleRule
 from federatedscope_ext.aggregators.rule import LoraRule
-from federatedscope_ext.aggregators.uploads import Factors
+from fedlora.pairs import Factors
+from fedlora.svd import orthonormal_rows
 
 __all__ = ["FlexLora", "FlexLoraModule"]
 

@@ -13,10 +13,9 @@ Adaptations, NeurIPS 2024, arXiv 2409.05976.
 
 from __future__ import annotations
 
-from federatedscope_ext.adapters import LoraPair
 from federatedscope_ext.aggregators.module import ModuleRule
 from federatedscope_ext.aggregators.rule import LoraRule
-from federatedscope_ext.aggregators.uploads import Factors
+from fedlora.pairs import Factors, LoraPair
 
 __all__ = ["Flora"]
 

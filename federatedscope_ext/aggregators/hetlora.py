@@ -19,11 +19,11 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from federatedscope_ext.adapters import LoraPair, frobenius
-from federatedscope_ext.aggregators.means import RowMeans
 from federatedscope_ext.aggregators.module import ModuleRule, Site
-from federatedscope_ext.aggregators.rule import LoraRule
-from federatedscope_ext.aggregators.uploads import Factors, Upload
+from federatedscope_ext.aggregators.rule import LoraRule, Taken
+from fedlora.means import RowMeans
+from fedlora.ops import frobenius
+from fedlora.pairs import Factors, LoraPair
 
 __all__ = ["HetLora"]
 
@@ -78,13 +78,15 @@ class HetLora(LoraRule):
             return rows
         return {k: math.fsum(share[k] for share in known) / len(known) for k in rows}
 
-    def _read(self, client_id: int, content: Any, scales: Mapping[str, float] | None) -> Upload:
-        upload = super()._read(client_id, content, scales)
-        self._norms[client_id] = {}
-        for module, factors in upload.factors.items():
+    def _take(
+        self, content: Any, client_id: int | None, scales: Mapping[str, float] | None
+    ) -> Taken:
+        taken = super()._take(content, client_id, scales)
+        norms = self._norms.setdefault(taken.client_id, {})
+        for module, factors in taken.factors.items():
             pair = factors.completed(Site(module, self._round, self._options).current())
-            self._norms[client_id][module] = 0.0 if pair is None else frobenius(pair)
-        return upload
+            norms[module] = 0.0 if pair is None else frobenius(pair)
+        return taken
 
 
 def _shares(norms: Mapping[int, float]) -> dict[int, float]:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from federatedscope_ext.aggregators.module import ModuleRule
 from federatedscope_ext.aggregators.rule import LoraRule
-from federatedscope_ext.aggregators.uploads import Factors
+from fedlora.pairs import Factors
 
 __all__ = ["ReplicationPad"]
 

@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 
 from federatedscope import register
 from federatedscope.core.workers import Server
-from federatedscope_ext.adapters.names import factor_names
 from federatedscope_ext.aggregators import rule_for
 from federatedscope_ext.errors import ExtensionError
 from federatedscope_ext.methods import Method, method_of
+from fedlora.names import factor_names
 
 __all__ = ["MethodServer", "factors_frozen", "only_training", "settle"]
 

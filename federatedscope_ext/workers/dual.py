@@ -12,6 +12,7 @@ from typing import Any
 
 from federatedscope_ext.methods import FEDDPA
 from federatedscope_ext.workers.base import MethodServer
+from fedlora.heads import SAVED
 
 __all__ = ["PRIVATE", "FedDPAServer"]
 
@@ -39,5 +40,5 @@ class FedDPAServer(MethodServer):
             if isinstance(layer, LoraLayer):
                 layer.set_adapter(["default", PRIVATE])
         for name, parameter in model.named_parameters():
-            if "lora_" in name or "modules_to_save" in name:
+            if "lora_" in name or SAVED in name:
                 parameter.requires_grad_(True)

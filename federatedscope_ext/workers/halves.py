@@ -14,9 +14,9 @@ from typing import Any
 
 from federatedscope.core.message import Message
 from federatedscope.core.workers import Client
-from federatedscope_ext.adapters.names import factor_names
 from federatedscope_ext.methods import FEDSVD, ROLORA
 from federatedscope_ext.workers.base import MethodServer, factors_frozen
+from fedlora.names import factor_names
 
 __all__ = ["FedSVDClient", "FedSVDServer", "RoLoRAClient", "RoLoRAServer"]
 

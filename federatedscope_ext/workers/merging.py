@@ -18,11 +18,11 @@ from torch.nn.functional import embedding, linear
 
 from federatedscope.core.message import Message
 from federatedscope.core.workers import Client
-from federatedscope_ext.adapters.names import pair_names
-from federatedscope_ext.adapters.pairs import LoraPair
 from federatedscope_ext.errors import ExtensionError
 from federatedscope_ext.methods import FEDEX, FLORA
 from federatedscope_ext.workers.base import MethodServer
+from fedlora.names import pair_names
+from fedlora.pairs import LoraPair
 
 __all__ = ["FedExServer", "FloraServer", "MergingClient", "MergingServer", "merge_once"]
 

@@ -20,9 +20,9 @@ from torch import Tensor
 from federatedscope.core.trainers.context import CtxVar
 from federatedscope.core.trainers.enums import LIFECYCLE
 from federatedscope.core.workers import Client
-from federatedscope_ext.adapters.names import pair_names
 from federatedscope_ext.methods import HETLORA
 from federatedscope_ext.workers.base import MethodServer
+from fedlora.names import pair_names
 
 __all__ = ["HetLoRAClient", "HetLoRAServer", "tail_norm"]
 

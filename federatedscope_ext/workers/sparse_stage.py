@@ -20,12 +20,12 @@ from torch.nn.functional import linear
 
 from federatedscope.core.message import Message
 from federatedscope.core.workers import Client
-from federatedscope_ext.adapters.names import pair_names
-from federatedscope_ext.adapters.pairs import LoraPair
-from federatedscope_ext.adapters.svd import UpdateSum
 from federatedscope_ext.errors import ExtensionError
 from federatedscope_ext.methods import FLEXLORA, SLORA
 from federatedscope_ext.workers.base import MethodServer, only_training
+from fedlora.names import pair_names
+from fedlora.pairs import LoraPair
+from fedlora.svd import UpdateSum
 
 __all__ = ["FlexLoRAServer", "SLoRAServer", "SparseStageClient", "SparseUpdate"]
 

@@ -14,6 +14,7 @@ from federatedscope.core.data import ClientData
 from federatedscope.core.errors import ConfigError
 from federatedscope.core.fed_runner import draw_unseen_clients
 from federatedscope.core.preflight import check_splits, estimate_memory
+from federatedscope.core.records import Parameters
 
 
 class TestSomethingToEvaluate:
@@ -97,7 +98,7 @@ class TestMemory:
 
     def test_the_limit_caps_the_clients(self, rig: Any) -> None:
         prepared = rig.prepared()
-        counts = {"total": 10**9, "trainable": 10**7, "sent": 0}
+        counts = Parameters(total=10**9, trainable=10**7, sent=0)
         cfg = prepared.cfg.clone()
         cfg.defrost()
         cfg.federate.client_num = 10**6

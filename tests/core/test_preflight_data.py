@@ -119,8 +119,8 @@ class TestLooseData:
         cfg.llm.adapter.use, cfg.data.num_labels = False, 2
         data = {1: {"train": {"x": np.ones((4, 2)), "y": np.array([0, 1, 1, 1])}}}
         (client,) = describe_clients(cfg, data)
-        assert client["rows"] == {"train": 4, "val": 0, "test": 0}
-        assert client["labels"] == {"train": {"0": 1, "1": 3}}
+        assert client.rows == {"train": 4, "val": 0, "test": 0}
+        assert client.labels == {"train": {"0": 1, "1": 3}}
 
 
 class TestTheServersRows:

@@ -162,4 +162,5 @@ def test_the_expected_weight(pairs: list[Any], rows: int, weight: float) -> None
     ],
 )  # fmt: skip
 def test_the_majority_baseline(histograms: Any, expected: Any) -> None:
-    assert majority_baseline(histograms) == expected
+    found = majority_baseline(histograms)
+    assert (found and found.to_json()) == expected

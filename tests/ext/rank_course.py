@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from federatedscope_ext.adapters import pair_names
+from fedlora.names import pair_names
 
 # The last rank is larger than a side of every layer (32 and 48).
 RANKS = [2, 5, 40]

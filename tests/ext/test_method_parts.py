@@ -10,11 +10,11 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 from torch import nn
 
-from federatedscope_ext.adapters import LoraPair
 from federatedscope_ext.workers.base import factors_frozen, only_training
 from federatedscope_ext.workers.merging import merge_once
 from federatedscope_ext.workers.pruning import tail_norm
 from federatedscope_ext.workers.sparse_stage import attach, leading_pair, switch
+from fedlora.pairs import LoraPair
 
 
 class Conv1D(nn.Module):

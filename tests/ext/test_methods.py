@@ -9,7 +9,6 @@ import pytest
 from torch import nn
 
 from federatedscope.core.configs.config import CN, global_cfg
-from federatedscope_ext.adapters import is_head
 from federatedscope_ext.errors import ExtensionError
 from federatedscope_ext.methods import (
     FEDSA,
@@ -20,6 +19,7 @@ from federatedscope_ext.methods import (
     method_of,
 )
 from federatedscope_ext.workers.methods import METHOD_WORKERS
+from fedlora.heads import is_head
 
 
 def config(method: str, adapter: str = "lora", use: bool = True, **fields: Any) -> CN:

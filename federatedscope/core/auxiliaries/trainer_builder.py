@@ -7,7 +7,7 @@ from typing import Any
 from federatedscope import register
 from federatedscope.core.errors import ConfigError
 
-BUILT_IN = ("general", "torchtrainer", "llmtrainer")
+BUILT_IN = ("general", "torchtrainer")
 
 
 def get_trainer_cls(trainer_type: str) -> type[Any]:
@@ -18,19 +18,14 @@ def get_trainer_cls(trainer_type: str) -> type[Any]:
     ConfigError
         Nobody knows the type.
     """
-    for builder in register.trainer_dict.values():
-        trainer_cls = builder(trainer_type)
-        if trainer_cls is not None:
-            return trainer_cls
+    trainer_cls: type[Any] | None = register.first_answer(register.trainer_dict, trainer_type)
+    if trainer_cls is not None:
+        return trainer_cls
     if trainer_type.lower() in ("general", "torchtrainer"):
         from federatedscope.core.trainers.torch_trainer import GeneralTorchTrainer
 
         return GeneralTorchTrainer
-    if trainer_type.lower() == "llmtrainer":
-        from federatedscope.llm.trainer.trainer import LLMTrainer
-
-        return LLMTrainer
-    known = sorted({*BUILT_IN, *register.trainer_dict})
+    known = sorted({*BUILT_IN, *register.trainer_dict.built_in, *register.trainer_dict})
     raise ConfigError(
         "trainer.type",
         trainer_type,

@@ -8,6 +8,7 @@ import math
 from federatedscope.core.configs.node import CN
 from federatedscope.core.configs.ranges import Range, Rule, adapter_method, method_of, refuse
 from federatedscope.core.errors import ConfigError
+from fedlora.heads import names_head
 
 __all__ = [
     "PERSONALIZATION",
@@ -18,9 +19,6 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
-
-HEAD_NAMES = ("classifier", "score", "modules_to_save", "lm_head", "qa_outputs")
-"""Parts of parameter names that belong to a model's head."""
 
 _NO_EXCHANGE = ("local", "global")
 
@@ -38,10 +36,8 @@ def _strange_client(cfg: CN) -> bool:
 
 def _named_head(cfg: CN) -> list[str]:
     """The local keywords that name a head that is to be shared."""
-    if cfg.personalization.head != "shared":
-        return []
-    local = cfg.personalization.local_param
-    return [word for word in local if any(name in word or word in name for name in HEAD_NAMES)]
+    local = cfg.personalization.local_param if cfg.personalization.head == "shared" else ()
+    return [word for word in local if names_head(word)]
 
 
 def _kept(cfg: CN, factor: str) -> bool:

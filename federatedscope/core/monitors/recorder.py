@@ -10,6 +10,7 @@ from typing import IO, Any
 
 from federatedscope.core.callbacks import Callback, Event
 from federatedscope.core.files import write_json
+from federatedscope.core.records import METRICS_FILE, RUN_FILE
 
 
 class Recorder(Callback):
@@ -34,8 +35,8 @@ class Recorder(Callback):
     def on_run_start(self, run: Event) -> None:
         """Write the setup."""
         self.outdir.mkdir(parents=True, exist_ok=True)
-        write_json(self.outdir / "run.json", run)
-        self._file = (self.outdir / "metrics.jsonl").open("a", encoding="utf-8")
+        write_json(self.outdir / RUN_FILE, run)
+        self._file = (self.outdir / METRICS_FILE).open("a", encoding="utf-8")
 
     def on_round_start(self, rnd: int, clients: list[int]) -> None:
         """Start the round's clock."""
@@ -59,7 +60,7 @@ class Recorder(Callback):
         if self._file is not None:
             self._file.close()
             self._file = None
-        write_json(self.outdir / "run.json", run)
+        write_json(self.outdir / RUN_FILE, run)
 
     def _write(self, event: Event) -> None:
         if self._file is not None:

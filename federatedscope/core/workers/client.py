@@ -14,9 +14,11 @@ from federatedscope.core.communication import StandaloneCommManager
 from federatedscope.core.message import Message
 from federatedscope.core.metric_values import plain_metrics
 from federatedscope.core.monitors.early_stopper import EarlyStopper
+from federatedscope.core.records import TrainEvent
 from federatedscope.core.seeding import derived_seed
 from federatedscope.core.workers.base_worker import Worker
-from federatedscope.llm.model.layouts import AdapterLayout, Layouts, resize
+from fedlora.layers import resize
+from fedlora.layouts import AdapterLayout, Layouts
 
 logger = logging.getLogger(__name__)
 
@@ -187,18 +189,17 @@ class Client(Worker):
 
     def _train_event(self, metrics: Any, processed: int, weight: float) -> dict[str, Any]:
         monitor = self._monitor
-        return {
-            "event": "train",
-            "round": self.state + 1,
-            "client": self.ID,
-            "metrics": metrics,
-            "steps": monitor.steps,
-            "samples": int(processed),
-            "tokens": monitor.tokens,
-            "seconds": round(monitor.seconds, 4),
-            "sample_size": weight,
-            "nonfinite": monitor.nonfinite_steps,
-        }
+        return TrainEvent(
+            round=self.state + 1,
+            client=self.ID,
+            metrics=metrics,
+            steps=monitor.steps,
+            samples=int(processed),
+            tokens=monitor.tokens,
+            seconds=round(monitor.seconds, 4),
+            sample_size=weight,
+            nonfinite=monitor.nonfinite_steps,
+        ).to_json()
 
     def _evaluate_before_aggregation(self, receiver: int) -> None:
         """The state right after local training (``eval.phases: ['before', ...]``)."""

@@ -10,11 +10,13 @@ from typing import Any, ClassVar
 
 import torch
 
+from federatedscope.core.aggregators.aggregator import takes_singly
 from federatedscope.core.client_store import owned_tensors
 from federatedscope.core.errors import UserError
 from federatedscope.core.message import Message
+from federatedscope.core.records import RoundEvent
 from federatedscope.core.workers.results import ResultKeeper
-from federatedscope.llm.model.layouts import AdapterLayout, Layouts, fit
+from fedlora.layouts import AdapterLayout, Layouts, fit
 
 _COLLECTS = ("_perform_federated_aggregation", "callback_funcs_model_para")
 
@@ -47,7 +49,7 @@ class UploadCombiner(ResultKeeper):
     ledger: Any
     recover_fun: Any
     _slices: dict[int, dict[str, torch.Tensor]]
-    _rank_changes: dict[str, list[int]]
+    _rank_changes: dict[int, tuple[int, ...]]
     _asked: list[int]
     _early: dict[int, Any]
 
@@ -78,11 +80,8 @@ class UploadCombiner(ResultKeeper):
         if self._streams:
             self._early[client] = content
             self._stream_in_order()
-        elif self._cfg.federate.online_aggr:
-            self.aggregator.inc(content, client)
-        else:
-            return content
-        return (content[0], {})
+            return (content[0], {})
+        return content
 
     def _stream_in_order(self) -> None:
         """Take in what has come, in the order in which clients were asked.
@@ -104,20 +103,18 @@ class UploadCombiner(ResultKeeper):
         self._early, self._asked = {}, []
         if self._streams:
             self.aggregator.reset(self._aggregation_info())
-        elif self._cfg.federate.online_aggr:
-            self.aggregator.reset()
 
     def _perform_federated_aggregation(self) -> int:
         """Aggregate the round's uploads into the server's model; returns their number."""
         # Whoever has not answered by now is not waited for.
         self._asked = []
         self._stream_in_order()
-        agg_info = self._round_uploads()
-        received = len(agg_info["client_feedback"])
-        # A streaming aggregator has what it needs since the round began, unless a server from
-        # outside has kept the uploads to itself.
-        if not self._streams or any(content[1] for content in agg_info["client_feedback"]):
-            agg_info |= self._aggregation_info()
+        uploads = self._round_uploads()
+        received = len(uploads["client_feedback"])
+        # What was taken in as it came is not in the buffer any more; a server from outside may
+        # have kept the uploads to itself.
+        whole = any(content[1] for content in uploads["client_feedback"])
+        agg_info = {**uploads, **self._aggregation_info()} if whole or not self._streams else {}
         try:
             result = self.aggregator.aggregate(agg_info)
         except RuntimeError as error:
@@ -135,7 +132,7 @@ class UploadCombiner(ResultKeeper):
     @property
     def _streams(self) -> bool:
         """Whether the aggregator takes uploads one by one, each with its scales."""
-        return self.streams_uploads and bool(getattr(self.aggregator, "streams", False))
+        return self.streams_uploads and takes_singly(self.aggregator)
 
     def _aggregation_info(self) -> dict[str, Any]:
         """What an aggregator may want to know beside the uploads."""
@@ -157,7 +154,7 @@ class UploadCombiner(ResultKeeper):
         before = self.layouts.of(message.sender)
         now = self.layouts.set(message.sender, AdapterLayout(**message.content))
         if now is not before:
-            self._rank_changes[str(message.sender)] = now.distinct_ranks
+            self._rank_changes[message.sender] = tuple(now.distinct_ranks)
             self._on_new_layout(message.sender)
 
     def _round_uploads(self) -> dict[str, Any]:
@@ -182,32 +179,31 @@ class UploadCombiner(ResultKeeper):
             return
         agg_info = self._round_uploads()
         self.callbacks.on_round(
-            {
-                "event": "round",
-                "round": self.state + 1,
-                "sampled": [client_id for client_id, _ in agg_info["staleness"]],
-                "bytes_up": {str(k): v for k, v in sorted(traffic.up.items())},
-                "bytes_down": {str(k): v for k, v in sorted(traffic.down.items())},
-                "bytes_evaluation": {str(k): v for k, v in sorted(traffic.evaluation.items())},
-                "weights": self._weights_used(agg_info),
-                **self._diagnostics(),
-                **({"rank_changes": self._rank_changes} if self._rank_changes else {}),
-            }
+            RoundEvent(
+                round=self.state + 1,
+                sampled=tuple(client_id for client_id, _ in agg_info["staleness"]),
+                bytes_up=dict(sorted(traffic.up.items())),
+                bytes_down=dict(sorted(traffic.down.items())),
+                bytes_evaluation=dict(sorted(traffic.evaluation.items())),
+                weights=self._weights_used(agg_info),
+                diagnostics=self._diagnostics(),
+                rank_changes=self._rank_changes,
+            ).to_json()
         )
         self._rank_changes = {}
 
     def _diagnostics(self) -> dict[str, Any]:
         """What the aggregator found out about the round's update."""
         found = getattr(self.aggregator, "diagnostics", None)
-        return {"diagnostics": dict(found)} if isinstance(found, Mapping) and found else {}
+        return dict(found) if isinstance(found, Mapping) else {}
 
-    def _weights_used(self, agg_info: dict[str, Any]) -> dict[str, float]:
+    def _weights_used(self, agg_info: dict[str, Any]) -> dict[int, float]:
         """What the aggregator says about its weights; an extension's need not say anything."""
         weights = getattr(self.aggregator, "weights", None)
         if not callable(weights) or not agg_info["client_feedback"]:
             return {}
         try:
-            return {str(client): float(share) for client, share in weights(agg_info).items()}
+            return {int(client): float(share) for client, share in weights(agg_info).items()}
         except UserError:
             # Uploads of another form than the built-in rules read, aggregated by an extension.
             return {}

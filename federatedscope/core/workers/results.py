@@ -13,6 +13,7 @@ from typing import Any
 from federatedscope.core.message import Message
 from federatedscope.core.monitors.early_stopper import EarlyStopper
 from federatedscope.core.monitors.formatting import SUPPORTED_FORMS
+from federatedscope.core.records import EvalEvent
 from federatedscope.core.workers.base_worker import Worker
 from federatedscope.core.workers.client import ISOLATED_METHODS
 
@@ -67,15 +68,14 @@ class ResultKeeper(Worker):
         if self.callbacks is None or not metrics:
             return
         self.callbacks.on_eval(
-            {
-                "event": "eval",
-                "round": rnd,
-                "client": client,
-                "phase": phase,
-                "scope": scope,
-                "unseen": client in self.unseen_clients_id,
-                "metrics": {k: v for k, v in metrics.items() if isinstance(v, int | float)},
-            }
+            EvalEvent(
+                round=rnd,
+                client=client,
+                phase=phase,
+                scope=scope,
+                unseen=client in self.unseen_clients_id,
+                metrics={k: v for k, v in metrics.items() if isinstance(v, int | float)},
+            ).to_json()
         )
 
     def _remember(self, formatted: dict[str, Any]) -> None:

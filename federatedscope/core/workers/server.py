@@ -33,7 +33,7 @@ from federatedscope.core.sampler import get_sampler
 from federatedscope.core.trainers.utils import shared_part
 from federatedscope.core.workers.client import ISOLATED_METHODS
 from federatedscope.core.workers.combining import UploadCombiner
-from federatedscope.llm.model.layouts import Layouts
+from fedlora.layouts import Layouts
 
 logger = logging.getLogger(__name__)
 
@@ -147,7 +147,7 @@ class Server(UploadCombiner):
         self.is_finish = False
         self._awaits_evaluation = False
         self._aggregated_num = 0
-        self._rank_changes: dict[str, list[int]] = {}
+        self._rank_changes: dict[int, tuple[int, ...]] = {}
         # Clients that were asked to train and whose uploads are not taken in yet, and uploads that
         # came before their turn.
         self._asked: list[int] = []
@@ -449,7 +449,7 @@ class Server(UploadCombiner):
             )
             if layout.ranks == now:
                 continue
-            self._rank_changes[str(client)] = layout.distinct_ranks
+            self._rank_changes[client] = tuple(layout.distinct_ranks)
             logger.info("Client %d: rank %s from now on.", client, layout.distinct_ranks)
             content = {"ranks": dict(layout.ranks), "scales": dict(layout.scales)}
             self._send("adapter_layout", [client], content)

@@ -10,9 +10,10 @@ from safetensors import SafetensorError
 
 from federatedscope.core.auxiliaries.worker_builder import get_server_cls
 from federatedscope.core.errors import ConfigError
+from federatedscope.core.task import SEQ_CLS, split_model_type, task_type
 from federatedscope.llm.hub import from_pretrained
-from federatedscope.llm.model.adapter_builder import add_adapter, is_head
-from federatedscope.llm.task import SEQ_CLS, split_model_type, task_type
+from federatedscope.llm.model.adapter_builder import add_adapter
+from fedlora.heads import is_head
 
 logger = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from federatedscope_ext.adapters import LoraPair, UpdateSum, applied_update, orthonormal_rows
-from federatedscope_ext.adapters.svd import PATHS, dense_cost, stacked_cost
+from fedlora.pairs import LoraPair, applied_update
+from fedlora.svd import PATHS, UpdateSum, dense_cost, orthonormal_rows, stacked_cost
 
 SIDES = [(40, 24), (18, 30), (16, 16), (5, 3)]
 PRECISION = {torch.float64: 1e-12, torch.float32: 2e-6}

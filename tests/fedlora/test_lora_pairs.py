@@ -11,16 +11,10 @@ import torch
 from peft.tuners.lora import LoraLayer
 from torch import nn
 
-from federatedscope_ext.adapters import (
-    LoraPair,
-    applied_update,
-    configured_rank,
-    is_head,
-    pair_names,
-    pairs_from_state,
-    rank_of,
-    scale_of,
-)
+from fedlora.heads import is_head
+from fedlora.names import pair_names
+from fedlora.pairs import LoraPair, applied_update, pairs_from_state, rank_of
+from fedlora.scales import configured_rank, scale_of
 
 
 class Encoder(nn.Module):

@@ -11,18 +11,9 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 
 from federatedscope.core.client_store import ClientStore
-from federatedscope.llm.model.layouts import (
-    AdapterLayout,
-    Layouts,
-    apply_layout,
-    factor_of,
-    fit,
-    layout_for,
-    layout_of_model,
-    lora_modules,
-    resize,
-    size_at,
-)
+from fedlora.layers import apply_layout, layout_of_model, lora_modules, resize
+from fedlora.layouts import AdapterLayout, Layouts, fit, layout_for, size_at
+from fedlora.names import factor_of
 
 
 class Net(nn.Module):

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from federatedscope_ext.adapters.ops import inner, stacked
-from federatedscope_ext.adapters.pairs import LoraPair, rank_of
+from fedlora.ops import inner, stacked
+from fedlora.pairs import LoraPair, rank_of
 
 __all__ = ["PATHS", "UpdateSum", "dense_cost", "orthonormal_rows", "stacked_cost"]
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
+
+from federatedscope import register
 
 SEQ_CLS = "SEQ_CLS"
 CAUSAL_LM = "CAUSAL_LM"
 OTHER = "OTHER"
 
-HUBS = ("huggingface_llm", "modelscope_llm")
+ADAPTER_FIELD = "llm.adapter.args"
 
 
 def split_model_type(model_type: str) -> tuple[str, str]:
     """``NAME_OR_PATH@huggingface_llm`` into name and hub; the hub is ``""`` for other models."""
     name, separator, hub = model_type.rpartition("@")
-    if separator and hub in HUBS:
+    if separator and hub in register.hub_dict:
         return name, hub
     return model_type, ""
 
@@ -30,3 +33,23 @@ def task_type(cfg: Any) -> str:
     if cfg.trainer.type.lower() == "llmtrainer":
         return CAUSAL_LM
     return SEQ_CLS if cfg.data.num_labels > 0 else CAUSAL_LM
+
+
+def adapter_arguments(cfg: Any) -> dict[str, Any]:
+    """The first entry of ``llm.adapter.args`` as a plain dict."""
+    args = cfg.llm.adapter.args
+    entry = args[0] if args else {}
+    return {key: _plain(value) for key, value in dict(entry).items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def adapter_method(cfg: Any) -> str:
+    """``lora``, ``vera``, ... or ``""`` without an adapter."""
+    if not cfg.llm.adapter.use:
+        return ""
+    return str(adapter_arguments(cfg).get("adapter_method", "lora")).lower()

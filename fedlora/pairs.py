@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from federatedscope_ext.adapters.names import pair_names
+from fedlora.names import pair_names
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,48 @@ class LoraPair:
             )
 
 
+@dataclass(frozen=True)
+class Factors:
+    """A module's factors as somebody has them; one of the two may be missing.
+
+    Parameters
+    ----------
+    A : Tensor or None
+        Shape ``(r, d_in)``.
+    B : Tensor or None
+        Shape ``(d_out, r)``.
+    scale : float
+        ``s`` of ``s B A``.
+    """
+
+    A: Tensor | None
+    B: Tensor | None
+    scale: float
+
+    @property
+    def rank(self) -> int:
+        """``r``."""
+        if self.A is not None:
+            return self.A.shape[0]
+        return 0 if self.B is None else self.B.shape[1]
+
+    def completed(self, server: Factors | None) -> LoraPair | None:
+        """The client's pair, where a factor that was not sent is the server's, cut to the rank.
+
+        A factor that is not sent is one that nobody trains: ``s B`` of the client is then the
+        first columns of the server's. ``None`` when the server does not have it either.
+        """
+        if self.A is not None and self.B is not None:
+            return LoraPair(self.A, self.B, self.scale)
+        if server is None:
+            return None
+        if self.A is None and self.B is not None and server.A is not None:
+            return LoraPair(server.A[: self.rank], self.B, self.scale)
+        if self.B is None and self.A is not None and server.B is not None:
+            return LoraPair(self.A, server.B[:, : self.rank], server.scale)
+        return None
+
+
 def pairs_from_state(
     state: Mapping[str, Tensor],
     scale: float | Mapping[str, float] | Callable[[str], float],
@@ -56,7 +98,7 @@ def pairs_from_state(
     Parameters
     ----------
     state : mapping of str to Tensor
-        PEFT's names, see :mod:`federatedscope_ext.adapters.names`.
+        PEFT's names, see :mod:`fedlora.names`.
     scale : float, mapping or callable
         The scale: one for all, by module name, or a function of the module name such as
         ``functools.partial(scale_of, peft_config)``.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from federatedscope_ext.adapters.pairs import LoraPair, rank_of
+from fedlora.pairs import LoraPair, rank_of
 
 __all__ = ["cut", "frobenius", "inner", "padded", "rescaled", "rotated", "stacked"]
 

@@ -6,20 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from federatedscope_ext.adapters import (
-    LoraPair,
-    applied_update,
-    cut,
-    factor_names,
-    frobenius,
-    inner,
-    padded,
-    rank_of,
-    rescaled,
-    rotated,
-    scale_at,
-    stacked,
-)
+from fedlora.names import factor_names
+from fedlora.ops import cut, frobenius, inner, padded, rescaled, rotated, stacked
+from fedlora.pairs import LoraPair, applied_update, rank_of
+from fedlora.scales import scale_at
 
 
 def pair(

@@ -1,4 +1,4 @@
-"""Reading PEFT's parameter names.
+"""Names: PEFT's parameter names, and the patterns that pick modules by name.
 
 In a model the factors are called ``MODULE.lora_A.ADAPTER.weight``, in a saved adapter
 ``MODULE.lora_A.weight``, for embeddings ``MODULE.lora_embedding_A.ADAPTER`` and
@@ -8,12 +8,23 @@ In a model the factors are called ``MODULE.lora_A.ADAPTER.weight``, in a saved a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 _FACTOR = re.compile(
     r"(?P<module>.+)\.lora_(?:embedding_)?(?P<factor>[AB])(?:\.(?P<adapter>[^.]+))??(?:\.weight)?"
 )
-_HEADS = ("classifier", "score", "classification_head")
+# What get_peft_model puts before the base model's own names.
+_PREFIX = "base_model.model."
+
+
+def factor_of(name: str) -> tuple[str, str] | None:
+    """``(module, 'A' or 'B')`` of a parameter name, ``None`` for all that is no LoRA factor.
+
+    The PEFT adapter may be any, the frozen base is none.
+    """
+    match = _FACTOR.fullmatch(name)
+    return (match["module"], match["factor"]) if match else None
 
 
 def factor_names(names: Iterable[str], adapter: str = "default") -> dict[str, dict[str, str]]:
@@ -40,14 +51,7 @@ def factor_names(names: Iterable[str], adapter: str = "default") -> dict[str, di
 
 
 def pair_names(names: Iterable[str], adapter: str = "default") -> dict[str, tuple[str, str]]:
-    """The names of A and B of every LoRA module.
-
-    Parameters
-    ----------
-    names : iterable of str
-        Parameter names; those of other tensors are passed over.
-    adapter : str
-        PEFT adapter to read where names carry one.
+    """The names of A and B of every LoRA module; see :func:`factor_names`.
 
     Returns
     -------
@@ -67,14 +71,23 @@ def pair_names(names: Iterable[str], adapter: str = "default") -> dict[str, tupl
     return {module: (factors["A"], factors["B"]) for module, factors in found.items()}
 
 
-def is_head(name: str) -> bool:
-    """Whether a parameter belongs to the classification head.
+def base_name(module: str) -> str:
+    """A module's name in the base model, without what PEFT puts before it."""
+    return module.removeprefix(_PREFIX)
 
-    That is PEFT's trained copy (``modules_to_save``), and without an adapter the module
-    ``classifier``, ``score`` or ``classification_head``. PEFT's frozen ``original_module`` is not.
+
+def matches(pattern: str, module: str) -> bool:
+    """PEFT's rule for ``rank_pattern`` and ``alpha_pattern``: the end of the name, as a regex.
+
+    A pattern that is no regular expression matches nothing.
     """
-    parts = name.split(".")
-    if "modules_to_save" in parts:
-        return True
-    lora = any(part.startswith("lora_") for part in parts)
-    return not lora and "original_module" not in parts and any(part in _HEADS for part in parts)
+    try:
+        return re.match(rf"(.*\.)?({pattern})$", base_name(module)) is not None
+    except re.error:
+        return False
+
+
+def matched(patterns: Mapping[str, Any] | None, module: str, default: Any) -> Any:
+    """The value of the first pattern that matches a module's name."""
+    found = (value for pattern, value in (patterns or {}).items() if matches(pattern, module))
+    return next(found, default)

@@ -8,23 +8,15 @@ times ``s_server / s_client`` so that both apply the same update.
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-_FACTOR = re.compile(
-    r"(?P<module>.+)\.lora_(?:embedding_)?(?P<factor>[AB])\.(?P<adapter>[^.]+)(?:\.weight)?"
-)
-# What get_peft_model puts before the base model's own names.
-_PREFIX = "base_model.model."
-
-#: ``llm.adapter.scale_rule``
-SCALE_RULES = ("auto", "alpha", "proportional", "rslora")
+from fedlora.names import factor_of
+from fedlora.scales import configured_rank, scale_at
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,52 +44,6 @@ class AdapterLayout:
         return sorted(set(self.ranks.values()))
 
 
-def factor_of(name: str) -> tuple[str, str] | None:
-    """``(module, 'A' or 'B')`` of a parameter name, ``None`` for all that is no LoRA factor."""
-    match = _FACTOR.fullmatch(name)
-    return (match["module"], match["factor"]) if match else None
-
-
-def lora_modules(model: nn.Module) -> Iterator[tuple[str, Any]]:
-    """``(name, module)`` of PEFT's LoRA layers, in the model's order."""
-    for name, module in model.named_modules():
-        if isinstance(getattr(module, "scaling", None), dict) and getattr(module, "r", None):
-            yield name, module
-
-
-def layout_of_model(model: nn.Module) -> AdapterLayout:
-    """The layout that a model has now; empty without LoRA layers."""
-    ranks, scales = {}, {}
-    for name, module in lora_modules(model):
-        adapter = next(iter(module.r))
-        ranks[name], scales[name] = int(module.r[adapter]), float(module.scaling[adapter])
-    return AdapterLayout(ranks, scales)
-
-
-def scale(rule: str, alpha: float, rank: int, base_rank: int, rslora: bool = False) -> float:
-    """The scale of a module under ``llm.adapter.scale_rule``.
-
-    Parameters
-    ----------
-    rule : str
-        ``alpha``: ``alpha / r``. ``rslora``: ``alpha / sqrt(r)`` (Kalajdzievski 2023, arXiv
-        2312.03732). ``proportional``: alpha is that of the run's own rank and grows with r, so the
-        scale is ``alpha / base_rank`` at every rank. ``auto``: ``rslora`` with PEFT's
-        ``use_rslora``, else ``alpha``.
-    alpha : float
-        ``lora_alpha``.
-    rank, base_rank : int
-        Of the participant, and of ``llm.adapter.args`` for the whole run.
-    rslora : bool
-        ``use_rslora``.
-    """
-    if rule == "proportional":
-        return alpha / (math.sqrt(base_rank) if rslora else base_rank)
-    if rule == "rslora" or (rule == "auto" and rslora):
-        return alpha / math.sqrt(rank)
-    return alpha / rank
-
-
 def layout_for(
     modules: Iterable[str],
     arguments: Mapping[str, Any],
@@ -117,33 +63,20 @@ def layout_for(
     base : mapping
         The run's own arguments, against which ``proportional`` counts.
     rule : str
-        See :func:`scale`.
+        See :func:`fedlora.scales.scale_at`.
     ranks : int or mapping, optional
         One rank, or one for each module, in place of those of ``arguments``.
     """
     out: dict[str, int] = {}
-    scales: dict[str, float] = {}
     for module in modules:
-        own = _matched(arguments, "rank_pattern", module, int(arguments.get("r", 8)))
+        own = configured_rank(arguments, module)
         if isinstance(ranks, Mapping):
             own = ranks.get(module, own)
         elif ranks is not None:
             own = ranks
-        alpha = _matched(arguments, "alpha_pattern", module, arguments.get("lora_alpha", 8))
-        at_base = _matched(base, "rank_pattern", module, int(base.get("r", 8)))
-        rslora = bool(arguments.get("use_rslora", False))
         out[module] = int(own)
-        scales[module] = scale(rule, float(alpha), int(own), int(at_base), rslora)
+    scales = {m: scale_at(arguments, m, rank, rule, base) for m, rank in out.items()}
     return AdapterLayout(out, scales)
-
-
-def _matched(arguments: Mapping[str, Any], field: str, module: str, default: Any) -> Any:
-    """PEFT's rule: the first pattern that matches the end of the module's name."""
-    name = module.removeprefix(_PREFIX)
-    for pattern, value in (arguments.get(field) or {}).items():
-        if re.match(rf"(.*\.)?({pattern})$", name):
-            return value
-    return default
 
 
 class Layouts:
@@ -263,57 +196,3 @@ def size_at(name: str, shape: torch.Size, source: AdapterLayout, target: Adapter
     if found is None or found[0] not in target.ranks:
         return shape.numel()
     return shape.numel() // source.ranks[found[0]] * target.ranks[found[0]]
-
-
-def apply_layout(modules: Iterable[tuple[str, Any]], layout: AdapterLayout) -> None:
-    """Write a participant's ranks and scales into PEFT's layers (see :func:`lora_modules`)."""
-    for name, module in modules:
-        if name not in layout.ranks:
-            continue
-        for adapter in module.r:
-            module.r[adapter] = layout.ranks[name]
-            module.scaling[adapter] = layout.scales[name]
-
-
-def resize(
-    model: nn.Module,
-    source: AdapterLayout,
-    target: AdapterLayout,
-    generator: torch.Generator,
-) -> None:
-    """Change the ranks of the active participant's own tensors, in the model.
-
-    Rows that are added to A are random like PEFT's start (``U(-1, 1) / sqrt(d_in)``), columns that
-    are added to B are zero, and B is multiplied by the ratio of the scales: when ranks grow, the
-    applied update stays what it was. When they shrink, the last rows and columns go.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        With the participant's tensors active.
-    source, target : AdapterLayout
-        Before and after.
-    generator : torch.Generator
-        For the new rows of A, on the CPU.
-    """
-    for name, parameter in model.named_parameters():
-        found = factor_of(name)
-        if found is None or found[0] not in target.ranks:
-            continue
-        module, factor = found
-        old, new = parameter.shape[0 if factor == "A" else 1], target.ranks[module]
-        kept = fit(parameter.data, name, source, target).clone()
-        if new > old:
-            kept = _grown(kept, factor, new - old, generator)
-        parameter.data = kept
-        parameter.grad = None
-    apply_layout(lora_modules(model), target)
-
-
-def _grown(kept: Tensor, factor: str, more: int, generator: torch.Generator) -> Tensor:
-    if factor == "B":
-        columns = kept.new_zeros((kept.shape[0], more, *kept.shape[2:]))
-        return torch.cat([kept, columns], dim=1)
-    shape = (more, *kept.shape[1:])
-    rows = (2.0 * torch.rand(shape, generator=generator) - 1.0) / math.sqrt(kept[0].numel())
-    return torch.cat([kept, rows.to(kept)], dim=0)

@@ -1,0 +1,430 @@
+"""What a run writes down: the events of ``metrics.jsonl`` and the content of ``run.json``.
+
+Each line and each part is a dataclass here, used by those who write it and by those who read it, so
+that names, types and defaults are said once. Callbacks get events and runs as ``to_json`` makes
+them. Reading is tolerant: a field that is missing or null has its default, unknown fields are left
+alone, and only a value of a wrong type is refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from typing import Any, ClassVar, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from federatedscope.core.errors import ConfigError
+
+__all__ = [
+    "FORMAT",
+    "METRICS_FILE",
+    "RUN_FILE",
+    "AdapterInfo",
+    "ClientInfo",
+    "EvalEvent",
+    "EvaluationInfo",
+    "Event",
+    "Majority",
+    "Parameters",
+    "RecordError",
+    "RoundEvent",
+    "RunInfo",
+    "Swap",
+    "TrainEvent",
+    "as_number",
+    "event_of",
+]
+
+RUN_FILE = "run.json"
+METRICS_FILE = "metrics.jsonl"
+FORMAT = 1
+
+_ASIDE = {"json": False}
+"""Marks a field that is not written."""
+_BRIEF = {"brief": True}
+"""Marks a field that is left out where it says nothing."""
+
+Each = TypeVar("Each", bound="Record")
+
+
+class RecordError(ConfigError):
+    """A record that cannot be read; ``field`` says which of its fields."""
+
+
+class Record:
+    """Base of all records."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON objects, lists, strings and numbers."""
+        found: dict[str, Any] = {}
+        for one in dataclasses.fields(self):
+            value = getattr(self, one.name)
+            if one.metadata.get("json", True) and (value or not one.metadata.get("brief")):
+                found[one.name] = _written(value)
+        return found
+
+    @classmethod
+    def from_json(cls: type[Each], raw: Mapping[str, Any], name: str = "") -> Each:
+        """Read what :meth:`to_json` wrote, or an older or later version of this project.
+
+        Parameters
+        ----------
+        raw : mapping
+            A JSON object.
+        name : str
+            What to call it in errors.
+
+        Raises
+        ------
+        RecordError
+            A value has a type that the field cannot have.
+        """
+        values = {
+            key: _read(kind, raw[key], f"{name}{key}")
+            for key, kind in _kinds(cls).items()  # type: ignore[arg-type]
+            if raw.get(key) is not None
+        }
+        return cls(**values)
+
+
+@cache
+def _kinds(cls: type[Record]) -> dict[str, Any]:
+    """Types of the fields that are written, by name."""
+    hints = get_type_hints(cls)
+    return {
+        one.name: hints[one.name]
+        for one in dataclasses.fields(cls)
+        if one.metadata.get("json", True)
+    }
+
+
+def _written(value: Any) -> Any:
+    if isinstance(value, Record):
+        return value.to_json()
+    if isinstance(value, Mapping):
+        return {str(key): _written(item) for key, item in value.items()}
+    return [_written(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _read(kind: Any, value: Any, name: str) -> Any:
+    """``value`` as ``kind``, one of the few types that records have."""
+    if get_origin(kind) in (Union, types.UnionType):
+        kind = _choice([one for one in get_args(kind) if one is not type(None)], value)
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise wrong_type(name, value, "a list")
+        return tuple(_read(inner[0], item, name) for item in value)
+    if origin is dict:
+        return {
+            inner[0](key): _read(inner[1], item, f"{name}.{key}")
+            for key, item in _entries(value, name).items()
+            if _belongs(item, inner[1])
+        }
+    if isinstance(kind, type) and issubclass(kind, Record):
+        return kind.from_json(_entries(value, name), f"{name}.")
+    return _plain(kind, value, name)
+
+
+def _choice(kinds: list[Any], value: Any) -> Any:
+    """Of the types of a union the one that a value has, else the first."""
+    wanted = tuple if isinstance(value, list | tuple) else type(value)
+    return next((one for one in kinds if wanted in (one, get_origin(one))), kinds[0])
+
+
+def _belongs(item: Any, kind: Any) -> bool:
+    """Among figures only figures count, and null is one that was not finite."""
+    if kind is float:
+        return item is None or isinstance(item, int | float)
+    return item is not None or kind is Any
+
+
+def _plain(kind: Any, value: Any, name: str) -> Any:
+    if kind is float:
+        return as_number(value)
+    if kind not in (int, str, bool):
+        return value
+    try:
+        return kind(value)
+    except (TypeError, ValueError):
+        raise wrong_type(name, value, "a number") from None
+
+
+def _entries(value: Any, name: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise wrong_type(name, value, "an object")
+    return value
+
+
+def as_number(value: object) -> float:
+    """A float; null and anything that is no number is NaN (JSON has no NaN of its own)."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if number else math.nan  # type: ignore[arg-type]
+
+
+def wrong_type(name: str, value: object, wanted: str) -> RecordError:
+    """The error for a field of a wrong type."""
+    return RecordError(
+        name, value, f"is not {wanted}", "The folder was not written by this runtime, or was edited"
+    )
+
+
+# -- metrics.jsonl --------------------------------------------------------------------------
+
+
+class Event(Record):
+    """A line of ``metrics.jsonl``; ``event`` names its kind."""
+
+    event: ClassVar[str]
+
+    def to_json(self) -> dict[str, Any]:
+        """The line, its kind first."""
+        return {"event": self.event, **super().to_json()}
+
+
+@dataclass(frozen=True)
+class TrainEvent(Event):
+    """One client's local training in one round.
+
+    ``sample_size`` is the weight that the client sends along; ``seconds`` are of the routine.
+    """
+
+    event: ClassVar[str] = "train"
+
+    round: int = 0
+    client: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+    steps: int = 0
+    samples: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    sample_size: float = math.nan
+    nonfinite: int = 0
+
+
+@dataclass(frozen=True)
+class EvalEvent(Event):
+    """One evaluation of one client (``client`` 0 is the server's own, global evaluation).
+
+    ``phase`` is ``"before"`` or ``"after"`` the aggregation, ``scope`` ``"personal"`` or
+    ``"global"``; an ``unseen`` client never trains.
+    """
+
+    event: ClassVar[str] = "eval"
+
+    round: int = 0
+    client: int = 0
+    phase: str = "after"
+    scope: str = "personal"
+    unseen: bool = False
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RoundEvent(Event):
+    """The end of one round: who took part and what travelled (bytes by client).
+
+    ``bytes_evaluation`` is what was sent for evaluations only; ``seconds``, which the recorder
+    adds, leave them out. ``diagnostics`` are the aggregator's findings, ``rank_changes`` the ranks
+    that clients have from this round on.
+    """
+
+    event: ClassVar[str] = "round"
+
+    round: int = 0
+    sampled: tuple[int, ...] = ()
+    bytes_up: dict[int, int] = field(default_factory=dict)
+    bytes_down: dict[int, int] = field(default_factory=dict)
+    bytes_evaluation: dict[int, int] = field(default_factory=dict)
+    weights: dict[int, float] = field(default_factory=dict)
+    diagnostics: dict[str, Any] = field(default_factory=dict, metadata=_BRIEF)
+    rank_changes: dict[int, tuple[int, ...]] = field(default_factory=dict, metadata=_BRIEF)
+    seconds: float = field(default=0.0, metadata=_BRIEF)
+
+    @property
+    def energy(self) -> dict[int, float]:
+        """Of the diagnostics: each rank's share of the energy."""
+        shares = self.diagnostics.get("energy") or {}
+        return {int(rank): as_number(shares[rank]) for rank in sorted(shares, key=int)}
+
+
+_EVENTS: dict[str, type[Event]] = {one.event: one for one in (TrainEvent, EvalEvent, RoundEvent)}
+
+
+def event_of(raw: Mapping[str, Any]) -> Event | None:
+    """A line of ``metrics.jsonl`` as its event; ``None`` for a kind that this version lacks.
+
+    Raises
+    ------
+    ValueError
+        The line has a value of a wrong type.
+    """
+    kind = _EVENTS.get(str(raw.get("event")))
+    return None if kind is None else kind.from_json(raw)
+
+
+# -- run.json -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Majority(Record):
+    """The most frequent training label of a client, and its share of other splits' rows."""
+
+    label: str | None = None
+    train: float | None = field(default=None, metadata=_BRIEF)
+    val: float | None = None
+    test: float | None = None
+
+
+@dataclass(frozen=True)
+class ClientInfo(Record):
+    """What a client owns: rows per split, label counts per split, rank and scale (or those of
+    modules that differ), share of the weight, majority baseline.
+    """
+
+    id: int = 0
+    rows: dict[str, int] = field(default_factory=dict)
+    labels: dict[str, dict[str, int]] | None = None
+    rank: int | tuple[int, ...] | None = None
+    scale: float | tuple[float, ...] | None = None
+    weight: float = math.nan
+    majority: Majority | None = None
+    unseen: bool = False
+    group: str | None = None
+
+
+@dataclass(frozen=True)
+class Parameters(Record):
+    """Numbers of parameters: of the model, trainable, and sent by a client at the server's rank."""
+
+    total: int = 0
+    trainable: int = 0
+    sent: int = 0
+
+
+@dataclass(frozen=True)
+class AdapterInfo(Record):
+    """The adapter; ``scale`` is ``None`` where modules or clients differ."""
+
+    method: str | None = None
+    r: int | None = None
+    alpha: int | float | None = None
+    rslora: bool | None = None
+    scale: float | None = None
+    scale_rule: str | None = None
+    target_modules: tuple[str, ...] | str | None = None
+    arguments: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class EvaluationInfo(Record):
+    """What is evaluated and when, and a sentence about it."""
+
+    scope: str = "personal"
+    phases: tuple[str, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Swap(Record):
+    """A setting that the miniature replaced."""
+
+    field: str = ""
+    was: Any = None
+    now: Any = None
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class RunInfo(Record):
+    """``run.json``: what was set up, and how the run ended.
+
+    Every field has a neutral default, so that a folder written by an older or an interrupted run
+    still loads. ``raw`` is the file's own object, with what this version does not know.
+    """
+
+    format: int = FORMAT
+    name: str = ""
+    status: str = "running"
+    stopped_by: str | None = None
+    error: str | None = None
+    started: str = ""
+    finished: str | None = None
+    seconds: float | None = None
+    method: str = "?"
+    variant: str = ""
+    task: str = "?"
+    task_type: str = "OTHER"
+    head_rule: str = "none"
+    local_param: tuple[str, ...] = ()
+    shared_module: bool = False
+    seed: int | None = None
+    data_seed: int | None = None
+    splitter: str | None = None
+    splitter_args: tuple[dict[str, Any], ...] = ()
+    weights: str = "rows"
+    robust_rule: str = "fedavg"
+    options: dict[str, Any] | None = None
+    sample_client_num: int | None = None
+    model: str = "?"
+    adapter: AdapterInfo | None = None
+    device: str = "?"
+    precision: str = "?"
+    precision_reason: str = ""
+    threads: int | None = None
+    parameters: Parameters | None = None
+    memory_estimate_bytes: dict[str, int] | None = None
+    bytes_per_round: dict[str, int] | None = None
+    rounds: int | None = None
+    local_update_steps: int | None = None
+    batch_or_epoch: str = "batch"
+    batch_size: int | None = None
+    tok_len: int | None = None
+    optimizer: dict[str, Any] = field(default_factory=dict)
+    scheduler: dict[str, Any] = field(default_factory=dict)
+    main_metric: str = ""
+    larger_is_better: bool = True
+    clients: tuple[ClientInfo, ...] = ()
+    label_names: tuple[str, ...] | None = None
+    embedded: bool = False
+    swaps: tuple[Swap, ...] = ()
+    evaluation: EvaluationInfo = field(default_factory=EvaluationInfo)
+    notes: tuple[str, ...] = ()
+    versions: dict[str, str] = field(default_factory=dict)
+    command: str = ""
+    best_round: int | None = None
+    last_round: int | None = None
+    peak_memory_bytes: int | None = None
+    best_round_weighted: int | None = None
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False, metadata=_ASIDE)
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any], name: str = f"{RUN_FILE} ") -> RunInfo:
+        """Read ``run.json``'s object.
+
+        Raises
+        ------
+        RecordError
+            The object has no format or a newer one, or a field has the wrong type.
+        """
+        if "format" not in raw:
+            raise RecordError(
+                f"{name}format", None, "it is missing, so this file describes no run",
+                "Give a folder that this runtime wrote, or leave this one out",
+            )  # fmt: skip
+        if raw["format"] != FORMAT:
+            raise RecordError(
+                f"{name}format", raw["format"], f"this version reads format {FORMAT}",
+                "Make the report with the version of this project that wrote the run",
+            )  # fmt: skip
+        return dataclasses.replace(super().from_json(raw, name), raw=dict(raw))
+
+    @cached_property
+    def client_table(self) -> dict[int, ClientInfo]:
+        """The clients by id."""
+        return {client.id: client for client in self.clients}
