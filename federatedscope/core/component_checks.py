@@ -78,12 +78,10 @@ def check_text_metrics(cfg: Any) -> None:
     """Metrics of answers need a trainer that lets a model answer."""
     for name, (function, _) in get_metric(cfg.eval.metrics).items():
         if text_kind(function):
+            problem = f"{name} compares answers, and trainer.type {cfg.trainer.type} has none"
+            remedy = f"Leave {name} out, or use trainer.type: llmtrainer with a data.type that"
             raise ConfigError(
-                "eval.metrics",
-                list(cfg.eval.metrics),
-                f"{name} compares answers, and trainer.type {cfg.trainer.type} has none",
-                f"Leave {name} out, or use trainer.type: llmtrainer with a data.type that ends "
-                "in @llm",
+                "eval.metrics", list(cfg.eval.metrics), problem, f"{remedy} ends in @llm"
             )
 
 
@@ -99,10 +97,6 @@ def check_causal_metrics(cfg: Any) -> None:
         if name == "acc" and has_number:
             continue
         if needs_predictions(function):
-            fitting = ["loss", "acc"] if has_number else ["loss"]
-            raise ConfigError(
-                "eval.metrics",
-                list(cfg.eval.metrics),
-                f"{name} is not a metric of {cfg.data.type}, whose answers are text",
-                f"Write eval.metrics: {fitting}",
-            )
+            remedy = f"Write eval.metrics: {['loss', 'acc'] if has_number else ['loss']}"
+            problem = f"{name} is not a metric of {cfg.data.type}, whose answers are text"
+            raise ConfigError("eval.metrics", list(cfg.eval.metrics), problem, remedy)

@@ -29,7 +29,7 @@ def get_criterion(criterion_type: str, device: Any) -> Any:
     def of_torch() -> nn.Module:
         classes = classes_of(losses, nn.Module)
         known = {name: classes[name] for name in losses.__all__ if name in classes}
-        built: nn.Module = look_up("criterion", "criterion.type", criterion_type, known, "loss")()
+        built: nn.Module = look_up("criterion", "criterion.type", criterion_type, known)()
         return built.to(device)
 
-    return resolve("criterion", criterion_type, device, built_in=of_torch)
+    return resolve("criterion", of_torch, criterion_type, device)

@@ -116,13 +116,10 @@ def check_loadable(data: Mapping[int, Any], cfg: Any, skip: Collection[int] = ()
             remedy = "Use fewer clients, a larger alpha (data.splitter_args) or another data.seed"
             raise ConfigError("federate.client_num", cfg.federate.client_num, problem, remedy)
         if own.dataloader.drop_last and rows < size:
-            raise ConfigError(
-                "dataloader.drop_last",
-                True,
-                f"client {client} has {rows} training rows, fewer than one batch of {size} "
-                "(dataloader.batch_size), so nothing would be trained",
-                f"Write dataloader.drop_last: False, or dataloader.batch_size: {rows} or less",
-            )
+            problem = f"client {client} has {rows} training rows, fewer than one batch of {size} "
+            problem += "(dataloader.batch_size), so nothing would be trained"
+            remedy = f"Write dataloader.drop_last: False, or dataloader.batch_size: {rows} or less"
+            raise ConfigError("dataloader.drop_last", True, problem, remedy)
 
 
 def _train_rows(data: Any) -> int:
@@ -142,19 +139,13 @@ def _by_length(
     if training and not (options.shuffle and options.group_by_length):
         return None
     lengths = lengths_of(dataset)
-    if training and lengths is None:
-        raise ConfigError(
-            "dataloader.group_by_length",
-            True,
-            "the rows of this data set have no known length",
-            "Write dataloader.group_by_length: False, or give the dataset an attribute 'lengths'",
-        )
-    if lengths is None:
-        return None
-    if training:
-        return _GroupedByLength(lengths, batch_size, generator)
-    longest_first: list[int] = np.argsort(-lengths, kind="stable").tolist()
-    return longest_first
+    if lengths is None and training:
+        problem = "the rows of this data set have no known length"
+        remedy = "Write dataloader.group_by_length: False, or give the dataset an attribute"
+        raise ConfigError("dataloader.group_by_length", True, problem, f"{remedy} 'lengths'")
+    if lengths is None or training:
+        return None if lengths is None else _GroupedByLength(lengths, batch_size, generator)
+    return np.argsort(-lengths, kind="stable").tolist()
 
 
 class _GroupedByLength(Sampler[int]):

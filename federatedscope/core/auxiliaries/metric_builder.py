@@ -16,11 +16,6 @@ Metric = tuple[Callable[..., Any], bool]
 def get_metric(types: Iterable[str]) -> dict[str, Metric]:
     """Ask the registered builders for metrics, and take the built-in ones for the rest.
 
-    Parameters
-    ----------
-    types : iterable of str
-        Metric names.
-
     Returns
     -------
     dict

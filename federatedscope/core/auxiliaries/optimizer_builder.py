@@ -9,13 +9,7 @@ import torch
 from torch import nn
 
 from federatedscope import register
-from federatedscope.core.auxiliaries.resolve import (
-    build,
-    classes_of,
-    look_up,
-    own_arguments,
-    resolve,
-)
+from federatedscope.core.auxiliaries.resolve import build, classes_of, own_arguments, resolve
 from federatedscope.core.configs.ranges import adapter_method
 from federatedscope.core.errors import ConfigError, UserError
 
@@ -67,14 +61,11 @@ def _resolve(
     model: Any, parameters: Any, type: str, lr: float, section: dict[str, Any]
 ) -> torch.optim.Optimizer:
     own = own_arguments(section)
-    built: torch.optim.Optimizer = resolve(
-        "optimizer",
-        model,
-        type,
-        lr,
-        built_in=lambda: _of_torch("optimizer", parameters, type, lr, own),
-        **own,
-    )
+
+    def built_in() -> torch.optim.Optimizer:
+        return _of_torch("optimizer", parameters, type, lr, own)
+
+    built: torch.optim.Optimizer = resolve("optimizer", built_in, model, type, lr, **own)
     return built
 
 
@@ -93,12 +84,11 @@ def _of_torch(
     """A class of ``torch.optim`` over those of the parameters that are trained."""
     if type in _NOT_USABLE:
         raise ConfigError(f"{field}.type", type, _NOT_USABLE[type], "write for example AdamW")
-    known = classes_of(torch.optim, torch.optim.Optimizer, *_NOT_USABLE)
-    optimizer_cls = look_up("optimizer", f"{field}.type", type, known)
     if isinstance(lr, bool) or not isinstance(lr, int | float):
         raise ConfigError(f"{field}.lr", lr, "no number", "write for example lr: 0.001")
+    known = classes_of(torch.optim, torch.optim.Optimizer, *_NOT_USABLE)
     built: torch.optim.Optimizer = build(
-        field, optimizer_cls, trainable(parameters), {"lr": lr, **own}
+        "optimizer", field, type, known, trainable(parameters), {"lr": lr, **own}
     )
     return built
 

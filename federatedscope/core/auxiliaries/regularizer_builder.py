@@ -35,10 +35,9 @@ def get_regularizer(reg_type: str | None) -> Any:
     """
     if not reg_type:
         return DummyRegularizer()
+    name = reg_type
     found = resolve(
-        "regularizer",
-        reg_type,
-        built_in=lambda: look_up("regularizer", "regularizer.type", reg_type, BUILT_IN),
+        "regularizer", lambda: look_up("regularizer", "regularizer.type", name, BUILT_IN), name
     )
     # The contract's builders return the class.
     return found() if isinstance(found, type) else found

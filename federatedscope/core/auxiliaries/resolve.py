@@ -19,46 +19,29 @@ T = TypeVar("T")
 _CONFIG_INTERNALS = ("__help_info__", "__cfg_check_funcs__", "is_ready_for_run")
 
 
-def resolve(kind: str, *asked: Any, built_in: Callable[[], Any], **arguments: Any) -> Any:
-    """The first answer of the registered builders of a kind, else the built-in one.
-
-    Parameters
-    ----------
-    kind : str
-        As in ``register_KIND``.
-    asked, arguments
-        What the builders are called with.
-    built_in : callable
-        Gives the answer where no builder does.
+def resolve(kind: str, built_in: Callable[[], Any], /, *asked: Any, **arguments: Any) -> Any:
+    """The first answer of the builders of ``register_KIND``, which are called with ``asked`` and
+    ``arguments``; that of ``built_in()`` where they have none.
     """
     answer = register.first_answer(getattr(register, f"{kind}_dict"), *asked, **arguments)
     return built_in() if answer is None else answer
 
 
-def look_up(kind: str, field: str, name: Any, known: Mapping[str, T], noun: str = "") -> T:
-    """What ``name`` stands for among the built-in ones of a kind.
+_NOUNS = {"criterion": "loss", "scheduler": "schedule"}
+"""What users call a kind, where it is not the registry's word."""
 
-    Parameters
-    ----------
-    kind : str
-        As in ``register_KIND``.
-    field : str
-        The key that holds the name.
-    name : object
-        Its value.
-    known : mapping
-        The built-in ones by name.
-    noun : str
-        The kind in a user's words, where they are others.
+
+def look_up(kind: str, field: str, name: Any, known: Mapping[str, T]) -> T:
+    """What ``name``, the value of the key ``field``, stands for among the built-in ones of a kind.
 
     Raises
     ------
     ConfigError
-        There is none; names the nearest that is built in or registered.
+        There is none; suggests the nearest that is built in or registered.
     """
     if name in known:
         return known[name]
-    problem = f"no {noun or kind} of this name is built in or registered"
+    problem = f"no {_NOUNS.get(kind, kind)} of this name is built in or registered"
     builders = getattr(register, f"{kind}_dict")
     names = {*known, *builders, *getattr(builders, "built_in", ())}
     more = ", or name the module that registers it in extensions"
@@ -80,18 +63,25 @@ def own_arguments(section: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in section.items() if key not in _CONFIG_INTERNALS}
 
 
-def build(field: str, cls: Callable[..., T], first: Any, arguments: Mapping[str, Any]) -> T:
-    """``cls(first, **arguments)``; what it refuses is an error of the section ``field``."""
-    check_arguments(field, cls.__name__, arguments, list(inspect.signature(cls).parameters)[1:])
+def build(
+    kind: str,
+    field: str,
+    type: str,
+    known: Mapping[str, Callable[..., Any]],
+    first: Any,
+    arguments: Mapping[str, Any],
+) -> Any:
+    """The class that the section ``field`` names with its ``type``, called with ``first`` and the
+    section's arguments; what it refuses is an error of the section.
+    """
+    cls = look_up(kind, f"{field}.type", type, known)
+    check_arguments(field, type, arguments, list(inspect.signature(cls).parameters)[1:])
     try:
         return cls(first, **arguments)
     except (TypeError, ValueError) as error:
-        raise ConfigError(
-            field,
-            {"type": cls.__name__, **arguments},
-            f"{cls.__name__} refuses it: {error}",
-            f"change what it names; these are PyTorch's own arguments of {cls.__name__}",
-        ) from error
+        remedy = f"change what it names; these are PyTorch's own arguments of {type}"
+        given = {"type": type, **arguments}
+        raise ConfigError(field, given, f"{type} refuses it: {error}", remedy) from error
 
 
 def check_arguments(

@@ -31,7 +31,6 @@ from federatedscope.core.auxiliaries.resolve import (
     build,
     check_arguments,
     classes_of,
-    look_up,
     own_arguments,
     resolve,
 )
@@ -77,8 +76,7 @@ def get_scheduler(optimizer: torch.optim.Optimizer, type: str, **kwargs: Any) ->
 
     Returns
     -------
-    object or None
-        With ``step()``, called after each optimizer step.
+    object with ``step()``, called after each optimizer step, or None
 
     Raises
     ------
@@ -96,21 +94,17 @@ def get_scheduler(optimizer: torch.optim.Optimizer, type: str, **kwargs: Any) ->
             return _spanning(optimizer, type, **span)
         # ReduceLROnPlateau needs a metric at each step, which training here does not give it.
         torchs = classes_of(lr_scheduler, lr_scheduler.LRScheduler, "ReduceLROnPlateau")
-        scheduler_cls = look_up("scheduler", "scheduler.type", type, SCHEDULES | torchs, "schedule")
-        return build("scheduler", scheduler_cls, optimizer, own)
+        return build("scheduler", "scheduler", type, SCHEDULES | torchs, optimizer, own)
 
-    return resolve("scheduler", optimizer, type, built_in=built_in, **own)
+    return resolve("scheduler", built_in, optimizer, type, **own)
 
 
 def warmup_steps_of(total_steps: int, warmup_ratio: float) -> int:
     """``warmup_ratio`` of all local steps of the run, rounded up."""
     if not 0 <= warmup_ratio <= 1:
-        raise ConfigError(
-            "scheduler.warmup_ratio",
-            warmup_ratio,
-            "the part of all local steps in which the rate rises",
-            "write a number from 0 to 1, for example 0.06",
-        )
+        problem = "the part of all local steps in which the rate rises"
+        remedy = "write a number from 0 to 1, for example 0.06"
+        raise ConfigError("scheduler.warmup_ratio", warmup_ratio, problem, remedy)
     # Without the margin 0.07 * 100 = 7.000000000000001 would give 8.
     return math.ceil(total_steps * warmup_ratio - 1e-9)
 
@@ -124,12 +118,9 @@ def _spanning(
     done_steps: int = 0,
 ) -> lr_scheduler.LambdaLR:
     if total_steps is None or total_steps < 1:
-        raise ConfigError(
-            "scheduler.total_steps",
-            total_steps,
-            f"{type} needs the number of local steps of the whole run",
-            "pass total_steps (the built-in trainers do)",
-        )
+        problem = f"{type} needs the number of local steps of the whole run"
+        remedy = "pass total_steps (the built-in trainers do)"
+        raise ConfigError("scheduler.total_steps", total_steps, problem, remedy)
     warmup = warmup_steps_of(total_steps, warmup_ratio) if warmup_steps is None else warmup_steps
     noam = type == "warmup_noam"
     if noam and warmup < 1:
@@ -149,7 +140,7 @@ def check_scheduler(field: str, type: str, **kwargs: Any) -> None:
     ``total_steps`` may be missing.
     """
     probe = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
-    own = {k: v for k, v in own_arguments(kwargs).items() if k not in _SPAN}
+    own = {key: own for key, own in own_arguments(kwargs).items() if key not in _SPAN}
     if not register.answers_itself(register.scheduler_dict, probe, type, **own):
         with within(field.rpartition(".")[0]):
             get_scheduler(probe, type, **{"total_steps": 1000, **kwargs})

@@ -54,7 +54,7 @@ def get_splitter(config: Any) -> Any:
                 "Write for example data.splitter_args: [{'alpha': 0.5}] with data.splitter: lda",
             ) from error
 
-    return resolve("splitter", name, client_num, built_in=built_in, **arguments)
+    return resolve("splitter", built_in, name, client_num, **arguments)
 
 
 def _arguments(given: Any) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def get_trainer_cls(trainer_type: str) -> type[Any]:
             "trainer", "trainer.type", trainer_type, known
         )
 
-    trainer_cls: type[Any] = resolve("trainer", trainer_type, built_in=built_in)
+    trainer_cls: type[Any] = resolve("trainer", built_in, trainer_type)
     return trainer_cls
 
 
@@ -50,12 +50,5 @@ def get_trainer(
     is_attacker : bool
         Kept for extensions; attacks are outside this project.
     """
-    trainer_cls = get_trainer_cls(config.trainer.type)
-    return trainer_cls(
-        model=model,
-        data=data,
-        device=device,
-        config=config,
-        only_for_eval=only_for_eval,
-        monitor=monitor,
-    )
+    given = {"model": model, "data": data, "device": device, "config": config, "monitor": monitor}
+    return get_trainer_cls(config.trainer.type)(**given, only_for_eval=only_for_eval)

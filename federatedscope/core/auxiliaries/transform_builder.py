@@ -15,18 +15,10 @@ _NAMES = ("transform", "target_transform", "pre_transform")
 def get_transform(config: Any, package: str) -> tuple[Transforms, Transforms, Transforms]:
     """Build the transforms of the three splits.
 
-    Parameters
-    ----------
-    config : CN
-        Reads ``data.transform``, ``data.target_transform``, ``data.pre_transform`` and the same
-        with ``val_`` and ``test_`` before it: lists ``[[type, {arguments}], ...]``.
-    package : str
-        Where types that no extension registered are looked up, e.g. ``torchvision``.
-
-    Returns
-    -------
-    tuple of dict
-        For training, validation and test; the last two take training's where they have none.
+    Reads ``data.transform``, ``data.target_transform``, ``data.pre_transform`` and the same with
+    ``val_`` and ``test_`` before it: lists ``[[type, {arguments}], ...]``. Types that no extension
+    registered are looked up in a ``package``, e.g. ``torchvision``. Validation and test take
+    training's where they have none.
 
     Raises
     ------
@@ -55,7 +47,7 @@ def _convert(field: str, entry: list[Any], package: str) -> Any:
         known = vars(_transforms_of(field, package))
         return look_up("transform", field, kind, known)(**arguments)
 
-    return resolve("transform", kind, arguments, built_in=of_package)
+    return resolve("transform", of_package, kind, arguments)
 
 
 def _transforms_of(field: str, package: str) -> Any:

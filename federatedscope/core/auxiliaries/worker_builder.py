@@ -21,7 +21,5 @@ def _workers(cfg: Any) -> dict[str, type[Any]]:
     from federatedscope.core.workers import Client, Server
 
     plain = {"client": Client, "server": Server}
-    workers: dict[str, type[Any]] = resolve(
-        "worker", cfg.federate.method.lower(), built_in=lambda: plain
-    )
+    workers: dict[str, type[Any]] = resolve("worker", lambda: plain, cfg.federate.method.lower())
     return workers

@@ -41,24 +41,14 @@ _EARLY_STOP = (
         " the last ones.", choices=("best", "mean")),
 )
 
-
-def _optimizer(path: str, lr: float) -> Section:
-    """An optimizer section; further keys go to the optimizer's constructor."""
-    keys = (
-        Key("type", "SGD", "Name of a torch.optim class, or a registered optimizer."),
-        Key("lr", lr, "Learning rate."),
-    )
-    return Section(path, "The optimizer; further keys are its own arguments", keys, free=True)
-
-
-def _scheduler(path: str) -> Section:
-    """A scheduler section; further keys go to the scheduler's constructor."""
-    keys = (
-        Key("type", "", "Learning-rate schedule; empty for a constant rate."),
-        Key("warmup_ratio", 0.0, "Share of all steps with a rising learning rate."),
-    )
-    return Section(path, "The schedule; further keys are its own arguments", keys, free=True)
-
+_OPTIMIZER = ("The optimizer; further keys are its own arguments", (
+    Key("type", "SGD", "Name of a torch.optim class, or a registered optimizer."),
+    Key("lr", 0.1, "Learning rate."),
+))
+_SCHEDULER = ("The schedule; further keys are its own arguments", (
+    Key("type", "", "Learning-rate schedule; empty for a constant rate."),
+    Key("warmup_ratio", 0.0, "Share of all steps with a rising learning rate."),
+))
 
 SECTIONS = (
     Section("trainer", "Which trainer runs the local steps", (
@@ -78,14 +68,14 @@ SECTIONS = (
         Key("alpha", 0.75, "Averaging factor."),
     )),
     Section("train", "Local training", _TRAIN),
-    _optimizer("train.optimizer", 0.1),
-    _scheduler("train.scheduler"),
+    Section("train.optimizer", *_OPTIMIZER, free=True),
+    Section("train.scheduler", *_SCHEDULER, free=True),
     Section("train.vera", "Separate rates for VeRA",
             (Key("lr_c", 1e-4, "Learning rate of the classification head with a VeRA adapter."),),
             free=True),
     Section("finetune", "Local training right before an evaluation", _FINETUNE),
-    _optimizer("finetune.optimizer", 0.1),
-    _scheduler("finetune.scheduler"),
+    Section("finetune.optimizer", *_OPTIMIZER, free=True),
+    Section("finetune.scheduler", *_SCHEDULER, free=True),
     Section("grad", "Gradients", (
         Key("grad_clip", -1.0, "Largest gradient norm; not positive for no limit."),
         Key("grad_accum_count", 1, "Batches whose gradients make one step."),

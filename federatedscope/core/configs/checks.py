@@ -68,12 +68,9 @@ def _move_old_loader_keys(cfg: CN) -> None:
         if value == default:
             continue
         if current not in (cfg.dataloader.info(new).default, value):
-            raise ConfigError(
-                f"data.{old}",
-                value,
-                f"dataloader.{new} says {current!r} and data.{old}, its older name, says otherwise",
-                f"Keep dataloader.{new} and delete data.{old}",
-            )
+            problem = f"dataloader.{new} says {current!r} and data.{old}, its older name,"
+            remedy = f"Keep dataloader.{new} and delete data.{old}"
+            raise ConfigError(f"data.{old}", value, f"{problem} says otherwise", remedy)
         logger.warning("data.%s is the older name of dataloader.%s; taken over.", old, new)
         cfg.dataloader[new] = value
         cfg.data[old] = default

@@ -10,13 +10,12 @@ from federatedscope.core.configs.ranges import Range, Rule, adapter_method, meth
 from federatedscope.core.errors import ConfigError
 from fedlora.heads import names_head
 
+# fmt: off
 __all__ = [
-    "PERSONALIZATION",
-    "check_clients",
-    "check_evaluation_scope",
-    "check_robust_rule",
+    "PERSONALIZATION", "check_clients", "check_evaluation_scope", "check_robust_rule",
     "count_unseen",
 ]
+# fmt: on
 
 logger = logging.getLogger(__name__)
 
@@ -125,24 +124,17 @@ def check_clients(cfg: CN) -> None:
     elif fed.sample_client_rate > 0:
         derived = max(1, _floor(fed.sample_client_rate * trained))
         if fed.sample_client_num not in (-1, derived):
-            logger.warning(
-                "federate.sample_client_rate %s decides: %s clients per round, not"
-                " federate.sample_client_num %s.",
-                fed.sample_client_rate,
-                derived,
-                fed.sample_client_num,
-            )
+            decides = f"federate.sample_client_rate {fed.sample_client_rate} decides"
+            other = f"federate.sample_client_num {fed.sample_client_num}"
+            logger.warning("%s: %s clients per round, not %s.", decides, derived, other)
         fed.sample_client_num = derived
     elif fed.sample_client_num <= 0:
         fed.sample_client_num = trained
     elif fed.sample_client_num > trained:
         unseen = f" ({fed.client_num} less the unseen ones)" if fed.unseen_clients_rate else ""
-        raise ConfigError(
-            "federate.sample_client_num",
-            fed.sample_client_num,
-            f"more clients per round than train at all: {trained}{unseen}",
-            f"Write at most {trained}, or -1 for all",
-        )
+        problem = f"more clients per round than train at all: {trained}{unseen}"
+        remedy = f"Write at most {trained}, or -1 for all"
+        raise ConfigError("federate.sample_client_num", fed.sample_client_num, problem, remedy)
 
 
 def _use_all_clients(cfg: CN) -> None:
@@ -201,23 +193,17 @@ def check_robust_rule(cfg: CN) -> None:
         return
     method = "fedopt" if cfg.fedopt.use else method_of(cfg)
     if method in (*_NO_EXCHANGE, "fedopt"):
-        raise ConfigError(
-            "aggregator.robust_rule",
-            rule,
-            f"{method} does not aggregate with it",
-            "Write aggregator.robust_rule: fedavg, or federate.method: FedAvg",
-        )
+        remedy = "Write aggregator.robust_rule: fedavg, or federate.method: FedAvg"
+        problem = f"{method} does not aggregate with it"
+        raise ConfigError("aggregator.robust_rule", rule, problem, remedy)
     clients = cfg.federate.sample_client_num
     factor, more = _MINIMUM_CLIENTS.get(rule, (0, 0))
     needed = factor * faulty + more
     if cfg.federate.client_num > 0 and clients < needed:
-        raise ConfigError(
-            "aggregator.byzantine_node_num",
-            faulty,
-            f"{rule} needs at least {factor}f + {more} = {needed} clients per round, and there"
-            f" are {clients}",
-            "Tolerate fewer faulty clients, or let more clients take part",
-        )
+        problem = f"{rule} needs at least {factor}f + {more} = {needed} clients per round, and"
+        remedy = "Tolerate fewer faulty clients, or let more clients take part"
+        field = "aggregator.byzantine_node_num"
+        raise ConfigError(field, faulty, f"{problem} there are {clients}", remedy)
     for bounds in _BFT_RANGES:
         value = cfg.aggregator.BFT_args.get(bounds.field.rpartition(".")[2], bounds)
         if value is not bounds:

@@ -9,9 +9,8 @@ from typing import Any
 
 from federatedscope import register
 from federatedscope.core.cmd_args import CommandLine, check_presets
-from federatedscope.core.configs.client_files import read_client_file
 from federatedscope.core.configs.config import CN, apply_registered_configs, global_cfg
-from federatedscope.core.configs.merging import nest
+from federatedscope.core.configs.merging import all_keys, nest, put, read_client_file
 from federatedscope.core.configs.ranges import value_of
 from federatedscope.core.configs.refusals import check_runnable
 from federatedscope.core.configs.values import literal, shown
@@ -19,18 +18,14 @@ from federatedscope.core.configs.yaml_io import read_yaml_file
 from federatedscope.core.errors import ConfigError, within
 from federatedscope.core.extensions import load_extensions
 
+# fmt: off
 __all__ = [
-    "RunConfig",
-    "build_config",
-    "check_client_names",
-    "check_run",
-    "client_config",
+    "RunConfig", "build_config", "check_client_names", "check_run", "client_config",
     "load_client_cfgs",
 ]
 
 _CLIENT = re.compile(r"client_([1-9]\d*)")
 
-# fmt: off
 RUN_WIDE = (
     "aggregator", "backend", "device", "distribute", "early_stop", "embedded", "expname",
     "expname_tag", "extensions", "federate", "fedopt", "llm", "model", "outdir", "personalization",
@@ -102,16 +97,15 @@ def build_config(args: CommandLine) -> RunConfig:
     except ConfigError as error:
         remedy = _REMEDIES.get(error.field, error.remedy)
         raise ConfigError(error.field, error.value, error.problem, remedy) from error
-    given = {*_leaves(tree), *_leaves(overrides)}
+    own = [*all_keys(overrides, sections=False)]
+    given = {*all_keys(tree, sections=False), *own}
     if args.outdir:
         cfg.outdir = args.outdir
         given.add("outdir")
     swaps: list[dict[str, Any]] = []
-    presets = list(args.presets)
-    if cfg.embedded.use and "embedded" in register.preset_dict and "embedded" not in presets:
-        presets.append("embedded")
-    for name in presets:
-        swaps += register.preset_dict[name](cfg, set(_leaves(overrides))) or []
+    miniature = ["embedded"] if cfg.embedded.use and "embedded" in register.preset_dict else []
+    for name in dict.fromkeys([*args.presets, *miniature]):
+        swaps += register.preset_dict[name](cfg, set(own)) or []
     clients = load_client_cfgs(args.client_cfg_file, args.client_opts, cfg)
     return RunConfig(cfg, clients, frozenset(given), swaps)
 
@@ -126,15 +120,6 @@ def extension_names(tree: Mapping[str, Any], overrides: Mapping[str, Any]) -> li
         remedy = "Write ['federatedscope_ext']"
         raise ConfigError("extensions", value, "must be a list of module names", remedy)
     return [name for name in names if name]
-
-
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """Dotted keys of the values in a nested mapping."""
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}"
 
 
 def load_client_cfgs(path: str | None, opts: Sequence[str], cfg: CN) -> CN | None:
@@ -166,7 +151,7 @@ def load_client_cfgs(path: str | None, opts: Sequence[str], cfg: CN) -> CN | Non
             _check_client_name(str(name), settings, cfg)
             node = result.setdefault(name, CN(new_allowed=True))
             for dotted, value in _checked_settings(str(name), settings or {}, cfg):
-                _put(node, dotted, value)
+                put(node, dotted, value)
     return result or None
 
 
@@ -257,7 +242,7 @@ def _checked_settings(name: str, settings: Any, cfg: CN) -> Iterator[tuple[str, 
     twin = cfg.clone()
     with within(name):
         twin.merge_from_other_cfg(settings)
-        for dotted in _leaves(settings):
+        for dotted in all_keys(settings, sections=False):
             value = value_of(twin, dotted)
             if dotted == _ADAPTER:
                 value = _own_adapter(value, cfg)
@@ -275,18 +260,7 @@ def _own_adapter(given: list[Any], cfg: CN) -> list[Any]:
         raise ConfigError(_ADAPTER, given, "must be a list of one mapping", "Write [{'r': 4}]")
     for key, value in entry.items():
         if key not in OWN_ADAPTER_FIELDS and value != base.get(key):
-            raise ConfigError(
-                _ADAPTER,
-                {key: value},
-                f"{key} is the same for all clients; ranks and scales may differ",
-                f"Leave it out, or write one of {', '.join(OWN_ADAPTER_FIELDS)}",
-            )
+            problem = f"{key} is the same for all clients; ranks and scales may differ"
+            remedy = f"Leave it out, or write one of {', '.join(OWN_ADAPTER_FIELDS)}"
+            raise ConfigError(_ADAPTER, {key: value}, problem, remedy)
     return [{**base, **dict(entry)}]
-
-
-def _put(node: CN, dotted: str, value: Any) -> None:
-    """Set a dotted key in a free tree."""
-    *parents, last = dotted.split(".")
-    for parent in parents:
-        node = node.setdefault(parent, CN(new_allowed=True))
-    node[last] = value

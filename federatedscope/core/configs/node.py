@@ -190,15 +190,9 @@ class CN(dict[str, Any]):
         return cls(tree, new_allowed=True)
 
     def merge_from_file(self, cfg_filename: str | PathLike[str], check_cfg: bool = False) -> None:
-        """Merge a yaml file.
+        """Merge a yaml file, and run the registered checks afterwards where ``check_cfg`` is on.
 
-        Parameters
-        ----------
-        cfg_filename : str or path
-            The yaml file.
-        check_cfg : bool
-            Run the registered checks afterwards. Off by default: checks are for a complete
-            configuration, see :meth:`assert_cfg` and :meth:`freeze`.
+        Checks are for a complete configuration, see :meth:`assert_cfg` and :meth:`freeze`.
 
         Raises
         ------
@@ -251,12 +245,9 @@ class CN(dict[str, Any]):
             elif (section := values.as_mapping(value)) is not None:
                 yield from current._planned(section, f"{dotted}.", root, origin)
             else:
-                raise ConfigError(
-                    dotted,
-                    values.shown(value),
-                    f"{dotted} is a section, not a single value{origin.of(dotted)}",
-                    f"Give one of its keys: {some_keys(current, dotted)}",
-                )
+                problem = f"{dotted} is a section, not a single value{origin.of(dotted)}"
+                remedy = f"Give one of its keys: {some_keys(current, dotted)}"
+                raise ConfigError(dotted, values.shown(value), problem, remedy)
 
     # ------------------------------------------------------------------ state
     def is_new_allowed(self) -> bool:
@@ -265,8 +256,7 @@ class CN(dict[str, Any]):
 
     def set_new_allowed(self, is_new_allowed: bool) -> None:
         """Allow or forbid new keys in this node and every node below."""
-        for node in self._nodes():
-            node.__dict__["_new_allowed"] = is_new_allowed
+        self._set("_new_allowed", is_new_allowed)
 
     def is_frozen(self) -> bool:
         """Whether the node refuses changes."""
@@ -284,20 +274,18 @@ class CN(dict[str, Any]):
             Run the registered checks first.
         """
         self.ready_for_run(check_cfg)
-        for node in self._nodes():
-            node.__dict__["_frozen"] = True
+        self._set("_frozen", True)
 
     def defrost(self) -> None:
         """Make the tree mutable again."""
-        for node in self._nodes():
-            node.__dict__["_frozen"] = False
+        self._set("_frozen", False)
 
-    def _nodes(self) -> Iterator[CN]:
-        """The node itself and every node below it."""
-        yield self
-        for value in self.values():
-            if isinstance(value, CN):
-                yield from value._nodes()
+    def _set(self, name: str, value: bool) -> None:
+        """Change a part of the state here and in every node below."""
+        self.__dict__[name] = value
+        for below in self.values():
+            if isinstance(below, CN):
+                below._set(name, value)
 
     # ------------------------------------------------------------------ checks
     def register_cfg_check_fun(self, cfg_check_fun: Callable[[CN], object]) -> None:
@@ -335,15 +323,8 @@ class CN(dict[str, Any]):
     def describe(self, key: str, info: KeyInfo | str, choices: tuple[Any, ...] = ()) -> None:
         """Attach description, accepted types and choices to one key of this node.
 
-        Parameters
-        ----------
-        key : str
-            The key.
-        info : KeyInfo or str
-            All of it; or the line of help, with the key's present value as default and its type
-            as the accepted one. That is the form for extensions.
-        choices : tuple
-            Accepted values, together with a line of help.
+        ``info`` is all of it; or, the form for extensions, the line of help, with the key's present
+        value as default, its type as the accepted one, and ``choices`` as accepted values.
         """
         if isinstance(info, str):
             value = self[key]

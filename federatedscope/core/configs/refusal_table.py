@@ -5,15 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = [
-    "EXTENSION_METHODS",
-    "OTHER_METHODS",
-    "OTHER_WORDS",
-    "OUTSIDE",
-    "PLANNED",
-    "REFUSALS",
-    "Refusal",
-]
+__all__ = ["EXTENSION_METHODS", "OTHER_METHODS", "OTHER_WORDS", "OUTSIDE", "REFUSALS", "Refusal"]
 
 OUTSIDE = "is outside this project"
 PLANNED = "is planned and not in this version"

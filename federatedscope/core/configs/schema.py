@@ -85,7 +85,7 @@ def declare(cfg: CN, sections: Iterable[Section]) -> None:
         for parent in parents:
             node = node[parent]
         if last:
-            node[last] = CN(new_allowed=section.free)
+            node.setdefault(last, CN(new_allowed=section.free))
             node.describe(last, KeyInfo(section.help, declared=True))
             node = node[last]
         for key in section.keys:

@@ -130,25 +130,13 @@ def _read(value: Any) -> Any:
 
 
 def coerce(dotted: str, value: Any, info: KeyInfo, current: Any, where: str = "") -> Any:
-    """Convert one value to the key's type and check it against the choices.
-
-    Parameters
-    ----------
-    dotted : str
-        Full key, for the error.
-    value : object
-        The value from yaml, from Python, or a :class:`CommandLineValue`.
-    info : KeyInfo
-        Types and choices.
-    current : object
-        The key's present value, shown as an example.
-    where : str
-        `` (FILE, line N)`` or empty.
+    """Convert one value of the key ``dotted`` to its type and check it against its choices.
 
     Raises
     ------
     ConfigError
-        Wrong type, or not among the choices.
+        Wrong type, or not among the choices; tells ``where`` (`` (FILE, line N)`` or empty), and
+        the key's default, or ``current`` value, as an example.
     """
     example = info.default if info.declared else current
     if not info.types:
@@ -157,14 +145,10 @@ def coerce(dotted: str, value: Any, info: KeyInfo, current: Any, where: str = ""
         result = _convert(value, wanted, lenient=not info.declared)
         if result is not _NO:
             return _chosen(dotted, result, info, where)
-    got = type(_read(value))
-    expected, found = " or ".join(map(_name, info.types)), _name(got)
-    raise ConfigError(
-        dotted,
-        shown(value),
-        f"wrong type{where}: expected {expected}, got {found}",
-        f"Write for example {dotted}: {_example(example, info, shown(value))}",
-    )
+    expected, got = " or ".join(map(_name, info.types)), _name(type(_read(value)))
+    remedy = f"Write for example {dotted}: {_example(example, info, shown(value))}"
+    problem = f"wrong type{where}: expected {expected}, got {got}"
+    raise ConfigError(dotted, shown(value), problem, remedy)
 
 
 def _name(kind: type) -> str:
@@ -183,12 +167,8 @@ def _chosen(dotted: str, value: Any, info: KeyInfo, where: str) -> Any:
             return choice
     near = difflib.get_close_matches(str(value).lower(), [str(c) for c in info.choices], n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
-    raise ConfigError(
-        dotted,
-        value,
-        f"not one of the possible values{where}",
-        f"Write one of {', '.join(repr(c) for c in info.choices)}{hint}",
-    )
+    remedy = f"Write one of {', '.join(repr(c) for c in info.choices)}{hint}"
+    raise ConfigError(dotted, value, f"not one of the possible values{where}", remedy)
 
 
 def _in_order(types: tuple[type, ...], value: Any) -> tuple[type, ...]:

@@ -63,21 +63,12 @@ def dump_yaml(tree: dict[str, Any], **kwargs: Any) -> str:
 
 
 def parse_yaml(text: str, origin: str = "<text>") -> tuple[dict[str, Any], dict[str, int]]:
-    """Parse yaml text whose top level is a mapping.
-
-    Parameters
-    ----------
-    text : str
-        The yaml text; empty text is an empty mapping.
-    origin : str
-        File name for error messages.
+    """Parse yaml text whose top level is a mapping; empty text is an empty one.
 
     Returns
     -------
-    tree : dict
-        The nested values.
-    lines : dict
-        Line number (from 1) of every dotted key.
+    tree, lines : dict
+        The nested values, and the line number (from 1) of every dotted key.
 
     Raises
     ------
