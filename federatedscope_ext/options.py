@@ -44,70 +44,28 @@ class Option:
     high: float = float("inf")
 
 
+# fmt: off
 OPTIONS = (
-    Option(
-        "aggregator",
-        "diagnostics",
-        True,
-        "Record in every round the effective rank of the aggregated update, the energy that each"
-        " rank keeps, and the errors of factor means and of the method; costs an SVD per module.",
-    ),
-    Option(
-        "flexlora",
-        "dtype",
-        "float32",
-        "Precision of FlexLoRA's and FedSVD's decomposition.",
-        ("float32", "float64"),
-    ),
-    Option(
-        "flexlora",
-        "path",
-        "auto",
-        "How it decomposes: stacked factors, the dense matrix, or the cheaper of the two.",
-        ("auto", "stacked", "dense"),
-    ),
-    Option(
-        "fedrot",
-        "strength",
-        1.0,
-        "How far FedRot turns factors towards the server's: 0 not at all, 1 all the way.",
-        low=0.0,
-        high=1.0,
-    ),
-    Option(
-        "hetlora",
-        "gamma",
-        0.99,
-        "HetLoRA's self-pruning: the share of its rank that a client keeps when it pays; 1 prunes"
-        " nothing.",
-        low=0.0,
-        high=1.0,
-    ),
-    Option(
-        "hetlora",
-        "regularization",
-        0.005,
-        "HetLoRA's penalty on the norm of the last ranks.",
-        low=0.0,
-    ),
-    Option(
-        "slora",
-        "rounds",
-        0,
-        "SLoRA's first stage: so many rounds train a sparse update of the frozen weights, whose SVD"
-        " starts the adapters. 0 leaves it out; federate.method slora takes a tenth.",
-        low=0,
-    ),
-    Option(
-        "slora",
-        "density",
-        0.0,
-        "Share of a weight matrix that the first stage trains; 0 for as many numbers as the LoRA"
-        " factors of the module have.",
-        low=0.0,
-        high=1.0,
-    ),
+    Option("aggregator", "diagnostics", True, "Record in every round the effective rank of the"
+           " aggregated update, the energy that each rank keeps, and the errors of factor means and"
+           " of the method; costs an SVD per module."),
+    Option("flexlora", "dtype", "float32", "Precision of FlexLoRA's and FedSVD's decomposition.",
+           ("float32", "float64")),
+    Option("flexlora", "path", "auto", "How it decomposes: stacked factors, the dense matrix, or"
+           " the cheaper of the two.", ("auto", "stacked", "dense")),
+    Option("fedrot", "strength", 1.0, "How far FedRot turns factors towards the server's: 0 not at"
+           " all, 1 all the way.", low=0.0, high=1.0),
+    Option("hetlora", "gamma", 0.99, "HetLoRA's self-pruning: the share of its rank that a client"
+           " keeps when it pays; 1 prunes nothing.", low=0.0, high=1.0),
+    Option("hetlora", "regularization", 0.005, "HetLoRA's penalty on the norm of the last ranks.",
+           low=0.0),
+    Option("slora", "rounds", 0, "SLoRA's first stage: so many rounds train a sparse update of the"
+           " frozen weights, whose SVD starts the adapters. 0 leaves it out; federate.method slora"
+           " takes a tenth.", low=0),
+    Option("slora", "density", 0.0, "Share of a weight matrix that the first stage trains; 0 for as"
+           " many numbers as the LoRA factors of the module have.", low=0.0, high=1.0),
 )
+# fmt: on
 
 
 def add_options(cfg: Any) -> None:
@@ -133,25 +91,18 @@ def check_options(cfg: Any) -> None:
     """
     for option in OPTIONS:
         value = cfg[option.section][option.name]
-        field = f"{option.section}.{option.name}"
-        if isinstance(value, bool):
-            continue
-        if isinstance(value, int | float) and not option.low <= value <= option.high:
-            raise ExtensionError(
-                field, value, "out of range", f"Write {option.low:g} to {option.high:g}"
-            )
+        problem = ""
         if option.choices and value not in option.choices:
-            raise ExtensionError(
-                field, value, "not one of the possible values", f"Write {option.choices}"
-            )
+            problem, remedy = "not one of the possible values", f"Write {option.choices}"
+        elif isinstance(value, int | float) and not option.low <= value <= option.high:
+            problem, remedy = "out of range", f"Write {option.low:g} to {option.high:g}"
+        if problem:
+            raise ExtensionError(f"{option.section}.{option.name}", value, problem, remedy)
     _check_server_rules(cfg)
-    if cfg.slora.rounds and cfg.slora.rounds >= cfg.federate.total_round_num:
-        raise ExtensionError(
-            "slora.rounds",
-            cfg.slora.rounds,
-            f"of {cfg.federate.total_round_num} rounds none is left for the adapters",
-            "Write fewer",
-        )
+    rounds, every = cfg.slora.rounds, cfg.federate.total_round_num
+    if rounds and rounds >= every:
+        problem = f"of {every} rounds none is left for the adapters"
+        raise ExtensionError("slora.rounds", rounds, problem, "Write fewer")
 
 
 def _check_server_rules(cfg: Any) -> None:

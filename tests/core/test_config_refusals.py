@@ -13,7 +13,7 @@ from federatedscope import register
 from federatedscope.core.configs.config import CN, global_cfg
 from federatedscope.core.configs.ranges import value_of
 from federatedscope.core.configs.refusal_table import EXTENSION_METHODS, OTHER_METHODS, OTHER_WORDS
-from federatedscope.core.configs.refusals import REFUSALS, check_runnable, known_methods, verdict
+from federatedscope.core.configs.refusals import REFUSALS, check_runnable, known_methods
 from federatedscope.core.errors import ConfigError
 
 BASE = """
@@ -61,6 +61,17 @@ def base(*texts: str) -> CN:
     for text in (BASE, *texts):
         cfg.merge_from_other_cfg(yaml.safe_load(text) or {})
     return cfg
+
+
+def verdict(cfg: CN) -> str | None:
+    """``None`` when the configuration can run, else the reason why not."""
+    twin = cfg.clone()
+    try:
+        check_runnable(twin)
+        twin.assert_cfg()
+    except ConfigError as error:
+        return str(error)
+    return None
 
 
 VOCABULARY = [
