@@ -13,4 +13,4 @@ if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
     os.environ["GOMP_SPINCOUNT"] = "1000"
 
 # The core asks for language models by name only; here the runtime is put together.
-import federatedscope.llm  # noqa: E402, F401
+import federatedscope.llm  # noqa: F401

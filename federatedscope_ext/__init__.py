@@ -35,14 +35,13 @@ if (
 
 # Each part registers its builders when it is imported.
 PARTS = (
+    "methods",
     "options",
     "metrics",
     "data",
     "splitters",
     "ranks",
-    "aggregators",
     "trainers",
-    "workers",
     "report",
     "embedded",
 )

@@ -176,8 +176,7 @@ import federatedscope, federatedscope_ext
 from federatedscope import register
 from federatedscope.core.configs.config import global_cfg
 from federatedscope_ext.workers import base
-assert not base.RUNTIME_ASKS
-workers = register.worker_dict["federatedscope_ext"]("flexlora")
+workers = register.worker_dict["flexlora"]("flexlora")
 assert issubclass(workers["server"], base.MethodServer)
 assert register.trainer_dict["federatedscope_ext"]("gluetrainer") if \
     "federatedscope_ext" in register.trainer_dict else "gluetrainer" in register.trainer_dict

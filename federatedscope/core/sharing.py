@@ -54,9 +54,7 @@ def settled(cfg: Any) -> Any:
     if run.fedprox.use:
         run.regularizer.type = "proximal_regularizer"
         run.regularizer.mu = run.fedprox.mu
-    prepare = getattr(get_server_cls(run), "prepare_config", None)
-    if prepare is not None:
-        prepare(run)
+    get_server_cls(run).prepare_config(run)
     _settle_head(run)
     _settle_clients(run)
     return run

@@ -20,12 +20,11 @@ from torch.nn.functional import embedding, linear
 from federatedscope.core.message import Message
 from federatedscope.core.workers import Client
 from federatedscope_ext.errors import ExtensionError
-from federatedscope_ext.methods import FEDEX, FLORA
 from federatedscope_ext.workers.base import MethodServer
 from fedlora.names import pair_names
 from fedlora.pairs import LoraPair
 
-__all__ = ["FedExServer", "FloraServer", "MergedBase", "MergingClient", "MergingServer"]
+__all__ = ["MergedBase", "MergingClient", "MergingServer"]
 
 MESSAGE = "base_update"
 
@@ -181,7 +180,6 @@ def check_untied(model: Any) -> None:
 class MergingServer(MethodServer):
     """Adds the aggregator's ``base_update`` to the backbone and sends it on."""
 
-    traffic_varies = True
     starts_from_download = True
     streams_uploads = True
 
@@ -240,18 +238,6 @@ class MergingServer(MethodServer):
         super().load_state_dict(state)
         self._updates = [(rnd, factors) for rnd, factors in state["updates"]]
         self._had = dict(state["had"])
-
-
-class FloraServer(MergingServer):
-    """FLoRA: the whole update goes into the frozen weights."""
-
-    method = FLORA
-
-
-class FedExServer(MergingServer):
-    """FedEx-LoRA: what the means of the factors miss goes into the frozen weights."""
-
-    method = FEDEX
 
 
 class MergingClient(Client):

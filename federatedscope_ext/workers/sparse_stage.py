@@ -22,13 +22,12 @@ from torch.nn.functional import linear
 from federatedscope.core.message import Message
 from federatedscope.core.workers import Client
 from federatedscope_ext.errors import ExtensionError
-from federatedscope_ext.methods import FLEXLORA, SLORA
 from federatedscope_ext.workers.base import MethodServer, only_training
 from fedlora.names import pair_names
 from fedlora.pairs import LoraPair
 from fedlora.svd import UpdateSum
 
-__all__ = ["FlexLoRAServer", "SLoRAServer", "SparseStageClient", "SparseUpdate"]
+__all__ = ["SparseStageClient", "SparseStageServer", "SparseUpdate"]
 
 logger = logging.getLogger(__name__)
 
@@ -263,23 +262,3 @@ class SparseStageClient(Client):
         """Evaluate in the stage of the received state."""
         self._enter(message.content)
         return super().callback_funcs_for_evaluate(message)
-
-
-class SLoRAServer(SparseStageServer):
-    """SLoRA: FedAvg after the first stage."""
-
-    method = SLORA
-    traffic_varies = True
-
-    @classmethod
-    def prepare_config(cls, cfg: Any) -> None:
-        """A tenth of the rounds for the first stage unless the user says otherwise."""
-        super().prepare_config(cfg)
-        if not cfg.slora.rounds:
-            cfg.slora.rounds = max(1, cfg.federate.total_round_num // 10)
-
-
-class FlexLoRAServer(SparseStageServer):
-    """FlexLoRA, on SLoRA's start where ``slora.rounds`` asks for it."""
-
-    method = FLEXLORA

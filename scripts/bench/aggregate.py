@@ -184,9 +184,9 @@ def _llama(job: dict[str, Any]) -> dict[str, Any]:
     """FlexLoRA's rule on the modules of some blocks, one module after the other."""
     import torch
 
-    from federatedscope_ext.aggregators import RULES
+    from federatedscope_ext.methods.flexlora import FlexLora
 
-    rule = RULES["flexlora"](config={"flexlora": {"dtype": job["dtype"]}})
+    rule = FlexLora(config={"flexlora": {"dtype": job["dtype"]}})
     rule.diagnose = False
     generator = torch.Generator().manual_seed(0)
     before, modules = _settled_memory(), []

@@ -10,9 +10,9 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 from torch import nn
 
+from federatedscope_ext.methods.hetlora import tail_norm
 from federatedscope_ext.workers.base import factors_frozen, only_training
 from federatedscope_ext.workers.merging import MergedBase
-from federatedscope_ext.workers.pruning import tail_norm
 from federatedscope_ext.workers.sparse_stage import attach, leading_pair, switch
 from fedlora.pairs import LoraPair
 

@@ -10,15 +10,10 @@ from torch import nn
 
 from federatedscope.core.configs.config import CN, global_cfg
 from federatedscope_ext.errors import ExtensionError
-from federatedscope_ext.methods import (
-    FEDSA,
-    FFA,
-    METHODS,
-    frozen_keywords,
-    local_keywords,
-    method_of,
-)
-from federatedscope_ext.workers.methods import METHOD_WORKERS
+from federatedscope_ext.methods import METHODS, method_of
+from federatedscope_ext.methods.fedsa import FEDSA
+from federatedscope_ext.methods.ffa import FFA
+from federatedscope_ext.methods.method import frozen_keywords, local_keywords
 from fedlora.heads import is_head
 
 
@@ -140,7 +135,6 @@ def test_adapter_that_a_method_is_not_defined_for(
 
 def test_table_is_complete() -> None:
     assert all(key == method.key for key, method in METHODS.items())
-    assert set(METHODS) == set(METHOD_WORKERS)
     assert (FEDSA.head, FEDSA.evaluation) == ("local", "personal")
     assert (FFA.head, FFA.evaluation) == ("shared", "global")
     for method in METHODS.values():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["EXTENSION_METHODS", "OTHER_METHODS", "OTHER_WORDS", "OUTSIDE", "REFUSALS", "Refusal"]
+__all__ = ["OTHER_METHODS", "OTHER_WORDS", "OUTSIDE", "REFUSALS", "Refusal"]
 
 OUTSIDE = "is outside this project"
 PLANNED = "is planned and not in this version"
@@ -101,11 +101,6 @@ REFUSALS = (
     Refusal("hpo.scheduler", "Hyper-parameter search", "rs"),
 )
 """Every feature that a key alone turns on."""
-
-EXTENSION_METHODS = (
-    "fedsa", "ffa", "flexlora", "replication_pad", "zero_pad", "hetlora", "flora", "fedex",
-    "rolora", "fedsvd", "fedrot", "slora", "feddpa",
-)
 
 OTHER_METHODS = {
     "ditto": "Ditto", "fedem": "FedEM", "pfedme": "pFedMe", "fedrep": "FedRep", "fedgen": "FedGen",

@@ -22,7 +22,6 @@ from federatedscope.core.configs.foreign import (
 from federatedscope.core.configs.node import CN
 from federatedscope.core.configs.ranges import method_of, value_of
 from federatedscope.core.configs.refusal_table import (
-    EXTENSION_METHODS,
     OTHER_METHODS,
     OTHER_WORDS,
     OUTSIDE,
@@ -45,7 +44,7 @@ def known_methods() -> list[str]:
     Builders are asked about the names in the project's tables and about their own keys.
     """
     rules = {key.lower() for key in register.aggregator_dict}
-    candidates = {*rules, *map(str.lower, register.worker_dict), *EXTENSION_METHODS, *OTHER_METHODS}
+    candidates = {*rules, *map(str.lower, register.worker_dict), *OTHER_METHODS}
     workers = {n for n in candidates if register.first_answer(register.worker_dict, n) is not None}
     return sorted({*BUILT_IN_METHODS, *rules, *workers})
 
@@ -95,16 +94,13 @@ def _check_method(cfg: CN) -> None:
         return
     here = f"Methods here: {', '.join(known_methods())}"
     problem = "unknown method"
-    if method in EXTENSION_METHODS:
-        problem = "the method comes with federatedscope_ext, which is not loaded"
-        remedy = f"Write extensions: ['federatedscope_ext']. {here}"
-    elif method in OTHER_METHODS:
+    if method in OTHER_METHODS:
         problem, remedy = f"{OTHER_METHODS[method]} {OUTSIDE}", here
     elif method in OTHER_WORDS:
         problem, remedy = "not a name of a method here", OTHER_WORDS[method]
     else:
-        remedy = f"{_near(method, known_methods())}{here}; a method of your own needs"
-        remedy += " register_worker in a module that 'extensions' names"
+        remedy = f"{_near(method, known_methods())}{here}; others need a module that registers them"
+        remedy += f" in 'extensions', which has {list(cfg.extensions)}"
     raise ConfigError("federate.method", cfg.federate.method, problem, remedy)
 
 

@@ -57,6 +57,17 @@ class Worker:
         if "starts_from_download" not in vars(cls) and any(name in vars(cls) for name in _EXCHANGE):
             cls.starts_from_download = False
 
+    @classmethod
+    def prepare_config(cls, cfg: Any) -> None:
+        """A hook of a method's server: write what the method decides into ``cfg``.
+
+        Called before anything is built; doing it twice changes nothing.
+        """
+
+    @classmethod
+    def prepare_model(cls, model: Any, cfg: Any) -> None:
+        """A hook of a method's server: change a new model, with or without storage."""
+
     def __init__(
         self,
         ID: int = -1,

@@ -90,10 +90,8 @@ def build_skeleton(cfg: Any) -> torch.nn.Module:
 
 
 def _prepared(model: torch.nn.Module, cfg: Any) -> torch.nn.Module:
-    """The model as head rule and method want it (a server class may have ``prepare_model``)."""
-    prepare = getattr(get_server_cls(cfg), "prepare_model", None)
-    if prepare is not None:
-        prepare(model, cfg)
+    """The model as head rule and method want it."""
+    get_server_cls(cfg).prepare_model(model, cfg)
     if cfg.personalization.head == "frozen":
         for name, parameter in model.named_parameters():
             if is_head(name):

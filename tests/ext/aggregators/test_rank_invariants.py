@@ -12,6 +12,7 @@ from rank_cases import (
     EXACT,
     LAYERS,
     RANKS,
+    RULES,
     SERVER,
     SIZES,
     Case,
@@ -24,7 +25,7 @@ from rank_cases import (
     wide,
 )
 
-from federatedscope_ext.aggregators import RULES, AggregationError
+from fedlora.errors import AggregationError
 
 every_rule = pytest.mark.parametrize("key", RULES)
 

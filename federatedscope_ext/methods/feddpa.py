@@ -10,20 +10,17 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from federatedscope_ext.methods import FEDDPA
+from federatedscope_ext.methods.method import Method, lora
+from federatedscope_ext.methods.registry import register_method
 from federatedscope_ext.workers.base import MethodServer
 from fedlora.heads import SAVED
-
-__all__ = ["PRIVATE", "FedDPAServer"]
 
 #: PEFT's name of the adapter that stays
 PRIVATE = "private"
 
 
-class FedDPAServer(MethodServer):
+class FedDpaServer(MethodServer):
     """Averages the common adapter."""
-
-    method = FEDDPA
 
     @classmethod
     def prepare_model(cls, model: Any, cfg: Any) -> None:
@@ -42,3 +39,20 @@ class FedDPAServer(MethodServer):
         for name, parameter in model.named_parameters():
             if "lora_" in name or SAVED in name:
                 parameter.requires_grad_(True)
+
+
+FEDDPA = register_method(
+    Method(
+        key="feddpa",
+        name="FedDPA-LoRA",
+        paper="Yang et al., Dual-Personalizing Adapter for Federated Foundation Models, NeurIPS "
+        "2024, arXiv 2403.19211",
+        note="Every client adds a private adapter to the averaged one; both are trained.",
+        variants=lora(
+            "FedDPA-LoRA", trains=("A", "B", "A'", "B'"), local_keywords=(f".{PRIVATE}",)
+        ),
+        evaluation="personal",
+        server=FedDpaServer,
+        hooks=("prepare_config", "prepare_model"),
+    )
+)

@@ -21,11 +21,12 @@ import torch
 
 from federatedscope_ext.aggregators.module import ModuleRule
 from federatedscope_ext.aggregators.rule import LoraRule
+from federatedscope_ext.methods.method import Method, lora
+from federatedscope_ext.methods.registry import register_method
+from federatedscope_ext.workers.merging import MergingClient, MergingServer
 from fedlora.errors import AggregationError
 from fedlora.ops import cut
 from fedlora.pairs import Factors, LoraPair
-
-__all__ = ["FedEx"]
 
 _EPSILON = torch.finfo(torch.float32).eps
 
@@ -69,3 +70,21 @@ class FedEx(LoraRule):
     """FedEx-LoRA. After :meth:`aggregate`, ``base_update`` is the residual of every module."""
 
     module_rule = FedExModule
+
+
+FEDEX = register_method(
+    Method(
+        key="fedex",
+        name="FedEx-LoRA",
+        paper="Singhal et al., FedEx-LoRA: Exact Aggregation for Federated and Efficient "
+        "Fine-Tuning of Foundation Models, ACL 2025, arXiv 2410.09432",
+        note="Means of the factors; what they miss of the exact mean goes into the frozen weights.",
+        variants=lora("FedEx-LoRA"),
+        rule=FedEx,
+        server=MergingServer,
+        client=MergingClient,
+        combines_products=True,
+        traffic_varies=True,
+        hooks=("prepare_config", "prepare_model", "content_for"),
+    )
+)

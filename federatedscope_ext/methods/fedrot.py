@@ -26,11 +26,11 @@ from torch import Tensor
 
 from federatedscope_ext.aggregators.module import ModuleRule, Site
 from federatedscope_ext.aggregators.rule import LoraRule
+from federatedscope_ext.methods.method import Method, Option, lora
+from federatedscope_ext.methods.registry import register_method
 from fedlora.means import RowMeans, widen
 from fedlora.ops import cut, rotated
 from fedlora.pairs import Factors, LoraPair, rank_of
-
-__all__ = ["FedRot", "procrustes_rotation"]
 
 # Directions of which the reference says nothing stay as they are: this much of ||M|| is added to
 # its diagonal.
@@ -116,3 +116,26 @@ class FedRot(LoraRule):
     """FedRot-LoRA. Key: ``fedrot.strength`` (1: the full rotation)."""
 
     module_rule = FedRotModule
+
+
+FEDROT = register_method(
+    Method(
+        key="fedrot",
+        name="FedRot-LoRA",
+        paper="FedRot-LoRA: Mitigating Rotational Misalignment in Federated LoRA, arXiv 2602.23638",
+        note="Factors are rotated towards a common reference before their mean.",
+        variants=lora("FedRot-LoRA"),
+        rule=FedRot,
+        combines_products=True,
+        options=(
+            Option(
+                "fedrot",
+                "strength",
+                1.0,
+                "How far FedRot turns factors towards the server's: 0 not at all, 1 all the way.",
+                low=0.0,
+                high=1.0,
+            ),
+        ),
+    )
+)

@@ -16,9 +16,9 @@ from __future__ import annotations
 
 from federatedscope_ext.aggregators.module import ModuleRule
 from federatedscope_ext.aggregators.rule import LoraRule
+from federatedscope_ext.methods.method import Method, lora
+from federatedscope_ext.methods.registry import register_method
 from fedlora.pairs import Factors
-
-__all__ = ["ZeroPad"]
 
 
 class ZeroPadModule(ModuleRule):
@@ -35,3 +35,17 @@ class ZeroPad(LoraRule):
     """Zero padding, for ``zero_pad`` and for plain means (``fedavg``, ``ffa``) at unequal ranks."""
 
     module_rule = ZeroPadModule
+
+
+ZERO_PAD = register_method(
+    Method(
+        key="zero_pad",
+        name="Zero padding",
+        paper="the baseline of HetLoRA, arXiv 2401.06432, and of replication padding, arXiv "
+        "2406.17477",
+        note="Missing rank rows count as zeros, so what only some clients know is divided by "
+        "everybody.",
+        variants=lora("Zero padding"),
+        rule=ZeroPad,
+    )
+)

@@ -20,10 +20,11 @@ from __future__ import annotations
 
 from federatedscope_ext.aggregators.module import ModuleRule
 from federatedscope_ext.aggregators.rule import LoraRule
+from federatedscope_ext.methods.method import Method, Option, lora
+from federatedscope_ext.methods.registry import register_method
+from federatedscope_ext.workers.sparse_stage import SparseStageClient, SparseStageServer
 from fedlora.pairs import Factors
 from fedlora.svd import orthonormal_rows
-
-__all__ = ["FlexLora", "FlexLoraModule"]
 
 
 class FlexLoraModule(ModuleRule):
@@ -46,3 +47,36 @@ class FlexLora(LoraRule):
     """FlexLoRA. Keys: ``flexlora.dtype`` (precision of the SVD), ``flexlora.path``."""
 
     module_rule = FlexLoraModule
+
+
+FLEXLORA = register_method(
+    Method(
+        key="flexlora",
+        name="FlexLoRA",
+        paper="Bai et al., Federated Fine-tuning of Large Language Models under Heterogeneous "
+        "Tasks and Client Resources, NeurIPS 2024, arXiv 2402.11505",
+        note="The exact mean of the applied updates; every client gets its best approximation of "
+        "the own rank (SVD).",
+        variants=lora("FlexLoRA"),
+        rule=FlexLora,
+        server=SparseStageServer,
+        client=SparseStageClient,
+        combines_products=True,
+        options=(
+            Option(
+                "flexlora",
+                "dtype",
+                "float32",
+                "Precision of FlexLoRA's and FedSVD's decomposition.",
+                ("float32", "float64"),
+            ),
+            Option(
+                "flexlora",
+                "path",
+                "auto",
+                "How it decomposes: stacked factors, the dense matrix, or the cheaper of the two.",
+                ("auto", "stacked", "dense"),
+            ),
+        ),
+    )
+)

@@ -15,9 +15,10 @@ from __future__ import annotations
 
 from federatedscope_ext.aggregators.module import ModuleRule
 from federatedscope_ext.aggregators.rule import LoraRule
+from federatedscope_ext.methods.method import Method, lora
+from federatedscope_ext.methods.registry import register_method
+from federatedscope_ext.workers.merging import MergingClient, MergingServer
 from fedlora.pairs import Factors, LoraPair
-
-__all__ = ["Flora"]
 
 
 class FloraModule(ModuleRule):
@@ -41,3 +42,22 @@ class Flora(LoraRule):
     """FLoRA. After :meth:`aggregate`, ``base_update`` is the exact mean of every module."""
 
     module_rule = FloraModule
+
+
+FLORA = register_method(
+    Method(
+        key="flora",
+        name="FLoRA",
+        paper="Wang et al., FLoRA: Federated Fine-Tuning Large Language Models with Heterogeneous "
+        "Low-Rank Adaptations, NeurIPS 2024, arXiv 2409.05976",
+        note="The exact sum of the updates, as stacked factors, goes into the frozen weights; "
+        "adapters start afresh every round.",
+        variants=lora("FLoRA"),
+        rule=Flora,
+        server=MergingServer,
+        client=MergingClient,
+        combines_products=True,
+        traffic_varies=True,
+        hooks=("prepare_config", "prepare_model", "content_for"),
+    )
+)

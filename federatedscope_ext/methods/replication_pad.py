@@ -18,9 +18,9 @@ from __future__ import annotations
 
 from federatedscope_ext.aggregators.module import ModuleRule
 from federatedscope_ext.aggregators.rule import LoraRule
+from federatedscope_ext.methods.method import Method, lora
+from federatedscope_ext.methods.registry import register_method
 from fedlora.pairs import Factors
-
-__all__ = ["ReplicationPad"]
 
 
 class ReplicationPadModule(ModuleRule):
@@ -37,3 +37,16 @@ class ReplicationPad(LoraRule):
     """Replication padding; with uploads of A only the rule of ``fedsa`` at unequal ranks."""
 
     module_rule = ReplicationPadModule
+
+
+REPLICATION_PAD = register_method(
+    Method(
+        key="replication_pad",
+        name="Replication padding",
+        paper="Byun and Lee, Towards Federated Low-Rank Adaptation of Language Models with Rank "
+        "Heterogeneity, NAACL 2025, arXiv 2406.17477",
+        note="Every rank row is averaged over the clients that own it.",
+        variants=lora("Replication padding"),
+        rule=ReplicationPad,
+    )
+)
