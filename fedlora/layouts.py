@@ -38,6 +38,10 @@ class AdapterLayout:
         """Whether ranks and scales are equal."""
         return dict(self.ranks) == dict(other.ranks) and dict(self.scales) == dict(other.scales)
 
+    def to_json(self) -> dict[str, dict[str, Any]]:
+        """As plain dicts, for messages; ``AdapterLayout(**content)`` reads them."""
+        return {"ranks": dict(self.ranks), "scales": dict(self.scales)}
+
     @property
     def distinct_ranks(self) -> list[int]:
         """The ranks that occur, in order."""
@@ -108,6 +112,7 @@ class Layouts:
         self.revise = revise
         self._clients: dict[int, AdapterLayout] = {}
         self._known = [server]
+        self._changes: dict[int, tuple[int, ...]] = {}
         for client, layout in clients.items():
             self.set(client, layout)
 
@@ -140,6 +145,61 @@ class Layouts:
                 self._known.append(layout)
         self._clients[client] = layout
         return layout
+
+    def change(self, client: int, layout: AdapterLayout) -> bool:
+        """Give a client another layout while the run goes on; whether it is another one."""
+        before = self.of(client)
+        now = self.set(client, layout)
+        if now is before:
+            return False
+        self._changes[client] = tuple(now.distinct_ranks)
+        return True
+
+    def take_changes(self) -> dict[int, tuple[int, ...]]:
+        """The distinct ranks of the clients whose layout has changed since the last call."""
+        taken, self._changes = self._changes, {}
+        return taken
+
+    def revised(
+        self, rnd: int, results: Mapping[int, Mapping[str, float]]
+    ) -> dict[int, AdapterLayout]:
+        """Who gets which layout after a round's evaluation; only those that change.
+
+        Parameters
+        ----------
+        rnd : int
+            Rounds completed.
+        results : mapping of int to mapping
+            Metrics by client.
+        """
+        if self.revise is None or self.make is None:
+            return {}
+        changed = {}
+        for client, ranks in self.revise(rnd, results).items():
+            now = self.of(client).ranks
+            wanted = ranks if isinstance(ranks, Mapping) else dict.fromkeys(now, ranks)
+            # Nobody loses rows that were trained.
+            layout = self.make({m: max(r, wanted.get(m, r)) for m, r in now.items()}, client)
+            if dict(layout.ranks) != dict(now):
+                changed[client] = layout
+        return changed
+
+    def state_dict(self) -> dict[str, Any]:
+        """The clients' layouts, each different one once, and what has changed."""
+        distinct = self.distinct
+        places = {id(layout): place for place, layout in enumerate(distinct)}
+        return {
+            "layouts": [layout.to_json() for layout in distinct],
+            "clients": {client: places[id(lay)] for client, lay in self._clients.items()},
+            "changes": dict(self._changes),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a :meth:`state_dict` of a run with the same server layout."""
+        layouts = [AdapterLayout(**content) for content in state["layouts"]]
+        for client, place in state["clients"].items():
+            self.set(int(client), layouts[place])
+        self._changes = {int(k): tuple(ranks) for k, ranks in state["changes"].items()}
 
     @property
     def distinct(self) -> list[AdapterLayout]:
@@ -196,3 +256,37 @@ def size_at(name: str, shape: torch.Size, source: AdapterLayout, target: Adapter
     if found is None or found[0] not in target.ranks:
         return shape.numel()
     return shape.numel() // source.ranks[found[0]] * target.ranks[found[0]]
+
+
+class Slices:
+    """One state as the participants of a run hold it.
+
+    Of LoRA factors a client has the first rows and columns of its rank; participants of one layout
+    get the same object.
+
+    Parameters
+    ----------
+    state : mapping of str to Tensor
+        At the server's layout.
+    layouts : Layouts, optional
+        Without them everybody gets the state itself.
+    """
+
+    def __init__(self, state: Mapping[str, Tensor], layouts: Layouts | None = None) -> None:
+        self.state = state
+        self.layouts = layouts
+        self._made: dict[int, dict[str, Tensor]] = {}
+
+    def of(self, participant: int) -> Mapping[str, Tensor]:
+        """The state of a client, or of the server (0)."""
+        if self.layouts is None:
+            return self.state
+        server, own = self.layouts.server, self.layouts.of(participant)
+        if own is server:
+            return self.state
+        if id(own) not in self._made:
+            self._made[id(own)] = {
+                name: fit(tensor, name, server, own).contiguous()
+                for name, tensor in self.state.items()
+            }
+        return self._made[id(own)]

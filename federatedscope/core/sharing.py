@@ -9,10 +9,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from federatedscope.core.auxiliaries.worker_builder import get_server_cls
+from federatedscope.core.client_store import owned_tensors
 from federatedscope.core.errors import ConfigError
-from federatedscope.core.fed_runner import idle_clients
+from federatedscope.core.participants import untrained_clients
 from federatedscope.core.task import SEQ_CLS, task_type
+from federatedscope.core.trainers.utils import shared_part
 from fedlora.heads import head_keywords, names_head
 
 
@@ -79,7 +83,7 @@ def _settle_head(run: Any) -> None:
 def _settle_clients(run: Any) -> None:
     """Clients that never train are never drawn, so a round has at most the others."""
     federate = run.federate
-    idle = idle_clients(run)
+    idle = untrained_clients(run)
     if not idle:
         return
     if federate.client_num == len(idle):
@@ -90,3 +94,16 @@ def _settle_clients(run: Any) -> None:
             "Hold fewer clients out, or use more clients",
         )
     federate.sample_client_num = min(federate.sample_client_num, federate.client_num - len(idle))
+
+
+def withheld_names(model: torch.nn.Module, cfg: Any) -> frozenset[str]:
+    """Names of the tensors that no message of a run may carry.
+
+    The frozen base, unless ``personalization.share_non_trainable_para`` is on, and what
+    ``personalization.local_param`` keeps with the clients.
+    """
+    owned = owned_tensors(model)
+    names = set(owned) - set(shared_part(owned, cfg.personalization.local_param))
+    if not cfg.personalization.share_non_trainable_para:
+        names |= model.state_dict(keep_vars=True).keys() - owned.keys()
+    return frozenset(names)

@@ -1,4 +1,4 @@
-"""What a model is built for, read from the configuration."""
+"""What a run is about, read from the configuration: task, adapter, whether clients exchange."""
 
 from __future__ import annotations
 
@@ -12,6 +12,14 @@ CAUSAL_LM = "CAUSAL_LM"
 OTHER = "OTHER"
 
 ADAPTER_FIELD = "llm.adapter.args"
+
+#: methods without communication: every client is a course of its own
+ISOLATED_METHODS = ("local", "global")
+
+
+def is_isolated(cfg: Any) -> bool:
+    """Whether clients exchange nothing."""
+    return str(cfg.federate.method).lower() in ISOLATED_METHODS
 
 
 def split_model_type(model_type: str) -> tuple[str, str]:

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from federatedscope.core.message import Message
@@ -89,7 +90,8 @@ class RoLoRAServer(MethodServer):
         self._changed[trained] = self.state + 1
         return received
 
-    def _on_new_layout(self, client: int) -> None:
+    def ranks_changed(self, client: int) -> None:
+        """See the runtime."""
         # Its rows beyond the old rank are its own; the server's are still to come.
         self._sent.pop(client, None)
 
@@ -100,8 +102,9 @@ class RoLoRAServer(MethodServer):
         super().broadcast_model_para(msg_type, *args, **kwargs)
         self._parts.clear()
 
-    def _content_for(self, receiver: int, shared: Any) -> Any:
-        content = super()._content_for(receiver, shared)
+    def content_for(self, receiver: int, shared: Any) -> Any:
+        """Of the receiver's slice the factors that it has not got yet."""
+        content = super().content_for(receiver, shared)
         known = self._sent.get(receiver, -1)
         lacking = "".join(factor for factor, when in self._changed.items() if when > known)
         if self._training:
@@ -118,3 +121,13 @@ class RoLoRAServer(MethodServer):
             part = {name: t for name, t in content.items() if name not in dropped}
             self._parts[key] = (content, part)
         return self._parts[key][1]
+
+    def state_dict(self) -> dict[str, Any]:
+        """When factors last changed, and what clients have got."""
+        own = {"changed": dict(self._changed), "sent": dict(self._sent)}
+        return {**super().state_dict(), **own}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """See the runtime."""
+        super().load_state_dict(state)
+        self._changed, self._sent = dict(state["changed"]), dict(state["sent"])
