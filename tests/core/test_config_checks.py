@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from federatedscope import register
-from federatedscope.core.configs.config import CN, global_cfg
 from federatedscope.core.configs import checks, checks_federation
+from federatedscope.core.configs.config import CN, global_cfg
 from federatedscope.core.configs.ranges import RANGES, Rule, value_of
 from federatedscope.core.errors import ConfigError
 
