@@ -11,6 +11,7 @@ from torch import nn
 from federatedscope import register
 from federatedscope.core.auxiliaries.resolve import build, classes_of, own_arguments, resolve
 from federatedscope.core.configs.ranges import adapter_method
+from federatedscope.core.configs.values import is_number
 from federatedscope.core.errors import ConfigError, UserError
 
 ParameterGroups = list[dict[str, Any]]
@@ -84,7 +85,7 @@ def _of_torch(
     """A class of ``torch.optim`` over those of the parameters that are trained."""
     if type in _NOT_USABLE:
         raise ConfigError(f"{field}.type", type, _NOT_USABLE[type], "write for example AdamW")
-    if isinstance(lr, bool) or not isinstance(lr, int | float):
+    if not is_number(lr):
         raise ConfigError(f"{field}.lr", lr, "no number", "write for example lr: 0.001")
     known = classes_of(torch.optim, torch.optim.Optimizer, *_NOT_USABLE)
     built: torch.optim.Optimizer = build(

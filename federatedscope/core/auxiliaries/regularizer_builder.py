@@ -35,9 +35,10 @@ def get_regularizer(reg_type: str | None) -> Any:
     """
     if not reg_type:
         return DummyRegularizer()
-    name = reg_type
-    found = resolve(
-        "regularizer", lambda: look_up("regularizer", "regularizer.type", name, BUILT_IN), name
-    )
+
+    def built_in() -> type[nn.Module]:
+        return look_up("regularizer", "regularizer.type", reg_type, BUILT_IN)
+
+    found = resolve("regularizer", built_in, reg_type)
     # The contract's builders return the class.
     return found() if isinstance(found, type) else found

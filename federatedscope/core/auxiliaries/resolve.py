@@ -9,14 +9,12 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from federatedscope import register
+from federatedscope.core.configs.node import BOOKKEEPING
 from federatedscope.core.errors import ConfigError
 
 __all__ = ["build", "check_arguments", "classes_of", "look_up", "own_arguments", "resolve"]
 
 T = TypeVar("T")
-
-# Bookkeeping entries of upstream's configuration nodes; no argument of anything.
-_CONFIG_INTERNALS = ("__help_info__", "__cfg_check_funcs__", "is_ready_for_run")
 
 
 def resolve(kind: str, built_in: Callable[[], Any], /, *asked: Any, **arguments: Any) -> Any:
@@ -60,7 +58,7 @@ def classes_of(module: ModuleType, base: type, *without: str) -> dict[str, Any]:
 
 def own_arguments(section: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments in a section of the configuration, without upstream's bookkeeping."""
-    return {key: value for key, value in section.items() if key not in _CONFIG_INTERNALS}
+    return {key: value for key, value in section.items() if key not in BOOKKEEPING}
 
 
 def build(

@@ -29,6 +29,7 @@ from federatedscope.core.configs.ranges import (
     refuse,
     value_of,
 )
+from federatedscope.core.configs.values import is_number
 from federatedscope.core.errors import ConfigError
 
 __all__ = ["check_configuration"]
@@ -239,12 +240,12 @@ def _adapter_mistakes(entry: Mapping[str, Any], method: str) -> Iterator[tuple[A
         yield method, "unknown adapter_method", f"Write one of {', '.join(_METHODS)}"
     for name, problem, fits, example in _SIZES:
         value = entry.get(name)
-        if value is not None and not (_is_number(value) and fits(value)):
+        if value is not None and not (is_number(value) and fits(value)):
             yield {name: value}, problem, f"Write for example '{name}': {example}"
     for name, kinds in (("rank_pattern", int), ("alpha_pattern", (int, float))):
         patterns = entry.get(name) or {}
         if not isinstance(patterns, Mapping) or not all(
-            _is_number(v) and isinstance(v, kinds) and v > 0 for v in patterns.values()
+            is_number(v) and isinstance(v, kinds) and v > 0 for v in patterns.values()
         ):
             problem = "not a mapping of module names to positive numbers"
             yield {name: patterns}, problem, f"Write for example '{name}': {{'query': 8}}"
@@ -255,7 +256,3 @@ def _adapter_mistakes(entry: Mapping[str, Any], method: str) -> Iterator[tuple[A
     if "task_type" in entry:
         given = {"task_type": entry["task_type"]}
         yield given, "the task follows from data.type and trainer.type", "Leave task_type out"
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -16,16 +16,16 @@ from federatedscope.core.configs.values import KeyInfo
 from federatedscope.core.configs.yaml_io import dump_yaml, parse_yaml, read_yaml_file
 from federatedscope.core.errors import ConfigError, UserError, is_user_error
 
-__all__ = ["CN", "Argument"]
+__all__ = ["BOOKKEEPING", "CN", "Argument"]
 
 logger = logging.getLogger(__name__)
 
 # fmt: off
-_BOOKKEEPING = (
+BOOKKEEPING = (
     "cfg_check_funcs", "__cfg_check_funcs__", "help_info", "__help_info__", "is_ready_for_run",
 )
 # fmt: on
-"""Internal entries that configurations saved by FederatedScope contain; they are skipped."""
+"""Internal entries of FederatedScope's configurations; they are skipped."""
 
 _STATE = ("_frozen", "_new_allowed", "_checks", "_info", "_applied", "_ready")
 
@@ -232,7 +232,7 @@ class CN(dict[str, Any]):
             dotted = f"{prefix}{key}"
             value = raw_value.value if isinstance(raw_value, Argument) else raw_value
             if key not in self:
-                if key in _BOOKKEEPING:
+                if key in BOOKKEEPING:
                     continue
                 if not self._new_allowed:
                     raise unknown_key(dotted, value, root, origin)

@@ -16,8 +16,8 @@ from federatedscope.core.errors import ConfigError
 
 # fmt: off
 __all__ = [
-    "CommandLineValue", "KeyInfo", "as_mapping", "coerce", "free_value", "info_of_value", "literal",
-    "nearest_keys", "plain", "shown",
+    "CommandLineValue", "KeyInfo", "as_mapping", "coerce", "free_value", "info_of_value",
+    "is_number", "literal", "nearest_keys", "plain", "shown",
 ]
 
 _NAMES = {
@@ -189,7 +189,7 @@ def _convert(value: Any, wanted: type, lenient: bool) -> Any:
     if wanted is int:
         return _to_int(value, lenient)
     if wanted is float:
-        return float(value) if _is_number(value) else _NO
+        return float(value) if is_number(value) else _NO
     if wanted is str:
         return _to_text(value)
     if wanted in (list, tuple):
@@ -199,7 +199,8 @@ def _convert(value: Any, wanted: type, lenient: bool) -> Any:
     return value if isinstance(value, wanted) else _NO
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether it is a number and no switch."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
@@ -212,7 +213,7 @@ def _unquoted(text: str) -> str:
 
 def _to_int(value: Any, lenient: bool) -> Any:
     """A whole number: ints, and floats without a fraction."""
-    if _is_number(value) and value == value // 1:
+    if is_number(value) and value == value // 1:
         return int(value)
     return plain(value) if lenient and isinstance(value, (list, tuple)) else _NO
 
@@ -223,7 +224,7 @@ def _to_text(value: Any) -> Any:
         return ""
     if isinstance(value, str):
         return value
-    return str(value) if _is_number(value) else _NO
+    return str(value) if is_number(value) else _NO
 
 
 def _example(value: Any, info: KeyInfo, given: Any) -> str:
