@@ -97,16 +97,14 @@ class Server(Worker):
         self._register_default_handlers()
         # Not in the overridable defaults: an extension that lists its own handlers needs
         # neither to know nor to repeat them.
-        self.msg_handlers.setdefault("local_metrics", self.callback_funcs_for_local_metrics)
-        self.msg_handlers.setdefault("adapter_layout", self.callback_funcs_for_adapter_layout)
-        self.msg_handlers.setdefault("training_report", self.callback_funcs_for_training_report)
+        for kind in ("local_metrics", "adapter_layout", "training_report"):
+            self.msg_handlers.setdefault(kind, getattr(self, f"callback_funcs_for_{kind}"))
         if config is None:
             return
         self.data = data
         self.device = device
         self.layouts: Layouts | None = kwargs.get("layouts")
-        self.client_num = client_num
-        self.total_round_num = total_round_num
+        self.client_num, self.total_round_num = client_num, total_round_num
         self.sample_client_num = int(config.federate.sample_client_num)
         self.unseen_clients_id = list(unseen_clients_id or [])
         self._setup_model(config, model, device)
@@ -117,48 +115,28 @@ class Server(Worker):
         self._take_manager(kwargs["comm_manager"])
 
     def _setup_model(self, config: Any, model: Any, device: str) -> None:
-        self.models = [model]
-        self.model_num = 1
-        self.aggregator = get_aggregator(
-            config.federate.method,
-            model=model,
-            device=device,
-            online=config.federate.online_aggr,
-            config=config,
-        )
+        method, online = config.federate.method, config.federate.online_aggr
+        self.models, self.model_num = [model], 1
+        self.aggregator = get_aggregator(method, model, device, online, config)
         self.aggregators = [self.aggregator]
-        if config.federate.restore_from:
-            restored = self.aggregator.load_model(config.federate.restore_from)
-            logger.info(
-                "Restored the model of round %d from %s", restored, config.federate.restore_from
-            )
+        if path := config.federate.restore_from:
+            logger.info("Restored round %d from %s", self.aggregator.load_model(path), path)
         if config.federate.make_global_eval:
             self.trainer = get_trainer(
-                model=model,
-                data=self.data,
-                device=device,
-                config=config,
-                only_for_eval=True,
-                monitor=self._monitor,
+                model, self.data, device, config, only_for_eval=True, monitor=self._monitor
             )
             self.trainers = [self.trainer]
 
     def _setup_books(self, config: Any) -> None:
-        self.sampler = get_sampler(
-            config.federate.sampler, client_num=self.client_num, seed=config.seed
-        )
+        self.sampler = get_sampler(config.federate.sampler, self.client_num, seed=config.seed)
         self.msg_buffer: dict[str, dict[int, Any]] = {"train": {}, "eval": {}}
         self.staled_msg_buffer: list[Any] = []
-        self.join_in_client_num = 0
-        self.join_in_info: dict[int, Any] = {}
-        self.is_finish = False
-        self.stopped_early = False
+        self.join_in_client_num, self.join_in_info = 0, dict[int, Any]()
+        self.is_finish = self.stopped_early = False
         self.evaluation_is_due = self.total_round_num == 0
-        self._begun = -1
-        self._is_complete = False
+        self._begun, self._is_complete = -1, False
         self._slices = Slices({})
-        self.cur_timestamp: float = 0
-        self.recover_fun = None
+        self.cur_timestamp, self.recover_fun = 0.0, None
 
     def _register_default_handlers(self) -> None:
         register = self.register_handlers
@@ -180,10 +158,8 @@ class Server(Worker):
         else:
             self.join_in_client_num += 1
             self.comm_manager.add_neighbors(message.sender, message.content)
-            if self._cfg.federate.join_in_info:
-                self._send(
-                    "ask_for_join_in_info", [message.sender], list(self._cfg.federate.join_in_info)
-                )
+            if wanted := list(self._cfg.federate.join_in_info):
+                self._send("ask_for_join_in_info", [message.sender], wanted)
         self.trigger_for_start()
 
     def check_client_join_in(self) -> bool:
@@ -523,6 +499,3 @@ class Server(Worker):
             "ledger": self.ledger,
             "layouts": self.layouts,
         }
-
-
-__all__ = ["Server"]
