@@ -44,7 +44,7 @@ PARTS = (
     "trainers",
     "workers",
     "report",
-    "embedded",
+    "tools",
 )
 
 for _part in PARTS:
