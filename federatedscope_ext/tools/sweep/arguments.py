@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from federatedscope.core.cmd_args import parse_args
@@ -61,39 +60,29 @@ point's configuration is wrong (nothing was started), 130 interrupted
 """
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What the command line asks for.
+class Settings(argparse.Namespace):
+    """What the command line asks for: its own flags, and what is handed on.
 
     Attributes
     ----------
-    cfg, client_cfg : str
-        Files, as written; ``client_cfg`` may be empty.
-    outdir : Path
-        The sweep's folder.
     grids : list of Grid
         At least one.
     pairs : list of (str, str)
         Settings that all points share.
     presets : list of str
         Flags for the runtime, as ``--embedded``.
-    jobs : int or None
-        Runs at a time; ``None`` chooses.
-    dry_run : bool
-        Check and show, run nothing.
-    metric : str or None
-        What the comparison is by; ``None`` is the runs' own main metric.
     """
 
     cfg: str
+    client_cfg: str
     outdir: Path
+    jobs: int | None
+    metric: str | None
+    dry_run: bool
+    embedded: bool
     grids: list[Grid]
-    client_cfg: str = ""
-    pairs: list[tuple[str, str]] = field(default_factory=list)
-    presets: list[str] = field(default_factory=list)
-    jobs: int | None = None
-    dry_run: bool = False
-    metric: str | None = None
+    pairs: list[tuple[str, str]]
+    presets: list[str]
 
 
 def sweep_parser(prog: str) -> argparse.ArgumentParser:
@@ -139,30 +128,23 @@ def parse_tokens(tokens: Sequence[str], prog: str) -> Settings:
         ``--help``, or a flag's value is missing or wrong (as of any command).
     """
     grids, words = _take_grids(tokens)
-    own, rest = sweep_parser(prog).parse_known_args(words)
+    settings, rest = sweep_parser(prog).parse_known_args(words, Settings())
     for name in (word.partition("=")[0] for word in rest):
         if name in _OF_A_SINGLE_RUN:
             raise UserError(
                 f"{name}: a flag of a single run. A sweep checks every point before it starts; "
                 "--dry-run ends after that"
             )
-    runs = parse_args([*rest, *["--embedded"] * own.embedded])
+    runs = parse_args([*rest, *["--embedded"] * settings.embedded])
     if not grids:
         raise UserError("--grid is missing. Write for example --grid seed=0,1,2")
     opts = [*runs.opts, *runs.client_opts]
-    pairs = list(zip(opts[::2], opts[1::2], strict=True))
-    _check_keys(grids, pairs)
-    return Settings(
-        cfg=own.cfg,
-        client_cfg=own.client_cfg,
-        outdir=own.outdir or Path("exp") / f"sweep_{Path(own.cfg).stem}",
-        grids=grids,
-        pairs=pairs,
-        presets=[f"--{name}" for name in dict.fromkeys(runs.presets)],
-        jobs=own.jobs,
-        dry_run=own.dry_run,
-        metric=own.metric,
-    )
+    settings.grids = grids
+    settings.pairs = list(zip(opts[::2], opts[1::2], strict=True))
+    settings.presets = [f"--{name}" for name in dict.fromkeys(runs.presets)]
+    settings.outdir = settings.outdir or Path("exp") / f"sweep_{Path(settings.cfg).stem}"
+    _check_keys(settings)
+    return settings
 
 
 def _take_grids(tokens: Sequence[str]) -> tuple[list[Grid], list[str]]:
@@ -182,15 +164,18 @@ def _take_grids(tokens: Sequence[str]) -> tuple[list[Grid], list[str]]:
     return grids, others
 
 
-def _check_keys(grids: Sequence[Grid], pairs: Sequence[tuple[str, str]]) -> None:
+def _check_keys(settings: Settings) -> None:
     """Keys that the sweep sets itself, and keys that are fixed and varied at once."""
-    fixed = dict(pairs)
-    for key in [*fixed, *(key for grid in grids for key in grid)]:
+    fixed = dict(settings.pairs)
+    varied = [key for grid in settings.grids for key in grid]
+    for key in [*fixed, *varied]:
         if key in _OWN:
-            raise UserError(f"{key}: a sweep names the folders of its runs itself. Give the "
-                             "folder of them all with --outdir DIR")  # fmt: skip
-    for grid in grids:
-        for key in grid:
-            if key in fixed:
-                raise UserError(f"{key} is in the grid and among the settings of all points "
-                                 f"({fixed[key]}). Leave it out of one")  # fmt: skip
+            raise UserError(
+                f"{key}: a sweep names the folders of its runs itself. Give the folder of them "
+                "all with --outdir DIR"
+            )
+        if key in fixed and key in varied:
+            raise UserError(
+                f"{key} is in the grid and among the settings of all points ({fixed[key]}). "
+                "Leave it out of one"
+            )

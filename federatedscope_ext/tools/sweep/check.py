@@ -36,33 +36,17 @@ _MOST_SHOWN, _MOST_DIFFERENCES = 8, 10
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the runtime says about one configuration.
+    """What the runtime says about one configuration."""
 
-    Attributes
-    ----------
-    error : str
-        Why it does not run; empty where it does.
-    config : dict or None
-        See :func:`~federatedscope_ext.tools.sweep.differences.merged_settings`; ``None`` where
-        the configuration is refused.
-    figures : list of str
-        See :func:`figures_of`; empty where data and model were not looked at.
-    """
-
-    error: str = ""
-    config: dict[str, Any] | None = None
-    figures: list[str] = field(default_factory=list)
+    error: str = ""  # why it does not run
+    config: dict[str, Any] | None = None  # see `merged_settings`; None where it is refused
+    figures: list[str] = field(default_factory=list)  # once data and model were looked at
 
 
 def examine(arguments: Sequence[str], full: bool) -> Verdict:
-    """Merge and check a run's configuration; what is printed on the way is dropped.
+    """Merge and check what a run's arguments say; what is printed on the way is dropped.
 
-    Parameters
-    ----------
-    arguments : sequence of str
-        Of ``federatedscope/main.py``.
-    full : bool
-        Also read data and the model's shapes, as ``--check`` does.
+    ``full`` also reads data and the model's shapes, as ``--check`` does.
     """
     config, figures = None, []
     quiet_libraries()
@@ -93,16 +77,7 @@ def check_points(
     metric: str | None = None,
     tell: Callable[[int], object] = lambda done: None,
 ) -> None:
-    """Check every point, and mark those that are finished.
-
-    Parameters
-    ----------
-    points : sequence of Point
-        Their ``config``, ``found``, ``status`` and, where it must be, ``arguments`` are set.
-    metric : str, optional
-        The metric to compare by.
-    tell : callable
-        Called with the number of points that have been checked.
+    """Check every point and set what is known then; ``tell`` hears how many have been checked.
 
     Raises
     ------
@@ -164,7 +139,7 @@ def _check_finished(point: Point) -> str:
         shown = differences[:_MOST_DIFFERENCES] + ([f"and {more} more"] if more > 0 else [])
         lines = "".join(f"\n      {text}" for text in shown)
         return f"its folder holds a finished run with other settings. {advice}{lines}"
-    point.status, point.skipped = Status.FINISHED, True
+    point.status = Status.FINISHED
     point.seconds = saved_run(point.folder).get("seconds")
     return ""
 
@@ -183,18 +158,15 @@ def _listed(problems: dict[str, list[str]], points: int) -> str:
 
 
 def figures_of(configs: Iterable[Any]) -> list[str]:
-    """Which figures a run will have measured.
+    """Names of the figures that a run will have measured, as ``val_acc``.
+
+    One that ends in ``*`` stands for all that begin so. There are none where code from outside
+    reports whatever it likes.
 
     Parameters
     ----------
     configs : iterable of CN
         The settled configurations of the run and of its clients with settings of their own.
-
-    Returns
-    -------
-    list of str
-        ``val_acc`` and so on; one that ends in ``*`` stands for all that begin so. Empty where
-        code from outside reports whatever it likes.
     """
     free = (register.data_dict, register.trainer_dict, register.worker_dict)
     if not all(is_own(builder) for builders in free for builder in builders.values()):
@@ -202,7 +174,7 @@ def figures_of(configs: Iterable[Any]) -> list[str]:
     found: dict[str, None] = {}
     for cfg in configs:
         metrics = get_metric([*DEFAULT_METRICS, *cfg.eval.metrics])
-        names = list(metrics)
+        names = list(dict.fromkeys([*DEFAULT_METRICS, *metrics]))
         # A metric from outside may report `mine_recall` beside `mine`.
         names += [f"{name}*" for name, (function, _) in metrics.items() if not is_own(function)]
         found.update((f"{split}_{name}", None) for split in cfg.eval.split for name in names)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from rich.console import Console
@@ -22,7 +22,7 @@ from federatedscope_ext.tools.sweep.check import check_points
 from federatedscope_ext.tools.sweep.display import counts_line, show_failures, watcher
 from federatedscope_ext.tools.sweep.jobs import Stop, run_points, stop_on_signals
 from federatedscope_ext.tools.sweep.plan import Found, Point, Status, make_points
-from federatedscope_ext.tools.sweep.record import Record, only_one
+from federatedscope_ext.tools.sweep.record import SWEEP_FILE, only_one, recorder
 from federatedscope_ext.tools.sweep.slots import (
     Slots,
     choose_slots,
@@ -41,16 +41,9 @@ _TODO = {
 
 
 def sweep(tokens: Sequence[str], prog: str, output: Console) -> int:
-    """Run the command; returns the exit status.
+    """Run the command whose words ``tokens`` are; the help calls it ``prog``.
 
-    Parameters
-    ----------
-    tokens : sequence of str
-        The words behind ``sweep``.
-    prog : str
-        What the help calls the command.
-    output : Console
-        Gets the plan and the comparison; how it goes is told on standard error.
+    ``output`` gets the plan and the comparison; how it goes is told on standard error.
 
     Returns
     -------
@@ -73,11 +66,11 @@ def sweep(tokens: Sequence[str], prog: str, output: Console) -> int:
         return EXIT_OK
     with only_one(settings.outdir):
         slots = _prepare(points, settings, console)
-        record = Record(settings, [*prog.split(), *tokens], points, slots)
+        record = recorder(settings, [*prog.split(), *tokens], points, slots)
         interrupted = _run(points, slots, record, console)
         compared = interrupted or _compare(points, settings, console, output)
     show_failures(points, console)
-    console.print(Text(f"{counts_line(points)}; {record.path}"), soft_wrap=True)
+    console.print(Text(f"{counts_line(points)}; {settings.outdir / SWEEP_FILE}"), soft_wrap=True)
     if interrupted:
         console.print("Interrupted. The same command goes on from here.")
         return EXIT_INTERRUPTED
@@ -141,16 +134,16 @@ def _show_plan(points: Sequence[Point], output: Console) -> None:
         output.print(Text(point.shown_command), soft_wrap=True)
 
 
-def _run(points: list[Point], slots: Slots, record: Record, console: Console) -> bool:
+def _run(points: list[Point], slots: Slots, record: Callable[..., None], console: Console) -> bool:
     """Run what is not finished; returns whether the user stopped it."""
-    record.write()
+    record()
     stop = Stop()
     with stop_on_signals(stop), watcher(points, console) as display:
-        run_points(_left(points), slots, display, stop, record.write)
+        run_points(_left(points), slots, display, stop, record)
         counts = Counter(point.status for point in points)
         status = "failed" if counts[Status.FAILED] else "finished"
         interrupted = counts[Status.QUEUED] + counts[Status.INTERRUPTED] > 0
-        record.write("interrupted" if interrupted else status)
+        record("interrupted" if interrupted else status)
     return interrupted
 
 

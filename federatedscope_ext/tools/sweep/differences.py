@@ -36,11 +36,6 @@ def config_differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> l
 
     Keys about folders, the machine and trackers do not count. Where the miniature replaced a value,
     the value that it replaced is compared, for its own lies in a cache that may have moved.
-
-    Parameters
-    ----------
-    wanted, found : dict
-        Values by dotted key.
     """
     here, there = _comparable(wanted), _comparable(found)
     both = [(key, there.get(key, _ABSENT), here.get(key, _ABSENT)) for key in {**there, **here}]

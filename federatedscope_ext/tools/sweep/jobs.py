@@ -10,9 +10,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, Protocol
+from typing import Any
 
-from federatedscope_ext.tools.sweep.following import Follower
+from federatedscope_ext.tools.sweep.display import Follower, Lines
 from federatedscope_ext.tools.sweep.plan import (
     LOG_FILE,
     Found,
@@ -23,7 +23,7 @@ from federatedscope_ext.tools.sweep.plan import (
 )
 from federatedscope_ext.tools.sweep.slots import Slots
 
-__all__ = ["Job", "Stop", "Watcher", "run_points", "stop_on_signals"]
+__all__ = ["Job", "Stop", "run_points", "stop_on_signals"]
 
 _POLL = 0.1
 _PR_SET_PDEATHSIG = 1
@@ -57,17 +57,7 @@ def stop_on_signals(stop: Stop) -> Iterator[None]:
 
 
 class Job:
-    """The process of one point.
-
-    Parameters
-    ----------
-    point : Point
-        What to run; its status, seconds and error are kept up to date.
-    slot : int
-        Its place, from 0.
-    slots : Slots
-        What the places are.
-    """
+    """The process of one point, whose status, seconds and error it keeps up to date."""
 
     def __init__(self, point: Point, slot: int, slots: Slots) -> None:
         self.point, self.slot = point, slot
@@ -144,26 +134,10 @@ def _end_with_parent() -> Callable[[], None] | None:
     return in_child
 
 
-class Watcher(Protocol):
-    """Who wants to know how it goes."""
-
-    def started(self, job: Job) -> None:
-        """A run has been started."""
-
-    def ended(self, job: Job) -> None:
-        """A run has ended; its point says how."""
-
-    def stopping(self, jobs: Sequence[Job]) -> None:
-        """The runs have been asked to end."""
-
-    def tick(self, jobs: Sequence[Job]) -> None:
-        """Some time has passed."""
-
-
 def run_points(
     points: Sequence[Point],
     slots: Slots,
-    watcher: Watcher,
+    watcher: Lines,
     stop: Stop,
     keep: Callable[[], object] = lambda: None,
 ) -> None:

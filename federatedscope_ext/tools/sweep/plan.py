@@ -47,48 +47,24 @@ class Found(Enum):
 
 @dataclass
 class Point:
-    """One run of the sweep.
+    """One run of the sweep."""
 
-    Attributes
-    ----------
-    name : str
-        Says the values; the folder's name.
-    values : dict
-        Key -> value of the grid.
-    folder : Path
-        Where the run goes.
-    arguments : list of str
-        Of ``federatedscope/main.py``.
-    status : Status
-        How far it is.
-    found : Found
-        What was in the folder.
-    skipped : bool
-        It was finished before this sweep started.
-    config : dict
-        The merged configuration by dotted key, once it has been checked.
-    seconds : float or None
-        Duration of the run, start of the process included (of a skipped one: of the run).
-    exit_code : int or None
-        Of its process.
-    error : str
-        Why it failed.
-    device : str
-        The GPU it was given; empty on the CPU.
-    """
-
-    name: str
+    name: str  # says the values; the folder's name
     values: Values
     folder: Path
-    arguments: list[str]
+    arguments: list[str]  # of federatedscope/main.py
     status: Status = Status.QUEUED
     found: Found = Found.NOTHING
-    skipped: bool = False
-    config: dict[str, Any] = field(default_factory=dict)
-    seconds: float | None = None
+    config: dict[str, Any] = field(default_factory=dict)  # merged, by dotted key; once checked
+    seconds: float | None = None  # of the whole process; of a skipped point, of its run
     exit_code: int | None = None
     error: str = ""
-    device: str = ""
+    device: str = ""  # the GPU that it was given; empty on the CPU
+
+    @property
+    def skipped(self) -> bool:
+        """Whether it was finished before this sweep started."""
+        return self.found is Found.FINISHED
 
     @property
     def command(self) -> list[str]:
@@ -144,13 +120,8 @@ def saved_run(folder: Path) -> dict[str, Any]:
 def move_aside(folder: Path) -> Path:
     """Move what an unfinished run left to ``unfinished/NAME-TIME`` beside it; nothing is deleted.
 
-    Its ``run.json`` becomes ``run-unfinished.json``, so that nobody who looks for runs below the
-    sweep's folder counts it.
-
-    Returns
-    -------
-    Path
-        Where it lies now.
+    Its ``run.json`` is renamed, so that nobody who looks for runs below the sweep's folder counts
+    it. Returns where it lies now.
     """
     stamp = datetime.now().strftime("%Y%m%d%H%M%S")
     target, count = folder.parent / "unfinished" / f"{folder.name}-{stamp}", 1

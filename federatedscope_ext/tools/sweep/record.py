@@ -7,7 +7,7 @@ import os
 import shlex
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
@@ -19,54 +19,44 @@ from federatedscope_ext.tools.sweep.arguments import Settings
 from federatedscope_ext.tools.sweep.plan import Point
 from federatedscope_ext.tools.sweep.slots import Slots
 
-__all__ = ["Record", "only_one"]
+__all__ = ["SWEEP_FILE", "only_one", "recorder"]
+
+SWEEP_FILE = "sweep.json"
 
 
-class Record:
-    """Writes ``sweep.json``, whole each time.
+def recorder(
+    settings: Settings, command: Sequence[str], points: Sequence[Point], slots: Slots
+) -> Callable[..., None]:
+    """What writes ``sweep.json``, whole each time, with how the points stand then.
 
-    Parameters
-    ----------
-    settings : Settings
-        The command.
-    command : sequence of str
-        As it was typed.
-    points : list of Point
-        Looked at again at every writing.
-    slots : Slots
-        Where they run.
+    It takes the status: ``running`` (the default), ``finished``, ``failed`` or ``interrupted``.
     """
+    began = time.perf_counter()
+    head: dict[str, Any] = {
+        "format": 1,
+        "command": shlex.join(command),
+        "directory": os.getcwd(),  # what the paths in the commands refer to
+        "cfg": settings.cfg,
+        "client_cfg": settings.client_cfg or None,
+        "presets": settings.presets,
+        "settings": dict(settings.pairs),
+        "grids": settings.grids,
+        "jobs": slots.jobs,
+        "threads": slots.threads,
+        "gpus": list(slots.gpus),
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
 
-    def __init__(
-        self, settings: Settings, command: Sequence[str], points: list[Point], slots: Slots
-    ) -> None:
-        self.path = settings.outdir / "sweep.json"
-        self.points = points
-        self._started = time.perf_counter()
-        self._head: dict[str, Any] = {
-            "format": 1,
-            "command": shlex.join(command),
-            "directory": os.getcwd(),  # what the paths in the commands refer to
-            "cfg": settings.cfg,
-            "client_cfg": settings.client_cfg or None,
-            "presets": settings.presets,
-            "settings": dict(settings.pairs),
-            "grids": settings.grids,
-            "jobs": slots.jobs,
-            "threads": slots.threads,
-            "gpus": list(slots.gpus),
-            "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        }
-
-    def write(self, status: str = "running") -> None:
-        """Write how it stands: ``running``, ``finished``, ``failed`` or ``interrupted``."""
+    def write(status: str = "running") -> None:
         now = {
             "status": status,
-            "seconds": round(time.perf_counter() - self._started, 3),
-            "counts": Counter(str(point.status) for point in self.points),
-            "points": [_point(point) for point in self.points],
+            "seconds": round(time.perf_counter() - began, 3),
+            "counts": Counter(str(point.status) for point in points),
+            "points": [_point(point) for point in points],
         }
-        write_json(self.path, {**self._head, **now})
+        write_json(settings.outdir / SWEEP_FILE, head | now)
+
+    return write
 
 
 def _point(point: Point) -> dict[str, Any]:

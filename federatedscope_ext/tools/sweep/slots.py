@@ -12,21 +12,11 @@ _CORES_PER_JOB = 2
 
 @dataclass(frozen=True)
 class Slots:
-    """Places for runs.
+    """Places for runs."""
 
-    Attributes
-    ----------
-    jobs : int
-        Runs at a time.
-    threads : int
-        Threads of PyTorch for each of them (``OMP_NUM_THREADS``).
-    gpus : tuple of str
-        What ``CUDA_VISIBLE_DEVICES`` is set to, in turn; empty without GPUs.
-    """
-
-    jobs: int
-    threads: int
-    gpus: tuple[str, ...] = ()
+    jobs: int  # at a time
+    threads: int  # of PyTorch for each of them
+    gpus: tuple[str, ...] = ()  # names for CUDA_VISIBLE_DEVICES, given in turn
 
     def gpu(self, slot: int) -> str:
         """The GPU of a place, counted from 0; empty without GPUs."""
@@ -52,21 +42,10 @@ class Slots:
 def choose_slots(
     points: int, cores: int, gpus: tuple[str, ...], jobs: int | None, threads: int | None
 ) -> Slots:
-    """Choose.
+    """Places for so many ``points`` on so many ``cores``, where the user does not say.
 
-    Parameters
-    ----------
-    points : int
-        Runs that are to be started; there are never more places.
-    cores : int
-        Cores that this process has.
-    gpus : tuple of str
-        Devices; empty computes on the CPU.
-    jobs : int or None
-        The user's wish; ``None``: one per GPU, without GPUs one per two cores.
-    threads : int or None
-        ``OMP_NUM_THREADS`` of the user's environment, which is kept; ``None``: an equal share of
-        the cores.
+    Runs at a time are ``jobs``, by default one per GPU, without GPUs one per two cores. Each has
+    ``threads``, which are those of the user's environment, by default its share of the cores.
     """
     if jobs is None:
         jobs = len(gpus) or cores // (threads or _CORES_PER_JOB)

@@ -11,10 +11,15 @@ from typing import Any
 from rich.console import Console
 from sweep_cases import MakePoints
 
-from federatedscope_ext.tools.sweep.display import Lines, LiveTable, show_failures, watcher
-from federatedscope_ext.tools.sweep.following import Follower
+from federatedscope_ext.tools.sweep.display import (
+    Follower,
+    Lines,
+    LiveTable,
+    show_failures,
+    watcher,
+)
 from federatedscope_ext.tools.sweep.jobs import Stop, run_points
-from federatedscope_ext.tools.sweep.plan import Point, Status
+from federatedscope_ext.tools.sweep.plan import Found, Point, Status
 from federatedscope_ext.tools.sweep.slots import Slots
 
 
@@ -73,7 +78,7 @@ def test_plain_lines(make: MakePoints, tmp_path: Path) -> None:
 
 def test_the_table_on_a_terminal(make: MakePoints) -> None:
     points = make(*({"seed": seed, "fake.sleep": 1.5} for seed in range(3)))
-    points[2].status, points[2].skipped = Status.FINISHED, True
+    points[2].status, points[2].found = Status.FINISHED, Found.FINISHED
     stream = io.StringIO()
     console = Console(file=stream, width=100, force_terminal=True)
     with watcher(points, console) as shown:
