@@ -12,6 +12,9 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
+# Before PyTorch, which the parts import: the runtime says how its threads wait.
+from federatedscope import register  # noqa: F401
+
 __all__ = ["PARTS", "end_at_once"]
 
 
@@ -43,7 +46,7 @@ PARTS = (
     "ranks",
     "trainers",
     "report",
-    "embedded",
+    "tools",
 )
 
 for _part in PARTS:

@@ -15,6 +15,9 @@ ROOT = Path(__file__).resolve().parents[1]
 ALGEBRA, RUNTIME, EXTENSION = (
     ROOT / name for name in ("fedlora", "federatedscope", "federatedscope_ext")
 )
+TOOLS = EXTENSION / "tools"
+# The command's entry, which hands on to the tools.
+ENTRY = EXTENSION / "__main__.py"
 
 # What FederatedScope itself can register; the extension asks for further kinds by `getattr`.
 UPSTREAM_KINDS = ("config", "criterion", "data", "metric", "model", "optimizer", "regularizer",
@@ -64,10 +67,15 @@ def files(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*.py"))
 
 
+def below_the_tools() -> list[Path]:
+    """The extension without its tools."""
+    return [file for file in files(EXTENSION) if file != ENTRY and TOOLS not in file.parents]
+
+
 def test_the_extension_imports_contract_names_only() -> None:
     wrong = [
         f"{file.relative_to(ROOT)}:{line}: {module} {name}"
-        for file in files(EXTENSION)
+        for file in below_the_tools()
         for line, module, name in imports(file.read_text(encoding="utf-8"))
         if not is_contract(module, name)
     ]
@@ -97,6 +105,16 @@ def test_the_algebra_stands_on_pytorch_alone() -> None:
 
 def test_the_core_of_the_runtime_never_imports_language_models() -> None:
     wrong = arrows(RUNTIME / "core", "federatedscope.llm")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_nothing_below_imports_the_tools() -> None:
+    wrong = [
+        f"{file.relative_to(ROOT)}:{line}: {module} {name}"
+        for file in (*files(RUNTIME), *below_the_tools())
+        for line, module, name in imports(file.read_text(encoding="utf-8"))
+        if f"{module}.{name}.".startswith("federatedscope_ext.tools.")
+    ]
     assert not wrong, "\n".join(wrong)
 
 

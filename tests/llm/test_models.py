@@ -12,15 +12,18 @@ import torch
 
 from federatedscope.core.configs.config import global_cfg
 from federatedscope.core.errors import ConfigError
-from federatedscope.core.task import CAUSAL_LM, OTHER, SEQ_CLS, split_model_type, task_type
-from federatedscope.llm import hub
-from federatedscope.llm.model.adapter_builder import (
+from federatedscope.core.task import (
+    CAUSAL_LM,
+    OTHER,
+    SEQ_CLS,
     adapter_arguments,
     adapter_method,
-    head_names,
-    is_head,
+    split_model_type,
+    task_type,
 )
+from federatedscope.llm import hub
 from federatedscope.llm.model.model_builder import build_skeleton, get_llm
+from fedlora.heads import head_names, is_head
 
 LORA = {"adapter_package": "peft", "adapter_method": "lora", "r": 4, "lora_alpha": 8}
 

@@ -11,8 +11,8 @@ import pytest
 
 from federatedscope import register
 from federatedscope_ext.__main__ import main
-from federatedscope_ext.catalog import CATALOG
 from federatedscope_ext.report.files import check_writable
+from federatedscope_ext.tools.catalog import CATALOG
 
 
 def test_list_names_every_method_task_and_splitter(capsys: pytest.CaptureFixture[str]) -> None:
