@@ -328,9 +328,12 @@ class Rig:
         launch.place_outputs(prepared, choose_outdir(settings.cfg, outdir_given=True))
         return prepared
 
-    def runner(self, *opts: Any, callbacks: tuple[Any, ...] = (), exchange: Any = None) -> Any:
-        """A runner with all its workers, nothing delivered yet."""
-        return launch.build_runner(self.prepared(*opts), None, Callbacks(callbacks), exchange)
+    def runner(self, *opts: Any, callbacks: tuple[Any, ...] = (), **seams: Any) -> Any:
+        """A runner with all its workers, nothing delivered yet.
+
+        ``exchange`` and ``engine`` can be handed in.
+        """
+        return launch.build_runner(self.prepared(*opts), None, Callbacks(callbacks), **seams)
 
 
 @pytest.fixture

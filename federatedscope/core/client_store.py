@@ -20,6 +20,7 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from federatedscope.core.engine import TorchEngine
 from fedlora.heads import SAVED
 from fedlora.layers import apply_layout, lora_modules
 from fedlora.layouts import Layouts, fit
@@ -129,6 +130,8 @@ class ClientStore:
     layouts : Layouts, optional
         Ranks and scales of the participants where they differ. The module is at the server's
         layout when the store is built; everybody's first state is the first rows of it.
+    engine : TorchEngine, optional
+        How tensors get into the model and out of it.
 
     Attributes
     ----------
@@ -145,10 +148,12 @@ class ClientStore:
         spill_dir: str | os.PathLike[str] | None = None,
         shared_module: bool = False,
         layouts: Layouts | None = None,
+        engine: TorchEngine | None = None,
     ) -> None:
         if memory_limit is not None and spill_dir is None:
             raise ValueError("a memory limit needs a folder to spill to")
         self.model = model
+        self.engine = TorchEngine() if engine is None else engine
         self.memory_limit = memory_limit
         self.spill_dir = Path(spill_dir) if spill_dir is not None else None
         self.shared_module = shared_module
@@ -195,9 +200,7 @@ class ClientStore:
             return
         self._take_back()
         state = self._state_of(owner)
-        for name, slot in self._slots.items():
-            slot.data = state[name]
-            slot.grad = None
+        self.engine.load(self._slots, state)
         if self.layouts is not None:
             self._lay_out(owner)
         self.active = owner
@@ -215,7 +218,7 @@ class ClientStore:
     def state(self, owner: int) -> Mapping[str, Tensor]:
         """The tensors of ``owner`` themselves (no copies)."""
         if self.shared_module:
-            return {name: slot.data for name, slot in self._slots.items()}
+            return self.engine.tensors(self._slots)
         if owner == self.active:
             self._take_back()
         return self._state_of(owner)
@@ -232,7 +235,7 @@ class ClientStore:
             current = module._buffers[attribute]
             if current is not None:
                 self._slots[name] = current
-        self._states[self.active] = {name: slot.data for name, slot in self._slots.items()}
+        self._states[self.active] = self.engine.tensors(self._slots)
         self._sizes[self.active] = _bytes(self._states[self.active])
 
     def _state_of(self, owner: int) -> dict[str, Tensor]:

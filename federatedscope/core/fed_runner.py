@@ -19,6 +19,7 @@ from federatedscope.core.communication import StandaloneCommManager, TrafficLedg
 from federatedscope.core.configs.config import CN
 from federatedscope.core.configs.loading import client_config
 from federatedscope.core.course import Course
+from federatedscope.core.engine import TorchEngine
 from federatedscope.core.exchange import Exchange, InProcessExchange
 from federatedscope.core.message import SERVER_ID, Message
 from federatedscope.core.participants import unseen_clients
@@ -56,6 +57,8 @@ class StandaloneRunner:
         Ranks and scales of the LoRA modules for each participant; the model has the server's.
     exchange : Exchange, optional
         Carries the messages; in this process when not given.
+    engine : TorchEngine, optional
+        Computes; PyTorch on one device when not given.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class StandaloneRunner:
         callbacks: Callbacks | None = None,
         layouts: Layouts | None = None,
         exchange: Exchange | None = None,
+        engine: TorchEngine | None = None,
     ) -> None:
         self.cfg = config
         self.data = data
@@ -78,6 +82,7 @@ class StandaloneRunner:
         self.callbacks = callbacks or Callbacks()
         self.exchange = InProcessExchange() if exchange is None else exchange
         self.exchange.deliver = self._deliver
+        self.engine = TorchEngine() if engine is None else engine
         self.ledger = TrafficLedger()
         self.layouts = layouts
         if layouts is not None:
@@ -113,6 +118,7 @@ class StandaloneRunner:
             spill_dir=Path(self.cfg.outdir) / "clients",
             shared_module=federate.shared_module,
             layouts=self.layouts if self.layouts is not None and self.layouts.vary else None,
+            engine=self.engine,
         )
 
     def _build_server(self, server_class: type[Any]) -> Any:
@@ -127,6 +133,7 @@ class StandaloneRunner:
             device=self.device,
             unseen_clients_id=self.unseen_clients,
             comm_manager=self._manager(),
+            engine=self.engine,
             ledger=self.ledger,
             # A book of its own: what it sends fits what it has told clients or was told by them.
             layouts=None if self.store.layouts is None else self.store.layouts.copy(),
@@ -146,6 +153,7 @@ class StandaloneRunner:
             device=self.device,
             is_unseen_client=client_id in self.unseen_clients,
             comm_manager=self._manager(),
+            engine=self.engine,
             layouts=self.store.layouts,
             callbacks=self.callbacks,
         )

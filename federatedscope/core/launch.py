@@ -339,7 +339,11 @@ def _report_failure(failure: Exception) -> None:
 
 
 def build_runner(
-    prepared: Prepared, clients: CN | None, callbacks: Any, exchange: Any = None
+    prepared: Prepared,
+    clients: CN | None,
+    callbacks: Any,
+    exchange: Any = None,
+    engine: Any = None,
 ) -> Any:
     """Read the weights once and build the workers around them.
 
@@ -353,6 +357,8 @@ def build_runner(
         Told what happens.
     exchange : Exchange, optional
         Carries the messages; in this process when not given.
+    engine : TorchEngine, optional
+        Computes; PyTorch on one device when not given.
     """
     from federatedscope.core.auxiliaries.worker_builder import get_client_cls, get_server_cls
     from federatedscope.core.fed_runner import StandaloneRunner
@@ -372,4 +378,5 @@ def build_runner(
         device=prepared.device,
         callbacks=callbacks,
         exchange=exchange,
+        engine=engine,
     )

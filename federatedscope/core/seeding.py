@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,15 +37,52 @@ def setup_seed(seed: int) -> None:
         torch.cuda.manual_seed_all(seed)
 
 
-@contextmanager
-def seeded(seed: int, *names: object) -> Iterator[None]:
-    """Run a block on its own stream and put the previous generator states back afterwards."""
-    python_state, numpy_state = random.getstate(), np.random.get_state()
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(devices=devices):
-        setup_seed(derived_seed(seed, *names))
+def capture() -> tuple[Any, Any, torch.Tensor, list[torch.Tensor]]:
+    """Where the generators of Python, NumPy and PyTorch (of all devices in use) are."""
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    return random.getstate(), np.random.get_state(), torch.get_rng_state(), list(cuda)
+
+
+def put_back(state: tuple[Any, Any, torch.Tensor, list[torch.Tensor]]) -> None:
+    """Set the generators to where :func:`capture` found them."""
+    python, numpy, cpu, cuda = state
+    random.setstate(python)
+    np.random.set_state(numpy)
+    torch.set_rng_state(cpu)
+    if cuda:
+        torch.cuda.set_rng_state_all(cuda)
+
+
+class RandomStream:
+    """Random numbers of their own for what runs with interruptions.
+
+    Parameters
+    ----------
+    seed : int
+        The run's.
+    names : object
+        Of the stream, see :func:`derived_seed`.
+    """
+
+    def __init__(self, seed: int, *names: object) -> None:
+        self.seed = derived_seed(seed, *names)
+        self._state: Any = None
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Draw from this stream, going on where it was left; others are put back afterwards."""
+        outside = capture()
+        if self._state is None:
+            setup_seed(self.seed)
+        else:
+            put_back(self._state)
         try:
             yield
         finally:
-            random.setstate(python_state)
-            np.random.set_state(numpy_state)
+            self._state = capture()
+            put_back(outside)
+
+
+def seeded(seed: int, *names: object) -> AbstractContextManager[None]:
+    """Run a block on its own stream and put the previous generator states back afterwards."""
+    return RandomStream(seed, *names).active()

@@ -10,12 +10,12 @@ configuration.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-import torch
+
+from federatedscope.core.seeding import capture, put_back
 
 __all__ = ["RandomState", "Stateful", "restore", "states_of"]
 
@@ -48,22 +48,17 @@ class RandomState:
 
     def state_dict(self) -> dict[str, Any]:
         """Where they are."""
-        version, internal, gauss = random.getstate()
-        numpy: Any = np.random.get_state()
-        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+        (version, internal, gauss), numpy, cpu, cuda = capture()
         return {
             "python": [version, list(internal), gauss],
             "numpy": [numpy[0], numpy[1].tolist(), *numpy[2:]],
-            "torch": torch.get_rng_state(),
-            "cuda": list(cuda),
+            "torch": cpu,
+            "cuda": cuda,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Put them back."""
         version, internal, gauss = state["python"]
-        random.setstate((version, tuple(internal), gauss))
-        kind, keys, position, has_gauss, cached = state["numpy"]
-        np.random.set_state((kind, np.array(keys, np.uint32), position, has_gauss, cached))
-        torch.set_rng_state(state["torch"])
-        if state["cuda"]:
-            torch.cuda.set_rng_state_all(list(state["cuda"]))
+        kind, keys, *rest = state["numpy"]
+        numpy = (kind, np.array(keys, np.uint32), *rest)
+        put_back(((version, tuple(internal), gauss), numpy, state["torch"], list(state["cuda"])))

@@ -150,7 +150,7 @@ class GeneralTorchTrainer(Trainer):
 
     def _hook_on_fit_start_init(self, ctx: Context) -> None:
         """New optimizer and scheduler, statistics at zero."""
-        self._place_model(ctx)
+        self.engine.prepare(ctx.model, ctx.device)
         if ctx.cur_mode in (MODE.TRAIN, MODE.FINETUNE):
             settings = ctx.cfg[ctx.cur_mode]
             optimizer = get_model_optimizer(ctx.model, ctx.cfg, **settings.optimizer)
@@ -160,19 +160,13 @@ class GeneralTorchTrainer(Trainer):
             # stay in memory if it outlived the routine.
             ctx.optimizer = CtxVar(optimizer, LIFECYCLE.ROUTINE)
             ctx.scheduler = CtxVar(scheduler, LIFECYCLE.ROUTINE)
-            ctx.scaler = CtxVar(self._grad_scaler(), LIFECYCLE.ROUTINE)
+            scaler = self.engine.scaler(self.cfg.train.get("half_dtype", "fp32"), ctx.device)
+            ctx.scaler = CtxVar(scaler, LIFECYCLE.ROUTINE)
         ctx.loss_batch_total = CtxVar(0.0, LIFECYCLE.ROUTINE)
         ctx.loss_regular_total = CtxVar(0.0, LIFECYCLE.ROUTINE)
         ctx.num_samples = CtxVar(0, LIFECYCLE.ROUTINE)
         ctx.ys_true = CtxVar([], LIFECYCLE.ROUTINE)
         ctx.ys_prob = CtxVar([], LIFECYCLE.ROUTINE)
-
-    @staticmethod
-    def _place_model(ctx: Context) -> None:
-        """Move the model to its device unless it is there: a walk over its modules takes time."""
-        parameter = next(ctx.model.parameters(), None)
-        if parameter is None or parameter.device != torch.device(ctx.device):
-            ctx.model.to(ctx.device)
 
     def _autocast(self) -> Any:
         mine = type(self)._hook_on_fit_start_numerical_precision
@@ -192,11 +186,6 @@ class GeneralTorchTrainer(Trainer):
         else:
             schedule.pop("warmup_ratio", None)
         return schedule
-
-    def _grad_scaler(self) -> torch.amp.GradScaler | None:
-        if self.cfg.train.get("half_dtype", "fp32") != "fp16":
-            return None
-        return torch.amp.GradScaler(torch.device(self.ctx.device).type)
 
     def _hook_on_fit_start_remember_global(self, ctx: Context) -> None:
         """FedProx pulls towards the state that training starts from."""
@@ -252,23 +241,14 @@ class GeneralTorchTrainer(Trainer):
         size = min(count, max(1, ctx.num_total_train_batch - first)) if count > 1 else 1
         loss = ctx.loss_task / size if size > 1 else ctx.loss_task
         scaler = ctx.get("scaler")
-        (scaler.scale(loss) if scaler is not None else loss).backward()
+        self.engine.backward(loss, scaler)
         ctx.accumulated = CtxVar(done + 1, LIFECYCLE.ROUTINE)
         if done + 1 - first < size:
             return
-        if ctx.grad_clip > 0:
-            if scaler is not None:
-                scaler.unscale_(ctx.optimizer)
-            if ctx.get("clipped") is None:
-                trained = [p for p in ctx.model.parameters() if p.requires_grad]
-                ctx.clipped = CtxVar(trained, LIFECYCLE.ROUTINE)
-            torch.nn.utils.clip_grad_norm_(ctx.clipped, ctx.grad_clip)
-        if scaler is not None:
-            scaler.step(ctx.optimizer)
-            scaler.update()
-        else:
-            ctx.optimizer.step()
-        ctx.optimizer.zero_grad()
+        if ctx.grad_clip > 0 and ctx.get("clipped") is None:
+            trained = [p for p in ctx.model.parameters() if p.requires_grad]
+            ctx.clipped = CtxVar(trained, LIFECYCLE.ROUTINE)
+        self.engine.step(ctx.optimizer, scaler, ctx.get("clipped") or (), ctx.grad_clip)
         if ctx.scheduler is not None:
             ctx.scheduler.step()
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 
+from federatedscope.core.engine import TorchEngine
 from federatedscope.core.errors import UserError
 from federatedscope.core.monitors.monitor import Monitor
+from federatedscope.core.seeding import RandomStream
 from federatedscope.core.trainers.base_trainer import BaseTrainer
 from federatedscope.core.trainers.context import Context, CtxVar
 from federatedscope.core.trainers.enums import LIFECYCLE, MODE
 from federatedscope.core.trainers.hooks import HookRegistry, HookSet
+from federatedscope.core.trainers.routine import Routine
 from federatedscope.core.trainers.utils import shared_part
 
 logger = logging.getLogger(__name__)
@@ -55,6 +57,8 @@ class Trainer(HookRegistry, BaseTrainer):
     ) -> None:
         HookRegistry.__init__(self)
         self._cfg = config
+        #: the machinery of a step, see :mod:`federatedscope.core.engine`
+        self.engine = TorchEngine()
         self.ctx = Context(model, config, data, device)
         self.ctx.merge_from_dict(self._read_data(data))
         self.ctx.monitor = monitor if monitor is not None else Monitor(config)
@@ -108,9 +112,8 @@ class Trainer(HookRegistry, BaseTrainer):
         tuple
             Samples processed, the state dict to share (copies), metrics.
         """
-        self.ctx.check_split(target_data_split_name)
-        hooks = self.hooks_in_train if hooks_set is None else hooks_set
-        num_samples = self._run_routine(MODE.TRAIN, hooks, target_data_split_name)
+        routine = self.open_routine(MODE.TRAIN, target_data_split_name, hooks_set)
+        num_samples = routine.run()
         return num_samples, self.get_model_para(), self.ctx.eval_metrics
 
     def evaluate(
@@ -120,52 +123,66 @@ class Trainer(HookRegistry, BaseTrainer):
         if not self.ctx.check_split(target_data_split_name, skip=True):
             self.ctx.eval_metrics = {}
             return {}
-        hooks = self.hooks_in_eval if hooks_set is None else hooks_set
-        with torch.no_grad():
-            self._run_routine(MODE.TEST, hooks, target_data_split_name)
+        self.open_routine(MODE.TEST, target_data_split_name, hooks_set).run()
         return self.ctx.eval_metrics
 
     def finetune(
         self, target_data_split_name: str = "train", hooks_set: HookSet | None = None
     ) -> None:
         """Run the fine-tuning routine (``finetune.before_eval``)."""
-        self.ctx.check_split(target_data_split_name)
-        hooks = self.hooks_in_ft if hooks_set is None else hooks_set
-        self._run_routine(MODE.FINETUNE, hooks, target_data_split_name)
+        self.open_routine(MODE.FINETUNE, target_data_split_name, hooks_set).run()
 
-    def _run_routine(self, mode: str, hooks_set: HookSet, dataset_name: str | None = None) -> int:
-        ctx = self.ctx
-        ctx.track_mode(mode)
-        ctx.track_split(dataset_name or mode)
-        ctx.monitor.start_routine()
-        try:
-            for hook in hooks_set["on_fit_start"]:
-                hook(ctx)
-            self._run_epoch(hooks_set)
-            for hook in hooks_set["on_fit_end"]:
-                hook(ctx)
-            return int(ctx.num_samples)
-        finally:
-            ctx.clear(LIFECYCLE.BATCH)
-            ctx.clear(LIFECYCLE.EPOCH)
-            ctx.clear(LIFECYCLE.ROUTINE)
-            ctx.reset_mode()
-            ctx.reset_split()
+    def open_routine(
+        self,
+        mode: str,
+        split: str,
+        hooks_set: HookSet | None = None,
+        stream: RandomStream | None = None,
+    ) -> Routine:
+        """Open a training or an evaluation, to be stepped and closed.
+
+        Parameters
+        ----------
+        mode : str
+            ``train``, ``test`` or ``finetune``.
+        split : str
+            The split to work on.
+        hooks_set : mapping, optional
+            Other hooks than the trainer's own of this mode.
+        stream : RandomStream, optional
+            See :class:`~federatedscope.core.trainers.routine.Routine`.
+
+        Raises
+        ------
+        ValueError
+            The split has no data.
+        """
+        own = {MODE.TRAIN: self.hooks_in_train, MODE.FINETUNE: self.hooks_in_ft}
+        hooks = own.get(mode, self.hooks_in_eval) if hooks_set is None else hooks_set
+        self.ctx.check_split(split)
+        return Routine(self, mode, split, hooks, stream)
+
+    def call_hooks(self, hooks: HookSet, trigger: str) -> None:
+        """Run the hooks of a trigger, in order."""
+        for hook in hooks[trigger]:
+            hook(self.ctx)
 
     @property
     def _is_training(self) -> bool:
         return self.ctx.cur_mode in (MODE.TRAIN, MODE.FINETUNE)
 
-    def _run_epoch(self, hooks_set: HookSet, run_step: int = -1) -> None:
-        if run_step == -1:
-            run_step = self.ctx.num_train_epoch if self._is_training else 1
-        for epoch in range(run_step):
+    def batches(self, hooks: HookSet) -> Iterator[int]:
+        """Run the epochs of the open routine; yields after each batch."""
+        for epoch in range(self.ctx.num_train_epoch if self._is_training else 1):
             self.ctx.cur_epoch_i = CtxVar(epoch, LIFECYCLE.EPOCH)
-            for hook in hooks_set["on_epoch_start"]:
-                hook(self.ctx)
-            self._run_batch(hooks_set)
-            for hook in hooks_set["on_epoch_end"]:
-                hook(self.ctx)
+            self.call_hooks(hooks, "on_epoch_start")
+            for step in range(self._num_batches()):
+                self.ctx.cur_batch_i = CtxVar(step, LIFECYCLE.BATCH)
+                self._run_step(hooks)
+                self.ctx.monitor.on_batch(self.ctx)
+                self.ctx.clear(LIFECYCLE.BATCH)
+                yield step
+            self.call_hooks(hooks, "on_epoch_end")
             self.ctx.clear(LIFECYCLE.EPOCH)
 
     def _num_batches(self) -> int:
@@ -179,31 +196,17 @@ class Trainer(HookRegistry, BaseTrainer):
             return len(loader)
         return int(getattr(ctx, f"num_{ctx.cur_split}_batch"))
 
-    def _run_batch(self, hooks_set: HookSet, run_step: int = -1) -> None:
-        steps = self._num_batches() if run_step == -1 else run_step
-        for step in range(steps):
-            self.ctx.cur_batch_i = CtxVar(step, LIFECYCLE.BATCH)
-            for hook in hooks_set["on_batch_start"]:
-                hook(self.ctx)
-            with self._autocast():
-                for hook in hooks_set["on_batch_forward"]:
-                    hook(self.ctx)
-            self._check_loss()
-            if not self.ctx.get("skip_this_batch", False):
-                for hook in hooks_set["on_batch_backward"]:
-                    hook(self.ctx)
-            for hook in hooks_set["on_batch_end"]:
-                hook(self.ctx)
-            self.ctx.monitor.on_batch(self.ctx)
-            self.ctx.clear(LIFECYCLE.BATCH)
+    def _run_step(self, hooks: HookSet) -> None:
+        self.call_hooks(hooks, "on_batch_start")
+        with self._autocast():
+            self.call_hooks(hooks, "on_batch_forward")
+        self._check_loss()
+        if not self.ctx.get("skip_this_batch", False):
+            self.call_hooks(hooks, "on_batch_backward")
+        self.call_hooks(hooks, "on_batch_end")
 
     def _autocast(self) -> Any:
-        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(
-            self.cfg.train.get("half_dtype", "fp32")
-        )
-        if dtype is None:
-            return nullcontext()
-        return torch.autocast(torch.device(self.ctx.device).type, dtype=dtype)
+        return self.engine.precision(self.cfg.train.get("half_dtype", "fp32"), self.ctx.device)
 
     def _check_loss(self) -> None:
         """Skip a batch whose loss is not finite; stop when that does not pass."""
@@ -220,6 +223,20 @@ class Trainer(HookRegistry, BaseTrainer):
         limit = self.cfg.train.get("max_nonfinite_steps", 10)
         if ctx.nonfinite_streak >= limit:
             raise TrainingDivergedError(_divergence_diagnosis(ctx, limit))
+
+    def state_dict(self) -> dict[str, Any]:
+        """What later routines depend on beside the tensors."""
+        generator = getattr(self.ctx.data, "generator", None)
+        return {
+            "nonfinite_streak": self.ctx.nonfinite_streak,
+            "generator": None if generator is None else generator.get_state(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a :meth:`state_dict`."""
+        self.ctx.nonfinite_streak = int(state["nonfinite_streak"])
+        if state["generator"] is not None:
+            self.ctx.data.generator.set_state(state["generator"])
 
     def update(self, model_parameters: Mapping[str, Any], strict: bool = False) -> None:
         """Take over received parameters, except those that stay with the client."""

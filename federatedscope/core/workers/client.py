@@ -80,6 +80,8 @@ class Client(Worker):
         self.trainer = get_trainer(
             model=model, data=data, device=device, config=config, monitor=self._monitor
         )
+        if kwargs.get("engine") is not None:
+            self.trainer.engine = kwargs["engine"]
         self.best_results: dict[str, Any] = {}
         self.history_results: dict[str, list[float]] = {}
         self.early_stopper = EarlyStopper(
