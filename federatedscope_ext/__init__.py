@@ -1,6 +1,7 @@
-"""What the runtime lacks: tasks, methods, trainers and the report.
+"""What the runtime lacks: tasks, methods and trainers.
 
-Importing this package registers all of it with ``federatedscope.register``.
+Importing this package registers all of it with ``federatedscope.register``; what is done with runs
+stands above it, in ``tools``.
 """
 
 from __future__ import annotations
@@ -43,7 +44,6 @@ PARTS = (
     "aggregators",
     "trainers",
     "workers",
-    "report",
     "embedded",
 )
 

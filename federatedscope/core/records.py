@@ -249,7 +249,9 @@ class RoundEvent(Event):
     @property
     def energy(self) -> dict[int, float]:
         """Of the diagnostics: each rank's share of the energy."""
-        shares = self.diagnostics.get("energy") or {}
+        shares = self.diagnostics.get("energy")
+        if not isinstance(shares, Mapping):
+            return {}
         return {int(rank): as_number(shares[rank]) for rank in sorted(shares, key=int)}
 
 

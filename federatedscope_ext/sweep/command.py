@@ -10,7 +10,6 @@ from rich.table import Table
 from rich.text import Text
 
 from federatedscope_ext.errors import ExtensionError
-from federatedscope_ext.report.files import check_writable
 from federatedscope_ext.sweep.arguments import Settings, parse_tokens
 from federatedscope_ext.sweep.check import Checker
 from federatedscope_ext.sweep.display import Lines, LiveTable, counts_line, show_failures, watcher
@@ -25,6 +24,7 @@ from federatedscope_ext.sweep.slots import (
     visible_gpus,
     wished_threads,
 )
+from federatedscope_ext.tools.report.files import check_writable
 
 __all__ = ["sweep"]
 
@@ -165,9 +165,9 @@ def _conclude(
 
 def _compare(points: Sequence[Point], settings: Settings, console: Console) -> bool:
     """The comparison, printed and written to the sweep's folder; whether there is one."""
-    from federatedscope_ext.report.compare import compare, load_runs
-    from federatedscope_ext.report.compare_page import write_comparison
-    from federatedscope_ext.report.compare_tables import print_comparison
+    from federatedscope_ext.tools.report.compare import compare, load_runs
+    from federatedscope_ext.tools.report.compare_page import write_comparison
+    from federatedscope_ext.tools.report.compare_tables import print_comparison
 
     try:
         comparison = compare(load_runs([point.folder for point in points], settings.metric))

@@ -13,10 +13,10 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from federatedscope_ext.report.records import METRICS_FILE, RUN_FILE
 from federatedscope_ext.sweep.arguments import Settings
 from federatedscope_ext.sweep.checker import MAIN_FILE
 from federatedscope_ext.sweep.grid import Values, all_points, point_names
+from federatedscope_ext.tools.report.records import METRICS_FILE, RUN_FILE
 
 __all__ = ["LOG_FILE", "Found", "Point", "Status", "found_in", "make_points", "move_aside",
            "saved_run"]  # fmt: skip

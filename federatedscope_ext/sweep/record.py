@@ -14,11 +14,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from federatedscope_ext.report.files import write_text
 from federatedscope_ext.sweep.arguments import Settings
 from federatedscope_ext.sweep.errors import SweepError
 from federatedscope_ext.sweep.plan import Point
 from federatedscope_ext.sweep.slots import Slots
+from federatedscope_ext.tools.report.files import write_text
 
 __all__ = ["Record", "only_one"]
 

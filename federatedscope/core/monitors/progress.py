@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from federatedscope.core.callbacks import Callback, Event
+from federatedscope.core.monitors.means import mean
 
 
 def human_bytes(count: float | None) -> str:
@@ -139,7 +140,7 @@ class Progress(Callback):
         """Print the mean over clients of the evaluation that just ended."""
         if not self._sums:
             return
-        self.last_mean = {key: sum(v) / len(v) for key, v in self._sums.items()}
+        self.last_mean = {key: mean(v) for key, v in self._sums.items()}
         count = max(len(v) for v in self._sums.values())
         self._sums = {}
         keys = sorted(self.last_mean, key=lambda k: (k != self._main_metric, k))

@@ -5,7 +5,6 @@ Step 7 of a round; the others are in :mod:`federatedscope.core.workers.server`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from federatedscope.core.message import Message
 from federatedscope.core.monitors.early_stopper import EarlyStopper
 from federatedscope.core.monitors.formatting import SUPPORTED_FORMS
+from federatedscope.core.monitors.means import Best, mean
 from federatedscope.core.records import EvalEvent
 from federatedscope.core.workers.base_worker import Worker
 from federatedscope.core.workers.client import ISOLATED_METHODS
@@ -48,7 +48,7 @@ class ResultKeeper(Worker):
         self.best_results: dict[str, Any] = {}
         self.best_round: int | None = None
         self.best_round_weighted: int | None = None
-        self._best_mean = math.nan
+        self._best = Best(self._monitor.the_larger_the_better)
         self.history_results: dict[str, dict[str, list[float]]] = {}
         self.stopped_early = False
         self.early_stopper = EarlyStopper(
@@ -110,9 +110,7 @@ class ResultKeeper(Worker):
         if not values:
             return
         # Not of the summary, which is rounded for the log: rounds may look equal there.
-        mean = math.fsum(values) / len(values)
-        if self.best_round is None or self._monitor.is_better(mean, self._best_mean):
-            self._best_mean = mean
+        if self._best.offer(self.state, mean(values)):
             self._keep_best()
 
     @property
