@@ -143,8 +143,7 @@ def _add_sweep(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run_compare(arguments: argparse.Namespace) -> int:
     """``compare``."""
-    from federatedscope_ext.tools.report.compare import compare, load_runs
-    from federatedscope_ext.tools.report.compare_client import check_client
+    from federatedscope_ext.tools.report.compare import check_client, compare, load_runs
     from federatedscope_ext.tools.report.compare_tables import (
         compare_csv,
         compare_markdown,

@@ -426,6 +426,11 @@ class RunInfo(Record):
             )  # fmt: skip
         return dataclasses.replace(super().from_json(raw, name), raw=dict(raw))
 
+    def label_name(self, label: str) -> str:
+        """A label as the task calls it (``"entailment"`` for ``"0"``) where names are known."""
+        names = self.label_names
+        return names[int(label)] if names and label.isdigit() and int(label) < len(names) else label
+
     @cached_property
     def client_table(self) -> dict[int, ClientInfo]:
         """The clients by id."""

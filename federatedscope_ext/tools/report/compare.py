@@ -15,9 +15,10 @@ from pathlib import Path
 from federatedscope_ext.errors import ExtensionError
 from federatedscope_ext.tools.report.compare_groups import Group, Run, telling_columns
 from federatedscope_ext.tools.report.compare_notes import comparison_notes
+from federatedscope_ext.tools.report.numbers import listed
 from federatedscope_ext.tools.report.records import RunRecord, find_runs
 
-__all__ = ["Comparison", "compare", "load_runs"]
+__all__ = ["Comparison", "check_client", "compare", "load_runs"]
 
 DERIVED = ("variant", "local_param", "adapter.scale", "evaluation.phases", "evaluation.scope",
            "partition", "adapter.target_modules", "weights", "ranks")  # fmt: skip
@@ -109,6 +110,28 @@ def compare(runs: Sequence[Run], by: Sequence[str] = (), ignore: Sequence[str] =
     for group in groups:
         group.told_by = told_by
     return Comparison(groups, columns, comparison_notes(groups, keys))
+
+
+def check_client(comparison: Comparison, client: int) -> None:
+    """Refuse a client that no run has evaluated.
+
+    Raises
+    ------
+    ExtensionError
+        With the clients that there are.
+    """
+    known: set[int] = set()
+    for run in comparison.runs:
+        for rounds in run.summary.tables.values():
+            known = known.union(*rounds.values())
+    if client not in known:
+        ids = sorted(known)
+        text = listed(ids, 30)
+        if len(ids) > 3 and ids[-1] - ids[0] == len(ids) - 1:
+            text = f"{ids[0]} to {ids[-1]}"
+        raise ExtensionError(
+            "--client", client, "no run has evaluated this client", f"Write one of {text}"
+        )
 
 
 def _check_fields(runs: Sequence[Run], option: str, names: Sequence[str]) -> None:

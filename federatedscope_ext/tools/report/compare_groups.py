@@ -13,15 +13,7 @@ from federatedscope_ext.tools.report.records import RunRecord
 from federatedscope_ext.tools.report.run_setup import RunSetup, setup_of
 from federatedscope_ext.tools.report.summary import RunSummary
 
-__all__ = [
-    "FIGURES",
-    "ClientFigure",
-    "Figure",
-    "Group",
-    "Run",
-    "short_name",
-    "telling_columns",
-]
+__all__ = ["FIGURES", "Figure", "Group", "Run", "short_name", "telling_columns"]
 
 _LABELLED = 3
 """Up to this many fields are all in a label."""
@@ -45,6 +37,19 @@ class Figure:
         if not found:
             return None
         return cls(mean(found), std(found, sample=True), len(found))
+
+
+@dataclass(frozen=True, slots=True)
+class ClientRound:
+    """A client at one evaluated round, over the runs of a group.
+
+    ``before`` is after its local training, before the aggregation (``eval.phases``), ``after`` is
+    what it holds of the aggregate; ``None`` where it was not evaluated.
+    """
+
+    round: int
+    before: Figure | None
+    after: Figure | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +162,21 @@ class Group:
             for client, values in sorted(found.items())
             if (figure := Figure.of(values))
         }
+
+    def rounds_of(self, client: int) -> list[ClientRound]:
+        """The evaluated rounds of a client, ascending."""
+        measured: dict[int, dict[str, list[float]]] = {}
+        for run in self.runs:
+            for series, rounds in run.summary.tables.items():
+                for at in rounds:
+                    values = run.summary.evaluations.values(series, at, run.summary.metric)
+                    if client in values:
+                        phases = measured.setdefault(at, {"before": [], "after": []})
+                        phases.setdefault(series.phase, []).append(values[client])
+        return [
+            ClientRound(at, Figure.of(phases["before"]), Figure.of(phases["after"]))
+            for at, phases in sorted(measured.items())
+        ]
 
     def curve(self) -> list[tuple[int, Figure]]:
         """``(round, figure)`` of the plain mean, over the rounds that all its runs evaluated."""

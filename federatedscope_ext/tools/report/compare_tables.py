@@ -9,7 +9,6 @@ from rich.console import Console
 from rich.markup import escape
 
 from federatedscope_ext.tools.report.compare import Comparison
-from federatedscope_ext.tools.report.compare_client import client_rounds
 from federatedscope_ext.tools.report.compare_groups import FIGURES, Figure, Group, short_name
 from federatedscope_ext.tools.report.numbers import (
     NOTHING,
@@ -18,16 +17,6 @@ from federatedscope_ext.tools.report.numbers import (
     metric_text,
 )
 from federatedscope_ext.tools.report.tables import Table, Value
-
-__all__ = [
-    "client_table",
-    "compare_csv",
-    "compare_markdown",
-    "comparison_table",
-    "figure_text",
-    "print_comparison",
-    "rounds_table",
-]
 
 _PRINTED_CLIENTS = 25
 
@@ -117,7 +106,7 @@ def rounds_table(comparison: Comparison, client: int) -> Table:
         [*group.columns.values(), str(found.round), figure_text(found.before),
          figure_text(found.after)]
         for group in comparison.groups
-        for found in client_rounds(group, client)
+        for found in group.rounds_of(client)
     ]  # fmt: skip
     titles = [*_names(comparison), "round", "before aggregation", "after aggregation"]
     return Table(titles, lines, range(len(comparison.columns)))
@@ -164,52 +153,36 @@ def compare_csv(comparison: Comparison, clients: bool = False, client: int | Non
     With ``clients`` one line per group and client instead, with ``client`` one per group and round
     of that client.
     """
+    titles = list(comparison.columns)
+    rows: list[list[Value]]
     if client is not None:
-        titles, rows = _client_cells(comparison, client)
-    elif clients:
-        titles, rows = _clients_cells(comparison)
-    else:
-        titles, rows = _group_cells(comparison)
-    return Table([*comparison.columns, *titles], rows).csv()
-
-
-Cells = tuple[list[str], list[list[Value]]]
-
-
-def _group_cells(comparison: Comparison) -> Cells:
-    rows: list[list[Value]] = [
-        [
-            *group.columns.values(), group.runs[0].summary.metric, len(group.runs),
-            "/".join(str(run.seed) for run in group.runs), group.unfinished,
-            *(number for name in FIGURES for number in _numbers(group.figure(name))),
+        titles += ["client", "round", *_heads("before", "after")]
+        rows = [
+            [*group.columns.values(), client, found.round, *_numbers(found.before, found.after)]
+            for group in comparison.groups
+            for found in group.rounds_of(client)
         ]
-        for group in comparison.groups
-    ]  # fmt: skip
-    return ["metric", "runs", "seeds", "unfinished", *_heads(*FIGURES)], rows
-
-
-def _clients_cells(comparison: Comparison) -> Cells:
-    rows: list[list[Value]] = [
-        [*group.columns.values(), client, found.baseline, *_numbers(found.best), found.best.n]
-        for group in comparison.groups
-        for client, found in group.clients().items()
-    ]
-    return ["client", "baseline", *_heads("best"), "n"], rows
-
-
-def _client_cells(comparison: Comparison, client: int) -> Cells:
-    rows: list[list[Value]] = [
-        [*group.columns.values(), client, found.round, *_numbers(found.before),
-         *_numbers(found.after)]
-        for group in comparison.groups
-        for found in client_rounds(group, client)
-    ]  # fmt: skip
-    return ["client", "round", *_heads("before", "after")], rows
+    elif clients:
+        titles += ["client", "baseline", *_heads("best"), "n"]
+        rows = [
+            [*group.columns.values(), one, found.baseline, *_numbers(found.best), found.best.n]
+            for group in comparison.groups
+            for one, found in group.clients().items()
+        ]
+    else:
+        titles += ["metric", "runs", "seeds", "unfinished", *_heads(*FIGURES)]
+        rows = [
+            [*group.columns.values(), group.runs[0].summary.metric, len(group.runs),
+             "/".join(str(run.seed) for run in group.runs), group.unfinished,
+             *_numbers(*map(group.figure, FIGURES))]
+            for group in comparison.groups
+        ]  # fmt: skip
+    return Table(titles, rows).csv()
 
 
 def _heads(*names: str) -> list[str]:
     return [f"{name}_{part}" for name in names for part in ("mean", "std")]
 
 
-def _numbers(figure: Figure | None) -> tuple[float | None, float | None]:
-    return (None, None) if figure is None else (figure.mean, figure.std)
+def _numbers(*figures: Figure | None) -> list[Value]:
+    return [number for one in figures for number in ((one.mean, one.std) if one else (None, None))]

@@ -3,18 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-
-__all__ = [
-    "NOTHING",
-    "bytes_text",
-    "count_text",
-    "duration_text",
-    "metric_text",
-    "number_of",
-    "rank_text",
-    "signed_text",
-]
+from collections.abc import Callable, Iterable
 
 NOTHING = "-"
 
@@ -74,6 +63,12 @@ def rank_text(rank: int | tuple[int, ...] | None) -> str:
     if rank is None:
         return NOTHING
     return "/".join(map(str, rank)) if isinstance(rank, tuple) else str(rank)
+
+
+def listed(names: Iterable[object], most: int) -> str:
+    """The first of some names."""
+    texts = [str(name) for name in names]
+    return ", ".join(texts[:most]) + (", ..." if len(texts) > most else "")
 
 
 def number_of(number: int, thing: str) -> str:

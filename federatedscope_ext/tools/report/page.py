@@ -230,7 +230,7 @@ def _data(summary: RunSummary) -> dict[str, Any]:
     if len(labels) > MAX_LABELS:
         labels = []
     colors = {label: _COLORS[at % len(_COLORS)] for at, label in enumerate(labels)}
-    names = {label: summary.label_name(label) for label in labels}
+    names = {label: summary.info.label_name(label) for label in labels}
     lines: list[list[Value]] = [
         [
             f"{client.id} (unseen)" if client.unseen else str(client.id),

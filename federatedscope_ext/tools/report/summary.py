@@ -283,7 +283,7 @@ class RunSummary:
             unseen=unseen,
             rows=info.rows,
             rank=info.rank,
-            majority_label=self.label_name(info.majority.label if info.majority else None),
+            majority_label=self.info.label_name((info.majority and info.majority.label) or ""),
             baseline=self.baseline(info.id),
             best=best.get(self.metric, math.nan),
             last=last.get(self.metric, math.nan),
@@ -299,13 +299,6 @@ class RunSummary:
         if series is None or round_ is None:
             return {}
         return self.tables.get(series, {}).get(round_, {}).get(client, {})
-
-    def label_name(self, label: str | None) -> str:
-        """A label as the task calls it (``"entailment"`` for ``"0"``) where names are known."""
-        names = self.info.label_names
-        if label is not None and names and label.isdigit() and int(label) < len(names):
-            return names[int(label)]
-        return label or ""
 
     # -- rounds, bytes, time --------------------------------------------------------------
 

@@ -13,8 +13,7 @@ import pytest
 from rich.console import Console
 
 from federatedscope_ext.errors import ExtensionError
-from federatedscope_ext.tools.report.compare import Comparison, compare, load_runs
-from federatedscope_ext.tools.report.compare_client import check_client
+from federatedscope_ext.tools.report.compare import Comparison, check_client, compare, load_runs
 from federatedscope_ext.tools.report.compare_groups import Figure
 from federatedscope_ext.tools.report.compare_page import _chart, write_comparison
 from federatedscope_ext.tools.report.compare_tables import (
