@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,39 +22,38 @@ _QUANTILES = (("minimum", 0.0), ("10 %", 0.1), ("25 %", 0.25), ("median", 0.5), 
               ("90 %", 0.9), ("maximum", 1.0))  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass
 class Column:
-    """A column of the client table; without ``value`` it is text and has no mean.
+    """A column of the client table: what is shown for each client, and the numbers behind it.
 
-    ``weigh`` is off for what has no mean by rows evaluated.
+    Without ``numbers`` it is text and has no mean; ``weigh`` is off for what has no mean by rows.
     """
 
     title: str
-    value: Callable[[ClientRow], float] | None = None
-    text: Callable[[ClientRow], Value] | None = None
+    cells: Sequence[Value]
+    numbers: Sequence[float] = ()
     show: Callable[[float], str] = metric_text
     weigh: bool = True
 
-    def cell(self, row: ClientRow) -> Value:
-        """What stands in the line of one client."""
-        if self.text is not None:
-            return self.text(row)
-        return self.show(self.value(row)) if self.value is not None else ""
+    @classmethod
+    def of(cls, title: str, numbers: Sequence[float]) -> Column:
+        """Of a metric."""
+        return cls(title, [metric_text(number) for number in numbers], numbers)
 
-    def gathered(self, rows: Iterable[ClientRow], level: float | None) -> str:
-        """Mean of the finite values (``level`` None), or a quantile of them."""
-        if self.value is None:
+    def gathered(self, level: float | None) -> str:
+        """Mean of the finite numbers (``level`` None), or a quantile of them."""
+        if not self.numbers:
             return ""
-        finite = [value for value in map(self.value, rows) if math.isfinite(value)]
+        finite = [number for number in self.numbers if math.isfinite(number)]
         if not finite:
             return NOTHING
         return self.show(mean(finite) if level is None else float(np.quantile(finite, level)))
 
-    def weighted(self, rows: Iterable[ClientRow]) -> str:
-        """Mean of the finite values, every client counted by the rows it was evaluated on."""
-        if self.value is None or not self.weigh:
+    def weighted(self, weights: Sequence[float]) -> str:
+        """Mean of the finite numbers, every client counted by the rows it was evaluated on."""
+        if not self.numbers or not self.weigh:
             return ""
-        pairs = [(self.value(row), row.evaluated) for row in rows]
+        pairs = zip(self.numbers, weights, strict=True)
         return self.show(weighted_mean(pair for pair in pairs if math.isfinite(pair[0])))
 
 
@@ -77,47 +76,41 @@ def client_tables(summary: RunSummary) -> list[Table]:
 def _columns(summary: RunSummary, rows: Sequence[ClientRow]) -> list[Column]:
     """The columns that the run has something to say in."""
     split = "test" if summary.metric.startswith("test_") else "val"
-    has_baseline = any(math.isfinite(row.baseline) for row in rows)
+    baselines = [row.baseline for row in rows]
+    has_baseline = any(map(math.isfinite, baselines))
     both = summary.best_round == summary.last_round
-    name = "best and last" if both else "best"
     columns = [
-        Column("client", text=lambda row: str(row.id)),
-        Column(f"rows train / {split}", text=lambda row: _rows_text(row, split)),
+        Column("client", [str(row.id) for row in rows]),
+        Column(f"rows train / {split}", [_rows_text(row, split) for row in rows]),
     ]
     if len({row.rank for row in rows}) > 1:
-        columns.append(Column("rank", text=lambda row: rank_text(row.rank)))
+        columns.append(Column("rank", [rank_text(row.rank) for row in rows]))
     if has_baseline:
-        columns.append(Column("most frequent label", text=lambda row: row.majority_label))
-        columns.append(Column("baseline", lambda row: row.baseline))
-    columns.append(Column(f"{name}, round {summary.best_round}", lambda row: row.best))
-    columns += [_lift(summary, lambda row: row.best)] if has_baseline else []
+        columns.append(Column("most frequent label", [row.majority_label for row in rows]))
+        columns.append(Column.of("baseline", baselines))
+    best = [row.best for row in rows]
+    name = "best and last" if both else "best"
+    columns.append(Column.of(f"{name}, round {summary.best_round}", best))
+    columns += [_lift(summary, best, baselines)] if has_baseline else []
     if any(math.isfinite(row.before) for row in rows):
-        columns.append(Column("before agg.", lambda row: row.before))
+        columns.append(Column.of("before agg.", [row.before for row in rows]))
     if not both:
-        columns.append(Column(f"last, round {summary.last_round}", lambda row: row.last))
-        columns += [_lift(summary, lambda row: row.last)] if has_baseline else []
-    columns += [_extra(name) for name in summary.extra_metrics[:3]]
-    trained = Column("rounds trained", lambda r: r.rounds_trained, show=_whole_text, weigh=False)
-    return [*columns, trained]
+        last = [row.last for row in rows]
+        columns.append(Column.of(f"last, round {summary.last_round}", last))
+        columns += [_lift(summary, last, baselines)] if has_baseline else []
+    for extra in summary.extra_metrics[:3]:
+        columns.append(Column.of(extra, [row.extra[extra] for row in rows]))
+    trained = [row.rounds_trained for row in rows]
+    return [*columns, Column("rounds trained", trained, trained, _whole_text, weigh=False)]
 
 
-def _lift(summary: RunSummary, value: Callable[[ClientRow], float]) -> Column:
+def _lift(summary: RunSummary, values: Sequence[float], baselines: Sequence[float]) -> Column:
     """Over the baseline, in the colour of good or bad."""
-    sign = 1 if summary.larger_is_better else -1
-
-    def difference(row: ClientRow) -> float:
-        return value(row) - row.baseline
-
-    def text(row: ClientRow) -> Cell:
-        amount = difference(row)
-        tone = "up" if sign * amount > 0 else "down" if sign * amount < 0 else ""
-        return Cell(signed_text(amount), tone)
-
-    return Column("lift", difference, text, signed_text)
-
-
-def _extra(name: str) -> Column:
-    return Column(name, lambda row: row.extra.get(name, math.nan))
+    lifts = [value - baseline for value, baseline in zip(values, baselines, strict=True)]
+    good, bad = ("up", "down") if summary.larger_is_better else ("down", "up")
+    tones = [good if lift > 0 else bad if lift < 0 else "" for lift in lifts]
+    cells = [Cell(signed_text(lift), tone) for lift, tone in zip(lifts, tones, strict=True)]
+    return Column("lift", cells, lifts, signed_text)
 
 
 def _table(summary: RunSummary, rows: Sequence[ClientRow], caption: str) -> Table:
@@ -130,12 +123,16 @@ def _table(summary: RunSummary, rows: Sequence[ClientRow], caption: str) -> Tabl
             "column by column; metrics.csv has every client."
         )
     means: list[list[Value]] = [
-        [name, *(column.gathered(rows, level) for column in columns[1:])] for name, level in levels
+        [name, *(column.gathered(level) for column in columns[1:])] for name, level in levels
     ]
-    means.insert(1, ["weighted mean", *(column.weighted(rows) for column in columns[1:])])
+    weights = [row.evaluated for row in rows]
+    means.insert(1, ["weighted mean", *(column.weighted(weights) for column in columns[1:])])
     return Table(
         [column.title for column in columns],
-        [[column.cell(row) for column in columns] for row in rows[:SHOWN_CLIENTS]],
+        [
+            list(cells)
+            for cells in zip(*(one.cells[:SHOWN_CLIENTS] for one in columns), strict=True)
+        ],
         [0, *(at for at, column in enumerate(columns) if column.title == "most frequent label")],
         caption,
         means,

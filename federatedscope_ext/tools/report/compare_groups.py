@@ -169,7 +169,7 @@ class Group:
         for run in self.runs:
             for series, rounds in run.summary.tables.items():
                 for at in rounds:
-                    values = run.summary.evaluations.values(series, at, run.summary.metric)
+                    values = run.summary.values(series, at, run.summary.metric)
                     if client in values:
                         phases = measured.setdefault(at, {"before": [], "after": []})
                         phases.setdefault(series.phase, []).append(values[client])

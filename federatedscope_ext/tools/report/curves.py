@@ -234,7 +234,7 @@ def _client_points(summary: RunSummary, series: Series, metric: str) -> dict[int
     """``(round, value)`` by client."""
     points: dict[int, list[Point]] = defaultdict(list)
     for round_ in sorted(summary.tables.get(series, {})):
-        for client, value in summary.evaluations.values(series, round_, metric).items():
+        for client, value in summary.values(series, round_, metric).items():
             points[client].append((round_, value))
     return points
 

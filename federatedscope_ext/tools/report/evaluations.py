@@ -82,7 +82,11 @@ class Evaluations:
     partial_round : int or None
         A last round that was only partly evaluated when the run stopped. It is left out: a mean
         over the clients that happened to come first would look like a result.
+    metric : str
+        The metric of methods that are given none.
     """
+
+    metric: str
 
     def __init__(self, record: RunRecord) -> None:
         self._clients = record.info.client_table
@@ -91,25 +95,35 @@ class Evaluations:
         if record.info.status != "finished":
             self.partial_round = _drop_partial_round(self.tables)
 
-    def values(self, series: Series | None, round_: int | None, metric: str) -> dict[int, float]:
-        """The metric by client at a round; clients without it are absent."""
+    def figures(self, series: Series | None, round_: int | None) -> Mapping[int, Metrics]:
+        """All metrics by client at a round; nothing for no series or round."""
         if series is None or round_ is None:
             return {}
-        table = self.tables.get(series, {}).get(round_, {})
-        return {client: found[metric] for client, found in table.items() if metric in found}
+        return self.tables.get(series, {}).get(round_, {})
 
-    def spread(self, series: Series | None, round_: int | None, metric: str) -> Spread | None:
+    def values(
+        self, series: Series | None, round_: int | None, metric: str | None = None
+    ) -> dict[int, float]:
+        """A metric by client at a round; clients without it are absent."""
+        name = metric or self.metric
+        figures = self.figures(series, round_)
+        return {client: found[name] for client, found in figures.items() if name in found}
+
+    def spread(
+        self, series: Series | None, round_: int | None, metric: str | None = None
+    ) -> Spread | None:
         """Means and spread of a metric over the clients of one evaluation, ``None`` if absent.
 
         A value that is not finite makes the means NaN: a diverged client is not averaged away.
         """
-        values = self.values(series, round_, metric)
-        if not values or series is None or round_ is None:
+        name = metric or self.metric
+        values = self.values(series, round_, name)
+        if not values:
             return None
-        weights = [self.rows(series, round_, client, metric) for client in values]
+        weights = [self.rows(series, round_, client, name) for client in values]
         numbers = list(values.values())
         error = math.nan
-        if is_proportion(metric) and math.fsum(weights) > 0 and all(0 <= v <= 1 for v in numbers):
+        if is_proportion(name) and math.fsum(weights) > 0 and all(0 <= v <= 1 for v in numbers):
             terms = (v * (1 - v) / w for w, v in zip(weights, numbers, strict=True) if w)
             error = math.sqrt(math.fsum(terms)) / len(numbers)
         return Spread(
@@ -125,21 +139,17 @@ class Evaluations:
     def rows(self, series: Series | None, round_: int | None, client: int, metric: str) -> float:
         """Rows a client was evaluated on; NaN where nothing says so."""
         split = split_metric(metric)[0] or "val"
-        measured = None
-        if series is not None and round_ is not None:
-            found = self.tables.get(series, {}).get(round_, {}).get(client, {})
-            measured = found.get(f"{split}_total")
+        measured = self.figures(series, round_).get(client, {}).get(f"{split}_total")
         if measured is not None:
             return measured
         info = self._clients.get(client)
         return float(info.rows.get(split, math.nan)) if info else math.nan
 
-    def curve(self, series: Series | None, metric: str) -> list[tuple[int, Spread]]:
+    def curve(self, series: Series | None, metric: str | None = None) -> list[tuple[int, Spread]]:
         """``(round, spread)`` of a metric over the evaluated rounds, ascending."""
-        if series is None:
-            return []
-        points = ((r, self.spread(series, r, metric)) for r in sorted(self.tables.get(series, {})))
-        return [(round_, spread) for round_, spread in points if spread is not None]
+        rounds = sorted(self.tables.get(series, {})) if series else []
+        points = ((at, self.spread(series, at, metric)) for at in rounds)
+        return [(at, spread) for at, spread in points if spread is not None]
 
 
 def _index(events: Sequence[EvalEvent], unseen: set[int]) -> Table:

@@ -13,7 +13,6 @@ from federatedscope.core.records import ClientInfo, RoundEvent
 from federatedscope.register import larger_is_better
 from federatedscope_ext.tools.report.evaluations import (
     Evaluations,
-    Metrics,
     Series,
     Spread,
     is_bookkeeping,
@@ -93,7 +92,7 @@ def _ratio(amount: float, parts: float) -> float:
     return amount / parts if parts else math.nan
 
 
-class RunSummary:
+class RunSummary(Evaluations):
     """Everything the report, the terminal table and the comparison show about one run.
 
     Parameters
@@ -108,8 +107,7 @@ class RunSummary:
     def __init__(self, record: RunRecord, metric: str | None = None) -> None:
         self.record = record
         self.info = record.info
-        self.evaluations = Evaluations(record)
-        self.tables = self.evaluations.tables
+        super().__init__(record)
         self.metric = metric or self._default_metric()
         if self.metric == self.info.main_metric:
             self.larger_is_better = self.info.larger_is_better
@@ -170,16 +168,6 @@ class RunSummary:
         return min(found, key=lambda series: series.phase, default=None)
 
     # -- means ----------------------------------------------------------------------------
-
-    def spread(
-        self, series: Series | None, round_: int | None, metric: str | None = None
-    ) -> Spread | None:
-        """Means and spread over clients of a metric (default the main one) at a round."""
-        return self.evaluations.spread(series, round_, metric or self.metric)
-
-    def curve(self, series: Series | None, metric: str | None = None) -> list[tuple[int, Spread]]:
-        """``(round, spread)`` of a metric (default the main one) over the evaluated rounds."""
-        return self.evaluations.curve(series, metric or self.metric)
 
     @cached_property
     def main_curve(self) -> list[tuple[int, Spread]]:
@@ -253,8 +241,7 @@ class RunSummary:
         if not weighted:
             return mean(known.values())
         return weighted_mean(
-            (value, self.evaluations.rows(series, last, client, self.metric))
-            for client, value in known.items()
+            (value, self.rows(series, last, client, self.metric)) for client, value in known.items()
         )
 
     @cached_property
@@ -274,9 +261,14 @@ class RunSummary:
         """A client's line; ``unseen`` if it was evaluated as one."""
         unseen = unseen or info.unseen
         series = self.population("unseen") if unseen else self.headline
-        best = self._client_metrics(series, self.best_round, info.id)
-        last = self._client_metrics(series, self.last_round, info.id)
-        before = self._client_metrics(self.other_phase("before"), self.best_round, info.id)
+        best, last, before = (
+            self.figures(evaluated, at).get(info.id, {})
+            for evaluated, at in (
+                (series, self.best_round),
+                (series, self.last_round),
+                (self.other_phase("before"), self.best_round),
+            )
+        )
         at = self.best_round if best else self.last_round
         return ClientRow(
             id=info.id,
@@ -292,13 +284,8 @@ class RunSummary:
             rounds_trained=trained,
             bytes_up=self.communication.clients_up.get(info.id, 0),
             bytes_down=self.communication.clients_down.get(info.id, 0),
-            evaluated=self.evaluations.rows(series, at, info.id, self.metric),
+            evaluated=self.rows(series, at, info.id, self.metric),
         )
-
-    def _client_metrics(self, series: Series | None, round_: int | None, client: int) -> Metrics:
-        if series is None or round_ is None:
-            return {}
-        return self.tables.get(series, {}).get(round_, {}).get(client, {})
 
     # -- rounds, bytes, time --------------------------------------------------------------
 

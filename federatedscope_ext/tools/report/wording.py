@@ -55,7 +55,7 @@ def warning_texts(summary: RunSummary) -> list[str]:
             + (f" and {len(bad) - 1} more: " if len(bad) > 1 else ": ")
             + "at least one client's value is not a number."
         )
-    partial = summary.evaluations.partial_round
+    partial = summary.partial_round
     if partial is not None:
         warnings.append(
             f"Round {partial} was only partly evaluated when the run stopped, so its figures "

@@ -123,7 +123,7 @@ def test_the_server_is_the_headline_of_a_run_that_evaluates_only_there(make_run:
 def test_a_partly_evaluated_last_round_of_a_stopped_run_is_left_out(make_run: Any) -> None:
     more = [evaluation(4, 1, 0.99, 100)]
     stopped = summary_of(make_run(more=more, status="interrupted"))
-    assert stopped.evaluations.partial_round == 4
+    assert stopped.partial_round == 4
     assert (stopped.best_round, stopped.last_round) == (2, 3)
 
 
