@@ -44,7 +44,6 @@ PARTS = (
     "aggregators",
     "trainers",
     "workers",
-    "embedded",
 )
 
 for _part in PARTS:

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 RUNTIME, EXTENSION = ROOT / "federatedscope", ROOT / "federatedscope_ext"
 # The command line is a tool; Python looks for it in the package itself.
-TOOLS = (EXTENSION / "tools", EXTENSION / "__main__.py", EXTENSION / "sweep")
+TOOLS = (EXTENSION / "tools", EXTENSION / "__main__.py")
 
 # What FederatedScope itself can register; the extension asks for further kinds by `getattr`.
 UPSTREAM_KINDS = ("config", "criterion", "data", "metric", "model", "optimizer", "regularizer",

@@ -67,13 +67,17 @@ def use_all_cores() -> int:
 
     ``OMP_NUM_THREADS`` in the environment is respected.
     """
-    wanted = os.environ.get("OMP_NUM_THREADS")
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    threads = int(wanted) if wanted and wanted.isdigit() and int(wanted) > 0 else cores
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    threads = int(wanted) if wanted.isdigit() and int(wanted) > 0 else available_cores()
     torch.set_num_threads(threads)
     return threads
+
+
+def available_cores() -> int:
+    """Cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def peak_memory_bytes() -> int:

@@ -46,7 +46,7 @@ def check_run_options(parser: ArgumentParser, options: Namespace) -> None:
         parser.error(f"--model {options.model}: no such folder")
     if options.model and not options.data:
         parser.error("--model needs --data: a folder with glue/TASK/*.parquet")
-    if not options.model and find_spec("federatedscope_ext.embedded.preset") is None:
+    if not options.model and find_spec("federatedscope_ext.tools.embedded.preset") is None:
         parser.error("the built-in miniature is not there; give --model DIR and --data ROOT")
 
 

@@ -16,9 +16,9 @@ import federatedscope_ext.data  # noqa: F401  registers the builders
 from federatedscope.core.auxiliaries.data_builder import get_data
 from federatedscope.core.configs.config import global_cfg
 from federatedscope.core.data.utils import label_histogram
-from federatedscope_ext.catalog import CATALOG
 from federatedscope_ext.data.sources import FileSource
 from federatedscope_ext.errors import ExtensionError
+from federatedscope_ext.tools.catalog import CATALOG
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from federatedscope.core.records import (
 )
 from federatedscope_ext.errors import ExtensionError
 
-__all__ = ["METRICS_FILE", "RUN_FILE", "RunRecord", "find_runs", "split_metric"]
+__all__ = ["RunRecord", "find_runs", "split_metric"]
 
 
 @dataclass

@@ -11,7 +11,7 @@ import pytest
 
 from federatedscope import register
 from federatedscope_ext.__main__ import main
-from federatedscope_ext.catalog import CATALOG
+from federatedscope_ext.tools.catalog import CATALOG
 from federatedscope_ext.tools.report.files import check_writable
 
 
