@@ -20,6 +20,7 @@ __all__ = [
     "criterion_dict",
     "data_dict",
     "first_answer",
+    "hub_dict",
     "larger_is_better",
     "metric_dict",
     "model_dict",
@@ -33,6 +34,7 @@ __all__ = [
     "register_config",
     "register_criterion",
     "register_data",
+    "register_hub",
     "register_metric",
     "register_model",
     "register_optimizer",
@@ -57,6 +59,20 @@ logger = logging.getLogger(__name__)
 Builder = Callable[..., Any]
 
 
+class Builders(dict[str, Builder]):
+    """The builders of one kind by key.
+
+    Attributes
+    ----------
+    built_in : dict
+        Those that the runtime itself brings along, asked after all registered ones.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.built_in: dict[str, Builder] = {}
+
+
 def register(key: str, module: Builder, module_dict: dict[str, Builder]) -> None:
     """Store ``module`` under ``key`` in ``module_dict``; a key that is taken is replaced.
 
@@ -76,7 +92,8 @@ def register(key: str, module: Builder, module_dict: dict[str, Builder]) -> None
 
 def first_answer(module_dict: dict[str, Builder], *args: Any, **kwargs: Any) -> Any:
     """Ask the builders of one kind in order; the first answer that is not ``None``, or ``None``."""
-    for builder in list(module_dict.values()):
+    built_in = getattr(module_dict, "built_in", {})
+    for builder in (*module_dict.values(), *built_in.values()):
         answer = builder(*args, **kwargs)
         if answer is not None:
             return answer
@@ -99,7 +116,7 @@ def answers_itself(module_dict: dict[str, Builder], *args: Any, **kwargs: Any) -
         return True
 
 
-data_dict: dict[str, Builder] = {}
+data_dict = Builders()
 
 
 def register_data(key: str, module: Builder) -> None:
@@ -112,7 +129,7 @@ def register_data(key: str, module: Builder) -> None:
     register(key, module, data_dict)
 
 
-model_dict: dict[str, Builder] = {}
+model_dict = Builders()
 
 
 def register_model(key: str, module: Builder) -> None:
@@ -125,7 +142,7 @@ def register_model(key: str, module: Builder) -> None:
     register(key, module, model_dict)
 
 
-trainer_dict: dict[str, Builder] = {}
+trainer_dict = Builders()
 
 
 def register_trainer(key: str, module: Builder) -> None:
@@ -138,7 +155,7 @@ def register_trainer(key: str, module: Builder) -> None:
     register(key, module, trainer_dict)
 
 
-worker_dict: dict[str, Builder] = {}
+worker_dict = Builders()
 
 
 def register_worker(key: str, module: Builder) -> None:
@@ -150,7 +167,7 @@ def register_worker(key: str, module: Builder) -> None:
     register(key, module, worker_dict)
 
 
-metric_dict: dict[str, Builder] = {}
+metric_dict = Builders()
 
 _SMALLER_IS_BETTER = ("loss", "perplexity", "ppl", "error", "mse", "mae", "std")
 
@@ -173,7 +190,7 @@ def register_metric(key: str, module: Builder) -> None:
     register(key, module, metric_dict)
 
 
-splitter_dict: dict[str, Builder] = {}
+splitter_dict = Builders()
 
 
 def register_splitter(key: str, module: Builder) -> None:
@@ -186,7 +203,7 @@ def register_splitter(key: str, module: Builder) -> None:
     register(key, module, splitter_dict)
 
 
-criterion_dict: dict[str, Builder] = {}
+criterion_dict = Builders()
 
 
 def register_criterion(key: str, module: Builder) -> None:
@@ -198,7 +215,7 @@ def register_criterion(key: str, module: Builder) -> None:
     register(key, module, criterion_dict)
 
 
-optimizer_dict: dict[str, Builder] = {}
+optimizer_dict = Builders()
 
 
 def register_optimizer(key: str, module: Builder) -> None:
@@ -210,7 +227,7 @@ def register_optimizer(key: str, module: Builder) -> None:
     register(key, module, optimizer_dict)
 
 
-scheduler_dict: dict[str, Builder] = {}
+scheduler_dict = Builders()
 
 
 def register_scheduler(key: str, module: Builder) -> None:
@@ -222,7 +239,7 @@ def register_scheduler(key: str, module: Builder) -> None:
     register(key, module, scheduler_dict)
 
 
-transform_dict: dict[str, Builder] = {}
+transform_dict = Builders()
 
 
 def register_transform(key: str, module: Builder) -> None:
@@ -234,7 +251,7 @@ def register_transform(key: str, module: Builder) -> None:
     register(key, module, transform_dict)
 
 
-ranks_dict: dict[str, Builder] = {}
+ranks_dict = Builders()
 
 
 def register_ranks(key: str, module: Builder) -> None:
@@ -250,7 +267,7 @@ def register_ranks(key: str, module: Builder) -> None:
     register(key, module, ranks_dict)
 
 
-regularizer_dict: dict[str, Builder] = {}
+regularizer_dict = Builders()
 
 
 def register_regularizer(key: str, module: Builder) -> None:
@@ -262,7 +279,7 @@ def register_regularizer(key: str, module: Builder) -> None:
     register(key, module, regularizer_dict)
 
 
-config_dict: dict[str, Builder] = {}
+config_dict = Builders()
 
 
 def register_config(key: str, module: Builder) -> None:
@@ -275,7 +292,7 @@ def register_config(key: str, module: Builder) -> None:
     register(key, module, config_dict)
 
 
-auxiliary_data_loader_PIA_dict: dict[str, Builder] = {}
+auxiliary_data_loader_PIA_dict = Builders()
 
 
 def register_auxiliary_data_loader_PIA(key: str, module: Builder) -> None:
@@ -288,7 +305,19 @@ def register_auxiliary_data_loader_PIA(key: str, module: Builder) -> None:
     register(key, module, auxiliary_data_loader_PIA_dict)
 
 
-aggregator_dict: dict[str, Builder] = {}
+hub_dict: dict[str, Any] = {}
+
+
+def register_hub(key: str, hub: Any) -> None:
+    """Register where models of ``model.type: NAME@KEY`` come from.
+
+    Called as ``hub.check(cfg)``, which refuses what cannot be had; ``hub.skeleton(cfg)``, the
+    model without storage; ``hub.build(cfg, base_dtype)``, the model.
+    """
+    hub_dict[key] = hub
+
+
+aggregator_dict = Builders()
 
 
 def register_aggregator(key: str, module: Builder) -> None:
@@ -301,7 +330,7 @@ def register_aggregator(key: str, module: Builder) -> None:
     register(key, module, aggregator_dict)
 
 
-callback_dict: dict[str, Builder] = {}
+callback_dict = Builders()
 
 
 def register_callback(key: str, module: Builder) -> None:
@@ -314,7 +343,7 @@ def register_callback(key: str, module: Builder) -> None:
     register(key, module, callback_dict)
 
 
-preset_dict: dict[str, Builder] = {}
+preset_dict = Builders()
 
 
 def register_preset(key: str, module: Builder) -> None:

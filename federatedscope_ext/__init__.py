@@ -36,14 +36,13 @@ if (
 
 # Each part registers its builders when it is imported.
 PARTS = (
+    "methods",
     "options",
     "metrics",
     "data",
     "splitters",
     "ranks",
-    "aggregators",
     "trainers",
-    "workers",
 )
 
 for _part in PARTS:

@@ -22,6 +22,7 @@ from typing import Any
 from federatedscope import register
 from federatedscope_ext.errors import ExtensionError
 from federatedscope_ext.rank_files import FIELD, read_rank_file
+from fedlora.names import base_name, matched
 
 __all__ = ["MIXES", "TYPES", "RankPlan", "group_of", "rank_plan"]
 
@@ -59,7 +60,7 @@ GROUPS = ("attention", "ffn")
 
 def group_of(module: str) -> str:
     """``ffn`` for feed-forward modules of the usual architectures, else ``attention``."""
-    last = module.removeprefix("base_model.model.")
+    last = base_name(module)
     if _FFN.search(last):
         return "ffn"
     # BERT's `output.dense` ends the feed-forward block, its `attention.output.dense` does not.
@@ -289,14 +290,6 @@ def _check_clients(entries: Iterable[int], count: int) -> None:
             )
 
 
-def _valid(pattern: str) -> bool:
-    try:
-        re.compile(pattern)
-    except re.error:
-        return False
-    return True
-
-
 def _ranks(entry: Any, modules: Sequence[str], client: int) -> Ranks:
     """One rank, or one for each module, of an entry."""
     if isinstance(entry, str) and entry in TYPES:
@@ -330,10 +323,10 @@ def _check_sizes(entry: Any, client: int) -> None:
 
 
 def _check_patterns(entry: Mapping[str, int], modules: Sequence[str], client: int) -> None:
-    matched = [p for p in entry if _valid(p) and any(_of_module({p: 1}, m) for m in modules)]
+    used = [p for p in entry if any(_of_module({p: 1}, m) for m in modules)]
     for pattern in entry:
         # A group may be empty (attention only) beside one that is not.
-        if pattern not in matched and (pattern not in GROUPS or not matched):
+        if pattern not in used and (pattern not in GROUPS or not used):
             last = sorted({module.rsplit(".", 1)[-1] for module in modules})
             raise ExtensionError(
                 FIELD,
@@ -349,11 +342,9 @@ def _is_rank(value: Any) -> bool:
 
 def _of_module(entry: Mapping[str, int], module: str) -> int | None:
     """The rank of a module: by its name's end first, then by its group; ``None`` if neither."""
-    name = module.removeprefix("base_model.model.")
-    for pattern, rank in entry.items():
-        if pattern not in GROUPS and re.match(rf"(.*\.)?({pattern})$", name):
-            return rank
-    return entry.get(group_of(module))
+    by_name = {pattern: rank for pattern, rank in entry.items() if pattern not in GROUPS}
+    found: int | None = matched(by_name, module, entry.get(group_of(module)))
+    return found
 
 
 # FederatedScope itself has no such hook: everybody has one rank there.

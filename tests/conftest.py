@@ -6,8 +6,10 @@ import ast
 import copy
 import json
 import os
+import queue
 import random
 import re
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -326,9 +328,9 @@ class Rig:
         launch.place_outputs(prepared, choose_outdir(settings.cfg, outdir_given=True))
         return prepared
 
-    def runner(self, *opts: Any, callbacks: tuple[Any, ...] = ()) -> Any:
+    def runner(self, *opts: Any, callbacks: tuple[Any, ...] = (), exchange: Any = None) -> Any:
         """A runner with all its workers, nothing delivered yet."""
-        return launch.build_runner(self.prepared(*opts), None, Callbacks(callbacks))
+        return launch.build_runner(self.prepared(*opts), None, Callbacks(callbacks), exchange)
 
 
 @pytest.fixture
@@ -350,6 +352,57 @@ def registry() -> Iterator[None]:
         now.update(then)
 
 
+class Stopped(Exception):
+    """A test has seen enough of a course."""
+
+
+class Stepper:
+    """Runs a runner's course in a thread that stands still around every hand-over."""
+
+    def __init__(self, runner: Any) -> None:
+        self.runner = runner
+        self.shown: queue.Queue[Any] = queue.Queue()
+        self.go_on: queue.Queue[bool] = queue.Queue()
+        self.deliver = runner.exchange.deliver
+        self.failure: BaseException | None = None
+
+    def __iter__(self) -> Iterator[Any]:
+        self.runner.exchange.deliver = self._stepwise
+        thread = threading.Thread(target=self._run, daemon=True)
+        thread.start()
+        try:
+            while (step := self.shown.get()) is not None:
+                yield step
+                self.go_on.put(True)
+        finally:
+            self.go_on.put(False)
+            thread.join()
+        if self.failure is not None:
+            raise self.failure
+
+    def _run(self) -> None:
+        torch.set_num_threads(1)
+        try:
+            self.runner.run()
+        except Stopped:
+            pass
+        except Exception as error:  # noqa: BLE001 - raised again where the test looks
+            self.failure = error
+        self.shown.put(None)
+
+    def _stepwise(self, message: Any, receiver: int) -> None:
+        single = copy.copy(message)
+        single.receiver = [receiver]
+        self._show(single, ~receiver)
+        self.deliver(message, receiver)
+        self._show(single, receiver)
+
+    def _show(self, message: Any, receiver: int) -> None:
+        self.shown.put((message, receiver))
+        if not self.go_on.get():
+            raise Stopped
+
+
 @pytest.fixture
 def step() -> Callable[[Any], Iterator[Any]]:
     """Run a runner hand-over by hand-over: ``for message, receiver in step(runner)``.
@@ -357,20 +410,7 @@ def step() -> Callable[[Any], Iterator[Any]]:
     Each pair comes twice: ``receiver`` negative just before the message is handled (``~receiver``
     will handle it), and as it is just after.
     """
-
-    def steps(runner: Any) -> Iterator[Any]:
-        for client in runner.clients.values():
-            client.join_in()
-        while runner.queue:
-            message = runner.queue.popleft()
-            for receiver in message.receivers:
-                single = copy.copy(message)
-                single.receiver = [receiver]
-                yield single, ~receiver
-                runner._deliver(single)
-                yield single, receiver
-
-    return steps
+    return lambda runner: iter(Stepper(runner))
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Arrows run downwards: tools, the extension on contract names only, the runtime."""
+"""Four floors, arrows only downwards: algebra, runtime, extension, tools."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-RUNTIME, EXTENSION = ROOT / "federatedscope", ROOT / "federatedscope_ext"
+ALGEBRA, RUNTIME, EXTENSION = (
+    ROOT / name for name in ("fedlora", "federatedscope", "federatedscope_ext")
+)
 # The command line is a tool; Python looks for it in the package itself.
 TOOLS = (EXTENSION / "tools", EXTENSION / "__main__.py")
 
@@ -79,13 +81,34 @@ def test_the_extension_imports_contract_names_only() -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def test_the_runtime_never_imports_the_extension() -> None:
+def arrows(folder: Path, *forbidden: str) -> list[str]:
+    """Imports of ``folder`` that lead into one of the ``forbidden`` packages."""
+    return [
+        f"{file.relative_to(ROOT)}:{line}: {module} {name}".rstrip()
+        for file in files(folder)
+        for line, module, name in imports(file.read_text(encoding="utf-8"))
+        if any(f"{module}.{name}.".startswith(f"{package}.") for package in forbidden)
+    ]
+
+
+def test_the_algebra_stands_on_pytorch_alone() -> None:
+    known = {"fedlora", "torch", *sys.stdlib_module_names}
     wrong = [
         f"{file.relative_to(ROOT)}:{line}: {module}"
-        for file in files(RUNTIME)
+        for file in files(ALGEBRA)
         for line, module, _ in imports(file.read_text(encoding="utf-8"))
-        if module.split(".")[0] == "federatedscope_ext"
+        if module.split(".")[0] not in known
     ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_core_of_the_runtime_never_imports_language_models() -> None:
+    wrong = arrows(RUNTIME / "core", "federatedscope.llm")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_runtime_never_imports_the_extension() -> None:
+    wrong = arrows(RUNTIME, "federatedscope_ext")
     assert not wrong, "\n".join(wrong)
 
 
@@ -133,7 +156,7 @@ def test_no_relative_imports() -> None:
     """They would hide from the two tests above."""
     wrong = [
         f"{file.relative_to(ROOT)}:{line}"
-        for file in (*files(RUNTIME), *files(EXTENSION))
+        for file in (*files(ALGEBRA), *files(RUNTIME), *files(EXTENSION))
         for line, module, _ in imports(file.read_text(encoding="utf-8"))
         if module.startswith(".")
     ]
@@ -159,6 +182,14 @@ def test_no_relative_imports() -> None:
 def test_the_rule_itself(line: str, good: bool) -> None:
     ((_, module, name),) = imports(line)
     assert is_contract(module, name) is good
+
+
+def test_the_arrows_are_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "x.py").write_text(
+        "from federatedscope import llm\nimport federatedscope.llm.hub\nimport federatedscope.lll\n"
+    )
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+    assert [line.split(":")[1] for line in arrows(tmp_path, "federatedscope.llm")] == ["1", "2"]
 
 
 def test_every_contract_module_can_be_imported_first() -> None:
@@ -192,8 +223,7 @@ import federatedscope, federatedscope_ext
 from federatedscope import register
 from federatedscope.core.configs.config import global_cfg
 from federatedscope_ext.workers import base
-assert not base.RUNTIME_ASKS
-workers = register.worker_dict["federatedscope_ext"]("flexlora")
+workers = register.worker_dict["flexlora"]("flexlora")
 assert issubclass(workers["server"], base.MethodServer)
 assert register.trainer_dict["federatedscope_ext"]("gluetrainer") if \
     "federatedscope_ext" in register.trainer_dict else "gluetrainer" in register.trainer_dict

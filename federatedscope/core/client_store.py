@@ -15,17 +15,15 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from federatedscope.llm.model.layouts import (
-    Layouts,
-    apply_layout,
-    factor_of,
-    fit,
-    lora_modules,
-)
+from fedlora.heads import SAVED
+from fedlora.layers import apply_layout, lora_modules
+from fedlora.layouts import Layouts, fit
+from fedlora.names import factor_of
 
 # PEFT's VeRA keeps its frozen random projections as buffers. They are common to all clients.
 _COMMON_BUFFERS = ("vera_A", "vera_B")
@@ -95,17 +93,22 @@ def checkpoint_tensors(model: nn.Module) -> dict[str, Tensor]:
     """What a checkpoint needs besides the base model: owned tensors and frozen adapter factors.
 
     FFA-LoRA's frozen A and a frozen head are nobody's own, yet without them the rest means
-    nothing. Weights of the base that a method has changed (``model.updated_base``, a set of names)
-    belong to it too, with what their precision cannot hold (``model.rounded_off``, by name).
+    nothing. Weights of the base that a method has changed belong to it too.
     """
-    changed = getattr(model, "updated_base", ())
-    lost = getattr(model, "rounded_off", {})
-    adapter = {
-        name: p if name not in lost else p.detach().float() + lost[name].float()
-        for name, p in model.named_parameters()
-        if "lora_" in name or "modules_to_save" in name or name in changed
-    }
-    return {**owned_tensors(model), **adapter}
+    adapter = {n: p for n, p in model.named_parameters() if "lora_" in n or SAVED in n}
+    kept = method_state(model)
+    changed = {} if kept is None else kept.checkpoint_tensors(model)
+    return {**owned_tensors(model), **adapter, **changed}
+
+
+def method_state(model: nn.Module) -> Any:
+    """What a method keeps beside a backbone for all rounds, ``None`` for most.
+
+    A server class's ``prepare_model`` puts it into ``model.method_state``: an object with
+    ``state_dict``, ``load_state_dict`` and ``checkpoint_tensors``, of which a process has one, as
+    of the backbone.
+    """
+    return getattr(model, "method_state", None)
 
 
 class ClientStore:
@@ -282,6 +285,20 @@ class ClientStore:
         self._path(owner).unlink()
         self._spilled.discard(owner)
         return {name: state[name].to(slot.device) for name, slot in self._slots.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The tensors of all that have a state of their own, by ID."""
+        return {"states": {owner: dict(self.state(owner)) for owner in self.owners}}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a :meth:`state_dict`; ranks are those of the layouts as they are now."""
+        self.close()
+        self._states.clear()
+        self.active = None
+        for owner, tensors in state["states"].items():
+            own = {name: tensors[name].to(slot.device) for name, slot in self._slots.items()}
+            self._states[owner] = {name: tensor.clone() for name, tensor in own.items()}
+            self._sizes[owner] = _bytes(own)
 
     def close(self) -> None:
         """Remove the files of spilled participants."""

@@ -1,23 +1,22 @@
-"""How messages travel, and what they cost.
+"""What a worker sends through, and what sending costs.
 
-Workers know only ``comm_manager.send`` and the list of neighbours; where the others run is the
-manager's business. Inside one process messages go through a queue. Process groups and
-machines get managers of their own with the same three methods.
+Workers know only ``comm_manager.send`` and the list of neighbours; how messages get to the others
+is the exchange's business (:mod:`federatedscope.core.exchange`).
 """
 
 from __future__ import annotations
 
 import logging
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any
 
-from federatedscope.core.message import Message, payload_bytes
+from federatedscope.core.exchange import Exchange
+from federatedscope.core.message import SERVER_ID, Message, payload_bytes
 
 logger = logging.getLogger(__name__)
 
-SERVER_ID = 0
 # Messages that carry states of models.
 STATE_MESSAGES = ("model_para", "evaluate")
 
@@ -55,14 +54,31 @@ class TrafficLedger:
         self.up, self.down, self.evaluation = {}, {}, {}
         return taken
 
+    def state_dict(self) -> dict[str, Any]:
+        """What was counted and is not taken yet."""
+        return {
+            "up": dict(self.up),
+            "down": dict(self.down),
+            "evaluation": dict(self.evaluation),
+            "messages": dict(self.messages),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a :meth:`state_dict`."""
+        self.up, self.down, self.evaluation = (
+            {int(k): int(v) for k, v in state[name].items()}
+            for name in ("up", "down", "evaluation")
+        )
+        self.messages = Counter(state["messages"])
+
 
 class StandaloneCommManager:
-    """All workers in one process, connected by one queue.
+    """A worker's way to the others: leaves out what must not travel, and keeps the books.
 
     Parameters
     ----------
-    comm_queue : deque of Message
-        The queue that the runner empties.
+    exchange : Exchange
+        Carries the messages.
     monitor : Monitor, optional
         The owner's monitor, told the bytes that it sends.
     ledger : TrafficLedger, optional
@@ -74,12 +90,12 @@ class StandaloneCommManager:
 
     def __init__(
         self,
-        comm_queue: deque[Message],
+        exchange: Exchange,
         monitor: Any = None,
         ledger: TrafficLedger | None = None,
         withheld: Set[str] = frozenset(),
     ) -> None:
-        self.comm_queue = comm_queue
+        self.exchange = exchange
         self.monitor = monitor
         self.ledger = ledger
         self.withheld = withheld
@@ -102,14 +118,14 @@ class StandaloneCommManager:
         return self.neighbors[neighbor_id]
 
     def send(self, message: Message) -> None:
-        """Queue a message and count it."""
+        """Count a message and hand it to the exchange."""
         if self.withheld and message.msg_type in STATE_MESSAGES:
             self._withhold(message)
         if self.ledger is not None:
             self.ledger.record(message)
         if self.monitor is not None:
             self.monitor.track_upload_bytes(payload_bytes(message.content))
-        self.comm_queue.append(message)
+        self.exchange.post(message)
 
     def _withhold(self, message: Message) -> None:
         content, left_out = _without(message.content, self.withheld)

@@ -14,11 +14,10 @@ from federatedscope.core.auxiliaries.scheduler_builder import check_scheduler
 from federatedscope.core.checkpoint import load_checkpoint
 from federatedscope.core.configs.config import CN
 from federatedscope.core.configs.loading import client_config
-from federatedscope.core.errors import ConfigError
+from federatedscope.core.errors import ConfigError, within
 from federatedscope.core.monitors.metric_calculator import needs_predictions, text_kind
 from federatedscope.core.monitors.trackers import check_trackers
-from federatedscope.llm.hub import check_model_source
-from federatedscope.llm.task import CAUSAL_LM, split_model_type, task_type
+from federatedscope.core.task import CAUSAL_LM, split_model_type, task_type
 
 
 def check_components(cfg: Any) -> None:
@@ -34,10 +33,10 @@ def check_components(cfg: Any) -> None:
     ConfigError
         The first that is wrong, with the nearest known name.
     """
-    name, hub = split_model_type(cfg.model.type)
-    if hub == "huggingface_llm":
-        check_model_source("model.type", name, cfg.llm.cache.model, cfg.model.get("revision"))
-    elif not hub and not register.model_dict:
+    hub = split_model_type(cfg.model.type)[1]
+    if hub:
+        register.hub_dict[hub].check(cfg)
+    elif not register.model_dict:
         raise unknown_model(cfg)
     check_trackers(cfg)
     _check_training(cfg)
@@ -62,11 +61,8 @@ def check_client_components(cfg: Any, client_cfgs: CN | None) -> None:
         The key starts with ``client_N.``.
     """
     for name in client_cfgs or ():
-        try:
+        with within(name):
             _check_training(client_config(cfg, client_cfgs, int(name.split("_")[1])))
-        except ConfigError as error:
-            field = f"{name}.{error.field}"
-            raise ConfigError(field, error.value, error.problem, error.remedy) from error
 
 
 def _check_training(cfg: Any) -> None:
@@ -82,12 +78,10 @@ def check_text_metrics(cfg: Any) -> None:
     """Metrics of answers need a trainer that lets a model answer."""
     for name, (function, _) in get_metric(cfg.eval.metrics).items():
         if text_kind(function):
+            problem = f"{name} compares answers, and trainer.type {cfg.trainer.type} has none"
+            remedy = f"Leave {name} out, or use trainer.type: llmtrainer with a data.type that"
             raise ConfigError(
-                "eval.metrics",
-                list(cfg.eval.metrics),
-                f"{name} compares answers, and trainer.type {cfg.trainer.type} has none",
-                f"Leave {name} out, or use trainer.type: llmtrainer with a data.type that ends "
-                "in @llm",
+                "eval.metrics", list(cfg.eval.metrics), problem, f"{remedy} ends in @llm"
             )
 
 
@@ -103,10 +97,6 @@ def check_causal_metrics(cfg: Any) -> None:
         if name == "acc" and has_number:
             continue
         if needs_predictions(function):
-            fitting = ["loss", "acc"] if has_number else ["loss"]
-            raise ConfigError(
-                "eval.metrics",
-                list(cfg.eval.metrics),
-                f"{name} is not a metric of {cfg.data.type}, whose answers are text",
-                f"Write eval.metrics: {fitting}",
-            )
+            remedy = f"Write eval.metrics: {['loss', 'acc'] if has_number else ['loss']}"
+            problem = f"{name} is not a metric of {cfg.data.type}, whose answers are text"
+            raise ConfigError("eval.metrics", list(cfg.eval.metrics), problem, remedy)

@@ -1,33 +1,34 @@
-"""Where work runs. Today: all workers in this process, connected by one queue.
+"""Where work runs. Today: all workers in this process.
 
-A runner builds the workers and carries messages between them; what the workers do is theirs. A
-runner over a process group or over machines replaces this class and the communication manager,
-nothing else.
+A runner builds the workers and what is handed to them (exchange, client store, engine), and lets
+each handle its messages with its own tensors and random numbers.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from federatedscope.core.callbacks import Callbacks
-from federatedscope.core.client_store import ClientStore, owned_tensors
-from federatedscope.core.communication import SERVER_ID, TrafficLedger
-from federatedscope.core.configs.checks_federation import count_unseen
+from federatedscope.core.client_store import ClientStore, method_state
+from federatedscope.core.communication import StandaloneCommManager, TrafficLedger
 from federatedscope.core.configs.config import CN
 from federatedscope.core.configs.loading import client_config
-from federatedscope.core.message import Message
-from federatedscope.core.seeding import derived_seed, seeded
+from federatedscope.core.course import Course
+from federatedscope.core.exchange import Exchange, InProcessExchange
+from federatedscope.core.message import SERVER_ID, Message
+from federatedscope.core.participants import unseen_clients
+from federatedscope.core.seeding import seeded
+from federatedscope.core.sharing import withheld_names
+from federatedscope.core.state import RandomState, restore, states_of
+from federatedscope.core.task import is_isolated
 from federatedscope.core.trainers.torch_trainer import GeneralTorchTrainer
-from federatedscope.core.trainers.utils import shared_part
-from federatedscope.core.workers.client import ISOLATED_METHODS
-from federatedscope.llm.model.layouts import Layouts, apply_layout, lora_modules
+from fedlora.layers import apply_layout, lora_modules
+from fedlora.layouts import Layouts
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +54,8 @@ class StandaloneRunner:
         Told what happens.
     layouts : Layouts, optional
         Ranks and scales of the LoRA modules for each participant; the model has the server's.
+    exchange : Exchange, optional
+        Carries the messages; in this process when not given.
     """
 
     def __init__(
@@ -66,26 +69,29 @@ class StandaloneRunner:
         device: str = "cpu",
         callbacks: Callbacks | None = None,
         layouts: Layouts | None = None,
+        exchange: Exchange | None = None,
     ) -> None:
         self.cfg = config
         self.data = data
         self.model = model
         self.device = device
         self.callbacks = callbacks or Callbacks()
-        self.queue: deque[Message] = deque()
+        self.exchange = InProcessExchange() if exchange is None else exchange
+        self.exchange.deliver = self._deliver
         self.ledger = TrafficLedger()
         self.layouts = layouts
         if layouts is not None:
             apply_layout(lora_modules(model), layouts.server)
         self.store = self._build_store()
         self.withheld = withheld_names(model, config)
-        self.unseen_clients = draw_unseen_clients(config)
+        self.unseen_clients = unseen_clients(config)
         self.server = self._build_server(server_class)
         self.clients = {
             client_id: self._build_client(client_class, client_id, client_configs)
             for client_id in range(1, config.federate.client_num + 1)
         }
         self.store.is_read_again = self._is_read_again
+        self.course = Course(self.server, self.clients, self.exchange)
 
     def _is_read_again(self, client_id: int) -> bool:
         """Whether a client ever looks at its own tensors of the round before."""
@@ -95,8 +101,9 @@ class StandaloneRunner:
             and client.starts_from_download
             and getattr(type(client.trainer), "update", None) is GeneralTorchTrainer.update
         )
-        isolated = self.cfg.federate.method.lower() in ISOLATED_METHODS
-        return not replaced or isolated or not self.withheld.isdisjoint(self.store.names)
+        return (
+            not replaced or is_isolated(self.cfg) or not self.withheld.isdisjoint(self.store.names)
+        )
 
     def _build_store(self) -> ClientStore:
         federate = self.cfg.federate
@@ -119,9 +126,8 @@ class StandaloneRunner:
             total_round_num=self.cfg.federate.total_round_num,
             device=self.device,
             unseen_clients_id=self.unseen_clients,
-            shared_comm_queue=self.queue,
+            comm_manager=self._manager(),
             ledger=self.ledger,
-            withheld=self.withheld,
             # A book of its own: what it sends fits what it has told clients or was told by them.
             layouts=None if self.store.layouts is None else self.store.layouts.copy(),
             callbacks=self.callbacks,
@@ -139,72 +145,67 @@ class StandaloneRunner:
             model=self.model,
             device=self.device,
             is_unseen_client=client_id in self.unseen_clients,
-            shared_comm_queue=self.queue,
-            ledger=self.ledger,
-            withheld=self.withheld,
+            comm_manager=self._manager(),
             layouts=self.store.layouts,
             callbacks=self.callbacks,
         )
 
+    def _manager(self) -> StandaloneCommManager:
+        return StandaloneCommManager(self.exchange, ledger=self.ledger, withheld=self.withheld)
+
     def run(self) -> dict[str, Any]:
-        """Carry messages until none is left.
+        """Run the whole course.
 
         Returns
         -------
         dict
             The server's best results.
         """
-        for client in self.clients.values():
-            client.join_in()
-        while self.queue:
-            self._deliver(self.queue.popleft())
-        return self.server.best_results
+        self.course.run()
+        return dict(self.server.best_results)
 
-    def _deliver(self, message: Message) -> None:
-        """Hand a message to its receivers, each with its own tensors and random numbers."""
-        for receiver in message.receivers:
-            worker = self.server if receiver == SERVER_ID else self.clients[receiver]
-            handler = worker.msg_handlers.get(message.msg_type)
-            if handler is None:
-                raise ValueError(
-                    f"{type(worker).__name__} has no handler for messages of type "
-                    f"{message.msg_type!r}: register one in _register_default_handlers"
-                )
-            self.store.activate(receiver)
-            if receiver == SERVER_ID:
-                handler(message)
-                continue
-            with seeded(self.cfg.seed, receiver, message.state, message.msg_type):
-                handler(message)
+    def _deliver(self, message: Message, receiver: int) -> None:
+        """Let a worker handle a message, with its own tensors and random numbers."""
+        worker = self.server if receiver == SERVER_ID else self.clients[receiver]
+        handler = worker.msg_handlers.get(message.msg_type)
+        if handler is None:
+            raise ValueError(
+                f"{type(worker).__name__} has no handler for messages of type "
+                f"{message.msg_type!r}: register one in _register_default_handlers"
+            )
+        self.store.activate(receiver)
+        if receiver == SERVER_ID:
+            handler(message)
+            return
+        with seeded(self.cfg.seed, receiver, message.state, message.msg_type):
+            handler(message)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next rounds depend on, see :mod:`federatedscope.core.state`.
+
+        Valid between two rounds: in ``course.between_rounds``.
+        """
+        return {
+            **states_of(self._parts()),
+            "clients": {k: client.state_dict() for k, client in self.clients.items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a :meth:`state_dict` of a runner of the same configuration."""
+        restore(self._parts(), state)
+        for client_id, client in self.clients.items():
+            client.load_state_dict(state["clients"][client_id])
+
+    def _parts(self) -> dict[str, Any]:
+        return {
+            "server": self.server,
+            # The clients' book of ranks; the store lays their tensors out by it.
+            "layouts": self.store.layouts,
+            "store": self.store,
+            "method": method_state(self.model),
+            "random": RandomState(),
+        }
 
     def close(self) -> None:
         """Remove temporary files."""
         self.store.close()
-
-
-def withheld_names(model: torch.nn.Module, cfg: Any) -> frozenset[str]:
-    """Names of the tensors that no message of a run may carry.
-
-    The frozen base, unless ``personalization.share_non_trainable_para`` is on, and what
-    ``personalization.local_param`` keeps with the clients.
-    """
-    owned = owned_tensors(model)
-    names = set(owned) - set(shared_part(owned, cfg.personalization.local_param))
-    if not cfg.personalization.share_non_trainable_para:
-        names |= model.state_dict(keep_vars=True).keys() - owned.keys()
-    return frozenset(names)
-
-
-def idle_clients(cfg: Any) -> list[int]:
-    """IDs of the clients that never train: the unseen ones, and ``federate.untrained_clients``."""
-    return sorted({*draw_unseen_clients(cfg), *map(int, cfg.federate.untrained_clients)})
-
-
-def draw_unseen_clients(cfg: Any) -> list[int]:
-    """IDs of the clients that never train (``federate.unseen_clients_rate``)."""
-    count = count_unseen(cfg.federate.unseen_clients_rate, cfg.federate.client_num)
-    if count == 0:
-        return []
-    rng = np.random.default_rng(derived_seed(cfg.seed, "unseen clients"))
-    drawn = rng.choice(np.arange(1, cfg.federate.client_num + 1), size=count, replace=False)
-    return sorted(int(i) for i in drawn)

@@ -160,15 +160,14 @@ def prepare(settings: RunConfig) -> Prepared:
     from federatedscope.core.auxiliaries.dataloader_builder import check_loadable
     from federatedscope.core.component_checks import check_client_components, check_components
     from federatedscope.core.configs.loading import check_client_names
-    from federatedscope.core.fed_runner import idle_clients
     from federatedscope.core.machine import choose_device, use_all_cores
+    from federatedscope.core.participants import untrained_clients
     from federatedscope.core.precision import choose_precision
     from federatedscope.core.preflight import describe_run
     from federatedscope.core.ranks import settle_ranks
     from federatedscope.core.seeding import setup_seed
     from federatedscope.core.sharing import settled
-    from federatedscope.llm.model.model_builder import build_skeleton
-    from federatedscope.llm.task import split_model_type
+    from federatedscope.core.task import split_model_type
 
     device = choose_device(cfg)
     threads = use_all_cores()
@@ -183,18 +182,18 @@ def prepare(settings: RunConfig) -> Prepared:
     cfg.merge_from_other_cfg(modified)
     cfg.assert_cfg()
     check_client_names(settings.client_cfgs, cfg)
-    check_loadable(data, cfg, skip=idle_clients(cfg))
+    check_loadable(data, cfg, skip=untrained_clients(cfg))
     run_cfg = settled(cfg)
     precision = choose_precision(run_cfg, device)
     run_cfg.train.half_dtype = precision.name
     declared_local = cfg.personalization.local_param
     hub = split_model_type(run_cfg.model.type)[1]
     model = None if hub else build_model(run_cfg, data)
-    skeleton = build_skeleton(run_cfg) if hub else model
+    skeleton = register.hub_dict[hub].skeleton(run_cfg) if hub else model
     layouts = settle_ranks(run_cfg, settings.client_cfgs, skeleton if hub else None)
     if hub and layouts is not None and layouts.vary:
         # At the server's ranks, so that shapes and sizes below are what will be there.
-        skeleton = build_skeleton(run_cfg)
+        skeleton = register.hub_dict[hub].skeleton(run_cfg)
     description = describe_run(
         run_cfg, data, device, precision, threads, skeleton, declared_local, layouts
     )
@@ -295,12 +294,13 @@ def _execute(prepared: Prepared, clients: CN | None, quiet: bool) -> int:
         runner = build_runner(prepared, clients, callbacks)
         runner.run()
         status = "finished"
-        stopped_by = "early_stop" if getattr(runner.server, "stopped_early", False) else "rounds"
+        stopped_by = "early_stop" if runner.server.stopped_early else "rounds"
     except KeyboardInterrupt:
         status, stopped_by = "interrupted", "ctrl_c"
     except Exception as error:  # noqa: BLE001 - whatever fails, the records are completed first
         failure = error
     server = getattr(runner, "server", None)
+    results = getattr(server, "results", None)
     description |= replace(
         RunInfo.from_json(description),
         status=status,
@@ -308,8 +308,8 @@ def _execute(prepared: Prepared, clients: CN | None, quiet: bool) -> int:
         error=None if failure is None else f"{type(failure).__name__}: {failure}",
         finished=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         seconds=round(time.perf_counter() - started, 3),
-        best_round=getattr(server, "best_round", None),
-        best_round_weighted=getattr(server, "best_round_weighted", None),
+        best_round=getattr(results, "best_round", None),
+        best_round_weighted=getattr(results, "best_round_weighted", None),
         last_round=min(getattr(server, "state", 0), cfg.federate.total_round_num),
         peak_memory_bytes=peak_memory_bytes(),
     ).to_json()
@@ -338,8 +338,22 @@ def _report_failure(failure: Exception) -> None:
         logger.error("The run failed.", exc_info=failure)
 
 
-def build_runner(prepared: Prepared, clients: CN | None, callbacks: Any) -> Any:
-    """Read the weights once and build the workers around them."""
+def build_runner(
+    prepared: Prepared, clients: CN | None, callbacks: Any, exchange: Any = None
+) -> Any:
+    """Read the weights once and build the workers around them.
+
+    Parameters
+    ----------
+    prepared : Prepared
+        The checked run.
+    clients : CN or None
+        Settings of single clients.
+    callbacks : Callbacks
+        Told what happens.
+    exchange : Exchange, optional
+        Carries the messages; in this process when not given.
+    """
     from federatedscope.core.auxiliaries.worker_builder import get_client_cls, get_server_cls
     from federatedscope.core.fed_runner import StandaloneRunner
 
@@ -357,4 +371,5 @@ def build_runner(prepared: Prepared, clients: CN | None, callbacks: Any) -> Any:
         layouts=prepared.layouts,
         device=prepared.device,
         callbacks=callbacks,
+        exchange=exchange,
     )

@@ -6,6 +6,8 @@ import logging
 import os
 import resource
 import sys
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
@@ -63,7 +65,7 @@ def _without_gpu(cfg: Any) -> None:
 
 
 def use_all_cores() -> int:
-    """Let PyTorch use every core that this process may run on; returns their number.
+    """Let PyTorch use every core that this process has; returns their number.
 
     ``OMP_NUM_THREADS`` in the environment is respected.
     """
@@ -73,11 +75,51 @@ def use_all_cores() -> int:
     return threads
 
 
-def available_cores() -> int:
-    """Cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def available_cores(root: Path = Path("/")) -> int:
+    """Cores that this process has: those that it may run on, fewer where a quota gives it less.
+
+    Parameters
+    ----------
+    root : Path
+        The folder in which ``proc`` and ``sys`` are.
+
+    Returns
+    -------
+    int
+        At least 1; a quota of two and a half cores counts as 2.
+    """
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    return max(1, min([cores, *_quotas(root)]))
+
+
+def _quotas(root: Path) -> Iterator[int]:
+    """Whole cores that each control group above this process may use, where it has a quota.
+
+    A container sees its own group as the mounted folder itself, whatever path the kernel names;
+    groups on that path which are not there are passed over.
+    """
+    for line in _text(root / "proc/self/cgroup").splitlines():
+        controllers, _, path = line.partition(":")[2].partition(":")
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        # Version 2 is one tree and names no controllers, version 1 has a tree for each.
+        mount = root / "sys/fs/cgroup" / ("cpu" if controllers else "")
+        group = PurePosixPath(path.lstrip("/"))
+        for folder in (mount / part for part in (group, *group.parents)):
+            files = ("cpu.max", "cpu.cfs_quota_us", "cpu.cfs_period_us")
+            match " ".join(_text(folder / name) for name in files).split():
+                case [quota, period] if quota.isdigit() and period.isdigit() and int(period):
+                    yield int(quota) // int(period)
+
+
+def _text(path: Path) -> str:
+    """A file of the system; empty where it is not there or may not be read."""
+    try:
+        return path.read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return ""
 
 
 def peak_memory_bytes() -> int:
@@ -88,11 +130,7 @@ def peak_memory_bytes() -> int:
 
 def available_memory_bytes() -> int | None:
     """Memory that can be had without swapping, in bytes; ``None`` where it is not known."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            for line in file:
-                if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        return None
+    for line in _text(Path("/proc/meminfo")).splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
     return None

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+SERVER_ID = 0
+
 
 class Message:
     """One message between two workers.

@@ -19,7 +19,7 @@ import torch
 
 from federatedscope.core.auxiliaries.trainer_builder import get_trainer_cls
 from federatedscope.core.errors import ConfigError
-from federatedscope.core.fed_runner import draw_unseen_clients
+from federatedscope.core.participants import evaluated_clients, unseen_clients
 from federatedscope.core.precision import Precision
 from federatedscope.core.preflight_clients import (
     count_rows,
@@ -32,11 +32,15 @@ from federatedscope.core.preflight_clients import (
 from federatedscope.core.preflight_options import method_options
 from federatedscope.core.records import AdapterInfo, EvaluationInfo, Parameters, RunInfo, Swap
 from federatedscope.core.sharing import head_rule
+from federatedscope.core.task import (
+    OTHER,
+    adapter_arguments,
+    adapter_method,
+    is_isolated,
+    task_type,
+)
 from federatedscope.core.trainers.utils import shared_part
-from federatedscope.core.workers.client import ISOLATED_METHODS
-from federatedscope.llm.model.adapter_builder import adapter_arguments, adapter_method
-from federatedscope.llm.model.layouts import Layouts, size_at
-from federatedscope.llm.task import OTHER, task_type
+from fedlora.layouts import Layouts, size_at
 
 __all__ = [
     "check_sharing",
@@ -147,9 +151,7 @@ def check_splits(cfg: Any, data: Mapping[int, Any]) -> None:
 
 def _evaluated_clients(cfg: Any, clients: Iterable[int]) -> list[int]:
     """The clients that ``eval.clients`` names, as the server will choose them."""
-    unseen = set(draw_unseen_clients(cfg))
-    wanted = {"all": (True, False), "seen": (False,), "unseen": (True,)}[cfg.eval.clients]
-    return [client for client in clients if (client in unseen) in wanted]
+    return sorted(evaluated_clients(cfg, clients, unseen_clients(cfg)))
 
 
 def _splits_with_rows(cfg: Any, holders: Mapping[int, Any]) -> list[str]:
@@ -217,7 +219,7 @@ def check_sharing(cfg: Any, shapes: Shapes, declared_local: Sequence[str] = ()) 
             f"use a part of a parameter's name, e.g. {near}",
         )
     shared = shared_part(shapes, cfg.personalization.local_param)
-    if not shared and cfg.federate.method.lower() not in ISOLATED_METHODS:
+    if not shared and not is_isolated(cfg):
         raise ConfigError(
             "personalization.local_param",
             list(cfg.personalization.local_param),
@@ -297,7 +299,7 @@ def _describe_model(
     if skeleton is None:
         return described
     trainable = trainable_shapes(skeleton)
-    isolated = cfg.federate.method.lower() in ISOLATED_METHODS
+    isolated = is_isolated(cfg)
     shared = {} if isolated else shared_part(trainable, cfg.personalization.local_param)
     counts = Parameters(
         total=sum(p.numel() for p in skeleton.parameters()),

@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from federatedscope.core.data.utils import array_rows, label_histogram, labels_of
-from federatedscope.core.fed_runner import draw_unseen_clients, idle_clients
+from federatedscope.core.participants import unseen_clients, untrained_clients
 from federatedscope.core.records import ClientInfo, Majority
+from federatedscope.core.task import adapter_arguments, task_type
 from federatedscope.core.trainers.utils import batches_or_epochs, calculate_batch_epoch_num
-from federatedscope.llm.model.adapter_builder import adapter_arguments
-from federatedscope.llm.model.layouts import Layouts
-from federatedscope.llm.task import task_type
+from fedlora.layouts import Layouts
 
 __all__ = ["count_rows", "describe_clients", "expected_weight", "majority_baseline"]
 
@@ -23,9 +22,9 @@ def describe_clients(
 
     A rank or scale that differs between modules is a tuple of those that occur.
     """
-    unseen = set(draw_unseen_clients(cfg))
+    unseen = set(unseen_clients(cfg))
     rows = {k: count_rows(v, "train") for k, v in data.items() if k}
-    idle = set(idle_clients(cfg))
+    idle = set(untrained_clients(cfg))
     share = {k: 0.0 if k in idle else expected_weight(cfg, n) for k, n in rows.items()}
     total = sum(share.values()) or 1.0
     rank = adapter_arguments(cfg).get("r") if cfg.llm.adapter.use else None

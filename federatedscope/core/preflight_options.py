@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from federatedscope.core.configs.ranges import value_of
 from federatedscope.core.sharing import settled
 
 __all__ = ["method_options"]
@@ -48,14 +49,10 @@ def _implied_by_method(cfg: Any) -> frozenset[str]:
     """The switches that settling the method turns on when the user left all of them off."""
     bare = cfg.clone()
     bare.defrost()
-    for switch in _SWITCHES:
-        section, _, key = switch.partition(".")
-        bare[section][key] = False
+    bare.merge_from_list([part for switch in _SWITCHES for part in (switch, False)])
     try:
         bare = settled(bare)
     except ValueError:
         # The method asks for a switch instead of setting it.
         return frozenset()
-    return frozenset(
-        switch for switch in _SWITCHES if bare[switch.split(".")[0]][switch.split(".")[1]]
-    )
+    return frozenset(switch for switch in _SWITCHES if value_of(bare, switch))

@@ -19,17 +19,13 @@ from federatedscope.core.configs.config import CN
 from federatedscope.core.configs.loading import OWN_ADAPTER_FIELDS
 from federatedscope.core.configs.ranges import method_of
 from federatedscope.core.errors import ConfigError
-from federatedscope.llm.model.adapter_builder import FIELD, adapter_arguments
-from federatedscope.llm.model.layouts import (
-    AdapterLayout,
-    Layouts,
-    layout_for,
-    layout_of_model,
-)
+from federatedscope.core.task import ADAPTER_FIELD as FIELD
+from federatedscope.core.task import adapter_arguments
+from fedlora.layers import layout_of_model
+from fedlora.layouts import AdapterLayout, Layouts, layout_for
+from fedlora.names import base_name, matches
 
 Ranks = int | Mapping[str, int]
-
-_PREFIX = "base_model.model."
 
 
 def settle_ranks(cfg: Any, client_cfgs: CN | None, skeleton: torch.nn.Module | None) -> Any:
@@ -229,10 +225,7 @@ def _check_patterns(client: int, arguments: Mapping[str, Any], modules: Sequence
         for pattern, value in (arguments.get(field) or {}).items():
             kinds = int if field == "rank_pattern" else (int, float)
             good = isinstance(value, kinds) and not isinstance(value, bool) and value > 0
-            named = any(
-                re.match(rf"(.*\.)?({re.escape(pattern)})$", m) or _matches(pattern, m)
-                for m in modules
-            )
+            named = any(matches(re.escape(pattern), m) or matches(pattern, m) for m in modules)
             if good and (named or not modules):
                 continue
             last = sorted({module.rsplit(".", 1)[-1] for module in modules})
@@ -242,13 +235,6 @@ def _check_patterns(client: int, arguments: Mapping[str, Any], modules: Sequence
                 "no LoRA module has this name" if good else "not a positive number",
                 f"Write positive numbers by the names of modules: {', '.join(last)}",
             )
-
-
-def _matches(pattern: str, module: str) -> bool:
-    try:
-        return re.match(rf"(.*\.)?({pattern})$", module.removeprefix(_PREFIX)) is not None
-    except re.error:
-        return False
 
 
 def adapter_arguments_of(section: Any) -> dict[str, Any] | None:
@@ -285,7 +271,7 @@ def _write_server_ranks(cfg: Any, server: AdapterLayout, modules: Sequence[str])
     entry = dict(adapter_arguments(cfg))
     entry["r"] = largest
     entry["rank_pattern"] = {
-        re.escape(module.removeprefix(_PREFIX)): server.ranks[module]
+        re.escape(base_name(module)): server.ranks[module]
         for module in modules
         if server.ranks[module] != largest
     }

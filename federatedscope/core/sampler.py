@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -46,6 +47,15 @@ class Sampler:
             raise ValueError(f"client state {state!r}: expected one of {_IDLE + _BUSY}")
         ids = [indices] if isinstance(indices, int | np.integer) else list(indices)
         self.client_state[ids] = 1 if state in _IDLE else 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """How often was drawn, and who can be."""
+        return {"draws": self.draws, "client_state": self.client_state.tolist()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a :meth:`state_dict`."""
+        self.draws = int(state["draws"])
+        self.client_state[:] = state["client_state"]
 
 
 class UniformSampler(Sampler):

@@ -9,19 +9,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from federatedscope.core.auxiliaries.worker_builder import get_server_cls
+from federatedscope.core.client_store import owned_tensors
 from federatedscope.core.errors import ConfigError
-from federatedscope.core.fed_runner import idle_clients
-from federatedscope.llm.task import SEQ_CLS, task_type
-
-# Substrings of head parameters: PEFT's trained copy, and the modules of Hugging Face's classes.
-PEFT_HEAD = "modules_to_save"
-MODULE_HEADS = ("classifier", "score", "classification_head")
-
-
-def names_head(keyword: str) -> bool:
-    """Whether a ``local_param`` keyword is about the classification head."""
-    return bool(keyword) and (keyword in PEFT_HEAD or any(keyword in h for h in MODULE_HEADS))
+from federatedscope.core.participants import untrained_clients
+from federatedscope.core.task import SEQ_CLS, task_type
+from federatedscope.core.trainers.utils import shared_part
+from fedlora.heads import head_keywords, names_head
 
 
 def head_rule(cfg: Any) -> str:
@@ -58,9 +54,7 @@ def settled(cfg: Any) -> Any:
     if run.fedprox.use:
         run.regularizer.type = "proximal_regularizer"
         run.regularizer.mu = run.fedprox.mu
-    prepare = getattr(get_server_cls(run), "prepare_config", None)
-    if prepare is not None:
-        prepare(run)
+    get_server_cls(run).prepare_config(run)
     _settle_head(run)
     _settle_clients(run)
     return run
@@ -78,7 +72,7 @@ def _settle_head(run: Any) -> None:
             "drop these keywords or write personalization.head: local",
         )
     if rule == "local":
-        heads = [PEFT_HEAD] if run.llm.adapter.use else list(MODULE_HEADS)
+        heads = head_keywords(adapted=run.llm.adapter.use)
         local += [head for head in heads if head not in local]
     run.personalization.local_param = local
     run.personalization.head = rule if rule != "none" else "auto"
@@ -87,7 +81,7 @@ def _settle_head(run: Any) -> None:
 def _settle_clients(run: Any) -> None:
     """Clients that never train are never drawn, so a round has at most the others."""
     federate = run.federate
-    idle = idle_clients(run)
+    idle = untrained_clients(run)
     if not idle:
         return
     if federate.client_num == len(idle):
@@ -98,3 +92,16 @@ def _settle_clients(run: Any) -> None:
             "Hold fewer clients out, or use more clients",
         )
     federate.sample_client_num = min(federate.sample_client_num, federate.client_num - len(idle))
+
+
+def withheld_names(model: torch.nn.Module, cfg: Any) -> frozenset[str]:
+    """Names of the tensors that no message of a run may carry.
+
+    The frozen base, unless ``personalization.share_non_trainable_para`` is on, and what
+    ``personalization.local_param`` keeps with the clients.
+    """
+    owned = owned_tensors(model)
+    names = set(owned) - set(shared_part(owned, cfg.personalization.local_param))
+    if not cfg.personalization.share_non_trainable_para:
+        names |= model.state_dict(keep_vars=True).keys() - owned.keys()
+    return frozenset(names)

@@ -1,1 +1,66 @@
-"""Language models: Hugging Face models with PEFT adapters, instruction data, generation."""
+"""Language models: Hugging Face models with PEFT adapters, instruction data, their trainer.
+
+Importing this package makes the runtime know them; the libraries are imported when they are used.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from federatedscope import register
+
+
+class Hub:
+    """Models of Hugging Face's hub, its cache and local folders; or of ModelScope.
+
+    Parameters
+    ----------
+    checks : bool
+        Whether it can be told beforehand that a model is there.
+    """
+
+    def __init__(self, checks: bool) -> None:
+        self.checks = checks
+
+    def check(self, cfg: Any) -> None:
+        """Is the model a local folder, in the cache, or can it be fetched?"""
+        if self.checks:
+            from federatedscope.llm.hub import check_model_source
+
+            name = cfg.model.type.rpartition("@")[0]
+            revision = cfg.model.get("revision")
+            check_model_source("model.type", name, cfg.llm.cache.model, revision)
+
+    def skeleton(self, cfg: Any) -> Any:
+        """The model without storage."""
+        from federatedscope.llm.model.model_builder import build_skeleton
+
+        return build_skeleton(cfg)
+
+    def build(self, cfg: Any, base_dtype: Any) -> Any:
+        """The model with its weights and adapter."""
+        from federatedscope.llm.model.model_builder import get_llm
+
+        return get_llm(cfg, base_dtype)
+
+
+def _trainer(trainer_type: str) -> type[Any] | None:
+    if trainer_type.lower() != "llmtrainer":
+        return None
+    from federatedscope.llm.trainer.trainer import LLMTrainer
+
+    return LLMTrainer
+
+
+def _data(config: Any, client_cfgs: Any) -> Any:
+    if not str(config.data.type).lower().endswith("@llm"):
+        return None
+    from federatedscope.llm.dataset import split_llm_dataset
+
+    return split_llm_dataset(config, client_cfgs)
+
+
+register.register_hub("huggingface_llm", Hub(checks=True))
+register.register_hub("modelscope_llm", Hub(checks=False))
+register.trainer_dict.built_in["llmtrainer"] = _trainer
+register.data_dict.built_in["llm"] = _data

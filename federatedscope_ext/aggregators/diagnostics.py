@@ -20,8 +20,9 @@ from typing import Any
 
 from torch import Tensor
 
-from federatedscope_ext.adapters import LoraPair, UpdateSum
 from federatedscope_ext.aggregators.module import ModuleRule
+from fedlora.pairs import LoraPair
+from fedlora.svd import UpdateSum
 
 __all__ = ["effective_rank", "energy", "module_findings", "summarise"]
 

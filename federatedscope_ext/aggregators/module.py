@@ -16,9 +16,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from federatedscope_ext.adapters import LoraPair, UpdateSum, factor_names
-from federatedscope_ext.aggregators.means import RowMeans
-from federatedscope_ext.aggregators.uploads import AggregationError, Factors
+from fedlora.errors import AggregationError
+from fedlora.means import RowMeans
+from fedlora.names import factor_names
+from fedlora.pairs import Factors, LoraPair
+from fedlora.svd import UpdateSum
 
 __all__ = ["ModuleRule", "Options", "Round", "Site"]
 

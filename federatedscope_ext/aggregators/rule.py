@@ -7,28 +7,31 @@ workspace of one module only. Tensors that are no LoRA factors take the weighted
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from federatedscope_ext.adapters import LoraPair, scale_at
 from federatedscope_ext.aggregators.diagnostics import module_findings, summarise
-from federatedscope_ext.aggregators.means import TensorMean
 from federatedscope_ext.aggregators.module import ModuleRule, Options, Round, Site
-from federatedscope_ext.aggregators.uploads import (
-    AggregationError,
-    Factors,
-    Layout,
-    Upload,
-    client_ids,
-    read_upload,
-)
+from fedlora.means import RunningMean
+from fedlora.names import factor_names
+from fedlora.pairs import Factors, LoraPair
+from fedlora.scales import scale_at
+from fedlora.uploads import Intake, client_ids, factors_of, normalised_weights
 
 __all__ = ["LoraRule"]
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What a rule makes of one upload: its weight, not normalised, and its factors by module."""
+
+    client_id: int
+    weight: float
+    factors: dict[str, Factors]
 
 
 class LoraRule:
@@ -60,8 +63,6 @@ class LoraRule:
     """
 
     module_rule: ClassVar[type[ModuleRule]]
-    #: uploads can be taken in as they come, each with its scales
-    streams: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -92,11 +93,11 @@ class LoraRule:
         """
         self._round = Round()
         self._round.update(agg_info or {})
-        self._sizes: dict[int, float] = {}
-        self._layout: Layout | None = None
+        self._intake = Intake(free_ranks=True)
+        self._names: dict[str, dict[str, str]] = {}
         self._streams: dict[str, ModuleRule] = {}
         self._dtypes: dict[str, torch.dtype] = {}
-        self._others: dict[str, TensorMean] = {}
+        self._others = RunningMean(self.device)
         self._options = self._read_options()
 
     def inc(
@@ -122,15 +123,12 @@ class LoraRule:
             An ID twice, other names or shapes than the uploads before, values that are not
             finite, a negative sample size.
         """
-        upload = self._read(
-            len(self._sizes) + 1 if client_id is None else client_id, content, scales
-        )
-        weight = self._take_others(upload)
-        for module, factors in upload.factors.items():
+        taken = self._take(content, client_id, scales)
+        for module, factors in taken.factors.items():
             stream = self._streams.get(module)
             if stream is None:
                 stream = self._streams[module] = self._module_rule(module)
-            stream.take(weight, _copied(factors))
+            stream.take(taken.weight, _copied(factors))
 
     def aggregate(self, agg_info: Mapping[str, Any] | None = None) -> dict[str, Tensor]:
         """The server's new state.
@@ -140,8 +138,7 @@ class LoraRule:
         agg_info : mapping, optional
             As for :meth:`reset`; with ``client_feedback``, a list of ``(sample_size, state_dict)``,
             and ``staleness``, a list of ``(client_id, staleness)`` in the same order, all of a
-            round's uploads at once. Feedback without tensors stands for uploads that :meth:`inc`
-            took in before.
+            round's uploads at once; without it those that :meth:`inc` took in.
 
         Returns
         -------
@@ -156,19 +153,16 @@ class LoraRule:
         """
         info = dict(agg_info or {})
         feedback = list(info.get("client_feedback") or ())
-        streamed = bool(self._sizes) and not any(_has_tensors(content) for content in feedback)
-        if streamed or not feedback:
-            self._round.update(info)
-            rules: Iterable[ModuleRule] = self._streamed()
-        else:
+        if feedback:
             self.reset(info)
-            rules = self._batch(info, feedback)
+            rules: Iterable[ModuleRule] = self._batch(info, feedback)
+        else:
+            self._round.update(info)
+            rules = self._streamed()
         result: dict[str, Tensor] = {}
         base: dict[str, LoraPair] = {}
         findings: list[dict[str, Any]] = []
-        if not self._sizes:
-            raise AggregationError("There is nothing to aggregate: no client sent an update.")
-        self.weights()
+        self._intake.weights(self.uniform)  # refuses sizes that add up to zero
         for rule in rules:
             written, rest = self._finish(rule, result)
             if rest is not None:
@@ -176,8 +170,8 @@ class LoraRule:
             wanted = self.diagnose and self._round.evaluated
             found = module_findings(rule, written, rest) if wanted else None
             findings += [] if found is None else [found]
-        result |= {name: mean.result(name) for name, mean in self._others.items()}
-        self._streams, self._others = {}, {}
+        result |= self._others.result()
+        self._streams, self._others = {}, RunningMean(self.device)
         self.base_update = base
         self.diagnostics = summarise(findings)
         return result
@@ -196,22 +190,12 @@ class LoraRule:
         AggregationError
             All sample sizes are zero, or there was no upload.
         """
-        sizes = self._sizes
-        if agg_info is not None and agg_info.get("client_feedback"):
-            feedback = agg_info["client_feedback"]
-            sizes = {
-                k: float(content[0])
-                for k, content in zip(client_ids(agg_info), feedback, strict=True)
-            }
-        shares = {k: 1.0 if self.uniform else size for k, size in sizes.items()}
-        total = math.fsum(shares.values())
-        if total <= 0:
-            raise AggregationError(
-                f"The sample sizes of clients {list(shares)} add up to {total}; nothing can be "
-                "weighted by them. Set aggregator.weights to 'uniform', or leave clients without "
-                "rows out."
-            )
-        return {k: share / total for k, share in shares.items()}
+        feedback = (agg_info or {}).get("client_feedback")
+        if agg_info is None or not feedback:
+            return self._intake.weights(self.uniform)
+        ids = client_ids(agg_info)
+        sizes = {k: float(content[0]) for k, content in zip(ids, feedback, strict=True)}
+        return normalised_weights(sizes, self.uniform)
 
     @property
     def uniform(self) -> bool:
@@ -249,30 +233,23 @@ class LoraRule:
             setting=self.setting,
         )
 
-    def _read(self, client_id: int, content: Any, scales: Mapping[str, float] | None) -> Upload:
-        given = self._round.scales.get(client_id) if scales is None else scales
-        upload = read_upload(client_id, content, self._options.scale, given)
-        if client_id in self._sizes:
-            raise AggregationError(
-                f"Client {client_id} sent two updates in one round; expected one.", client_id
-            )
-        if self._layout is None:
-            self._layout = upload.layout
-        self._layout.check(upload.layout)
-        return upload
-
-    def _take_others(self, upload: Upload) -> float:
-        """Count an upload and average its other tensors; returns its weight."""
-        self._sizes[upload.client_id] = upload.sample_size
+    def _take(
+        self, content: Any, client_id: int | None, scales: Mapping[str, float] | None
+    ) -> Taken:
+        """Read an upload, average what is no LoRA factor in it, and hand the factors on."""
+        upload = self._intake.take(content, client_id)
+        given = self._round.scales.get(upload.client_id) if scales is None else scales
+        factors = factors_of(upload, self._options.scale, given)
+        self._names = self._names or factor_names(upload.state)
+        used = {name for names in self._names.values() for name in names.values()}
         weight = 1.0 if self.uniform else upload.sample_size
-        for name, tensor in upload.others.items():
-            self._others.setdefault(name, TensorMean(self.device)).add(weight, tensor)
-        for module, factors in upload.factors.items():
-            for sent in (factors.A, factors.B):
+        self._others.add(weight, {n: t for n, t in upload.state.items() if n not in used})
+        for module, pair in factors.items():
+            for sent in (pair.A, pair.B):
                 if sent is not None:
                     known = self._dtypes.get(module, sent.dtype)
                     self._dtypes[module] = torch.promote_types(known, sent.dtype)
-        return weight
+        return Taken(upload.client_id, weight, factors)
 
     def _module_rule(self, module: str) -> ModuleRule:
         options = replace(self._options, diagnose=self.diagnose and self._round.evaluated)
@@ -284,17 +261,14 @@ class LoraRule:
 
     def _batch(self, info: Mapping[str, Any], feedback: list[Any]) -> Iterable[ModuleRule]:
         """Rules of the modules, one after the other, each with all uploads taken in."""
-        uploads = [
-            self._read(k, content, None)
-            for k, content in zip(client_ids(info), feedback, strict=True)
-        ]
-        weights = [self._take_others(upload) for upload in uploads]
+        ids = client_ids(info)
+        taken = [self._take(content, k, None) for k, content in zip(ids, feedback, strict=True)]
 
         def rules() -> Iterable[ModuleRule]:
-            for module in uploads[0].factors:
+            for module in taken[0].factors:
                 rule = self._module_rule(module)
-                for weight, upload in zip(weights, uploads, strict=True):
-                    rule.take(weight, upload.factors[module])
+                for one in taken:
+                    rule.take(one.weight, one.factors[module])
                 yield rule
 
         return rules()
@@ -305,7 +279,7 @@ class LoraRule:
         """Compute a module, write its tensors into ``result``; returns its pair and remainder."""
         made, current = rule.finish(), rule.site.current()
         module = rule.site.module
-        sent = self._layout.names[module] if self._layout else {}
+        sent = self._names[module]
         names = {**self._round.names.get(module, {}), **sent} if rule.writes_both else sent
         written = _written(rule, made, current, names, self._dtypes[module])
         for factor, tensor in (("A", written.A), ("B", written.B)):
@@ -353,8 +327,3 @@ def _copied(factors: Factors) -> Factors:
     return Factors(
         None if a is None else a.clone(), None if b is None else b.clone(), factors.scale
     )
-
-
-def _has_tensors(content: Any) -> bool:
-    """Whether an upload has tensors; what is no upload at all is for the reader to refuse."""
-    return not (isinstance(content, tuple | list) and len(content) == 2 and not content[1])

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from federatedscope import register as registry
-from federatedscope_ext.methods import FEDSA, FFA, METHODS, Method
+from federatedscope_ext.methods import METHODS, Method
 from federatedscope_ext.tasks import GLUE_TASKS, TEXT_TASKS, TextTask
 
 __all__ = ["CATALOG", "Entry", "Section", "is_own", "print_section", "registered"]
@@ -54,31 +54,28 @@ class Section:
 
 
 def _entry(method: Method) -> Entry:
-    """A row of the methods' table in the form of the list."""
-    variant = method.variants[0]
-    trains, sends = (f"{', '.join(names)}, head" for names in (variant.trains, variant.sends))
-    about = f"{method.name}: {method.note[0].lower()}{method.note[1:].rstrip('.')}"
-    return Entry(method.key, about, (trains, sends, method.paper.rpartition(", ")[2]))
+    """A method's line."""
+    variant, head = method.variants[0], ("head",)
+    trains = ", ".join(variant.trains + head)
+    sends = ", ".join(variant.sends + (head if method.head == "shared" else ()))
+    names = ", ".join(dict.fromkeys(v.name for v in method.variants if not v.rslora))
+    # A sentence goes on in small letters, unless it begins with a factor.
+    first = method.note.split(maxsplit=1)[0]
+    note = method.note if len(first) == 1 else method.note[0].lower() + method.note[1:]
+    return Entry(
+        method.key,
+        f"{names}: {note.rstrip('.')}",
+        (trains, sends, method.paper.rpartition(", ")[2]),
+    )
 
 
-_METHODS = [
-    Entry(
-        "fedsa",
-        "FedSA-LoRA, -rsLoRA (use_rslora), -VeRA: one factor is averaged, the other is personal",
-        ("A, B, head (VeRA: d, b, head)", "A (VeRA: d)", FEDSA.paper.rpartition(", ")[2]),
-    ),
+# What the runtime has itself.
+_BASELINES = [
     Entry(
         "fedavg",
         "weighted mean of both factors; with AdamW at the clients this is FedIT",
         ("A, B, head", "A, B, head", "arXiv 1602.05629; FedIT 2305.05644"),
     ),
-    Entry(
-        "ffa",
-        "FFA-LoRA: A is frozen at one random start, so the mean of B is exact "
-        "(federate.freeze_A: True with fedavg is the same)",
-        ("B, head", "B, head", FFA.paper.rpartition(", ")[2]),
-    ),
-    *(_entry(method) for method in METHODS.values() if method not in (FEDSA, FFA)),
     Entry("local", "every client trains alone", ("A, B, head", "nothing", "")),
     Entry("global", "one worker trains on everybody's rows", ("A, B, head", "nothing", "")),
     Entry(
@@ -207,10 +204,11 @@ CATALOG: tuple[Section, ...] = (
         "methods",
         "federate.method",
         ("trained at the client", "sent", "paper"),
-        lambda: list(_METHODS),
+        lambda: [*(_entry(METHODS[key]) for key in sorted(METHODS)), *_BASELINES],
         ("worker", "aggregator"),
-        f"A and B are the factors of LoRA. personalization.head: auto is {FEDSA.head} for fedsa "
-        f"and {FFA.head} for ffa; a local head is not sent.",
+        "A and B are the factors of LoRA (FedSA-VeRA: d and b). personalization.head: auto is "
+        "local for fedsa and shared for the others; a local head is not sent. federate.freeze_A: "
+        "True with fedavg is ffa.",
     ),
     Section("tasks", "data.type", ("metrics",), _task_entries, ("data",)),
     Section("models", "model.type", (), lambda: list(_MODELS), ("model",)),

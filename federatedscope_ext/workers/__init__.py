@@ -1,7 +1,1 @@
-"""Servers and clients of the extension's methods."""
-
-from __future__ import annotations
-
-from federatedscope_ext.workers.methods import METHOD_WORKERS
-
-__all__ = ["METHOD_WORKERS"]
+"""What the workers of several methods share."""

@@ -8,21 +8,11 @@ from typing import Any, ClassVar
 
 from federatedscope import register
 from federatedscope.core.workers import Server
-from federatedscope_ext.adapters.names import factor_names
-from federatedscope_ext.aggregators import rule_for
 from federatedscope_ext.errors import ExtensionError
-from federatedscope_ext.methods import Method, method_of
+from federatedscope_ext.methods.method import Method, method_of
+from fedlora.names import factor_names
 
 __all__ = ["MethodServer", "factors_frozen", "only_training", "settle"]
-
-
-# Whether the runtime asks extensions for aggregators, and workers for what a model needs.
-RUNTIME_ASKS = hasattr(register, "register_aggregator")
-NEEDS_RUNTIME = ("flora", "fedex", "slora", "feddpa")
-
-
-#: methods that combine the products B A, or rewrite both factors
-NEEDS_BOTH = ("flexlora", "hetlora", "flora", "fedex", "fedsvd", "fedrot", "rolora")
 
 
 def _check_factors_travel(method: Method, cfg: Any) -> None:
@@ -54,7 +44,7 @@ def settle(method: Method, cfg: Any) -> None:
     """
     method_of(cfg)  # refuses a frozen A where the method changes it
     variant = method.variant(cfg)
-    if method.key in NEEDS_BOTH:
+    if method.combines_products:
         _check_factors_travel(method, cfg)
     local = list(cfg.personalization.local_param)
     local += [keyword for keyword in variant.local_keywords if keyword not in local]
@@ -66,28 +56,23 @@ def settle(method: Method, cfg: Any) -> None:
 
 
 class MethodServer(Server):
-    """A server whose method is a row of the table."""
+    """A server whose method is described by a :class:`Method`."""
 
     method: ClassVar[Method]
-    #: whether rounds send different things, so that nothing is said about bytes before they do
-    traffic_varies: ClassVar[bool] = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        from federatedscope_ext.hooks import check_hooks
+
+        check_hooks(self.method)
         super().__init__(*args, **kwargs)
-        if self._cfg is not None and not RUNTIME_ASKS:
+        if self._cfg is not None and not hasattr(register, "register_aggregator"):
             self._bring_rule()
 
     def _bring_rule(self) -> None:
         """Let FederatedScope's own aggregator keep the model, and the method's rule combine."""
-        key = self.method.key
-        if key in NEEDS_RUNTIME:
-            raise ExtensionError(
-                "federate.method",
-                key,
-                "it changes the model itself, for which FederatedScope has no place",
-                "Run it with the federatedscope package that comes with this extension",
-            )
-        rule = rule_for(key, self._cfg)
+        from federatedscope_ext.methods.registry import rule_for
+
+        rule = rule_for(self.method.key, self._cfg)
         if rule is not None:
             self.aggregator.aggregate = rule(config=self._cfg, device=self.device).aggregate
 

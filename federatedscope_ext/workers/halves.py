@@ -1,12 +1,4 @@
-"""Methods whose clients train one factor at a time.
-
-``fedsvd``
-    Clients train B. The server's decomposition changes both factors.
-``rolora``
-    Odd rounds train and average B, even rounds A (counted from 1). With the other factor common to
-    all, ``sum_k p_k s_k B_k A = (sum_k p_k s_k B_k) A``, and likewise for A: each mean is exact.
-    A client is sent the halves that have changed since it was last sent them to train on.
-"""
+"""Clients that train one factor at a time."""
 
 from __future__ import annotations
 
@@ -14,11 +6,9 @@ from typing import Any
 
 from federatedscope.core.message import Message
 from federatedscope.core.workers import Client
-from federatedscope_ext.adapters.names import factor_names
-from federatedscope_ext.methods import FEDSVD, ROLORA
-from federatedscope_ext.workers.base import MethodServer, factors_frozen
+from federatedscope_ext.workers.base import factors_frozen
 
-__all__ = ["FedSVDClient", "FedSVDServer", "RoLoRAClient", "RoLoRAServer"]
+__all__ = ["HalfClient"]
 
 
 class HalfClient(Client):
@@ -41,80 +31,3 @@ class HalfClient(Client):
             self.trainer.update(message.content)
         with factors_frozen(self.model, self.frozen_factor(message.state)):
             return super().callback_funcs_for_evaluate(message)
-
-
-class FedSVDClient(HalfClient):
-    """Trains B."""
-
-    starts_from_download = True
-
-    def frozen_factor(self, completed: int) -> str:
-        """Always A."""
-        return "A"
-
-
-class FedSVDServer(MethodServer):
-    """Sends both factors, which its decomposition has changed."""
-
-    method = FEDSVD
-    traffic_varies = True
-
-
-class RoLoRAClient(HalfClient):
-    """Trains B in odd rounds, A in even ones."""
-
-    def frozen_factor(self, completed: int) -> str:
-        """The factor whose turn it is not."""
-        return "A" if completed % 2 == 0 else "B"
-
-
-class RoLoRAServer(MethodServer):
-    """Sends each client the halves that it has not got yet."""
-
-    method = ROLORA
-    traffic_varies = True
-    streams_uploads = True
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        # Rounds completed when a factor last changed, and when a client last began to train.
-        self._changed = {"A": 0, "B": 0}
-        self._sent: dict[int, int] = {}
-        self._parts: dict[tuple[int, str], Any] = {}
-        self._training = False
-        super().__init__(*args, **kwargs)
-
-    def _perform_federated_aggregation(self) -> Any:
-        trained = "B" if self.state % 2 == 0 else "A"
-        received = super()._perform_federated_aggregation()
-        self._changed[trained] = self.state + 1
-        return received
-
-    def _on_new_layout(self, client: int) -> None:
-        # Its rows beyond the old rank are its own; the server's are still to come.
-        self._sent.pop(client, None)
-
-    def broadcast_model_para(self, msg_type: str = "model_para", *args: Any, **kwargs: Any) -> None:
-        """See the runtime; parts of a state are kept only while it is sent."""
-        self._parts.clear()
-        self._training = msg_type == "model_para"
-        super().broadcast_model_para(msg_type, *args, **kwargs)
-        self._parts.clear()
-
-    def _content_for(self, receiver: int, shared: Any) -> Any:
-        content = super()._content_for(receiver, shared)
-        known = self._sent.get(receiver, -1)
-        lacking = "".join(factor for factor, when in self._changed.items() if when > known)
-        if self._training:
-            self._sent[receiver] = max(self._changed.values())
-        key = (id(content), lacking)
-        if key not in self._parts:
-            dropped = {
-                name
-                for found in factor_names(content).values()
-                for factor, name in found.items()
-                if factor not in lacking
-            }
-            # The whole is kept beside the part: its identity is the key.
-            part = {name: t for name, t in content.items() if name not in dropped}
-            self._parts[key] = (content, part)
-        return self._parts[key][1]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,90 +19,133 @@ from torch.nn.functional import embedding, linear
 
 from federatedscope.core.message import Message
 from federatedscope.core.workers import Client
-from federatedscope_ext.adapters.names import pair_names
-from federatedscope_ext.adapters.pairs import LoraPair
 from federatedscope_ext.errors import ExtensionError
-from federatedscope_ext.methods import FEDEX, FLORA
 from federatedscope_ext.workers.base import MethodServer
+from fedlora.names import pair_names
+from fedlora.pairs import LoraPair
 
-__all__ = ["FedExServer", "FloraServer", "MergingClient", "MergingServer", "merge_once"]
+__all__ = ["MergedBase", "MergingClient", "MergingServer"]
 
 MESSAGE = "base_update"
 
 
-def merge_once(model: Any, rnd: int, update: Mapping[str, LoraPair]) -> None:
-    """Add a round's update to the frozen weights of a model, unless it has been added.
+class MergedBase:
+    """The updates that have gone into the frozen weights of a model.
+
+    Kept beside the model as ``model.method_state``, one for all workers of a process.
 
     Parameters
     ----------
     model : peft.PeftModel
-        Remembers the rounds in ``merged_rounds`` and the changed parameters in
-        ``updated_base``, which a checkpoint then contains.
-    rnd : int
-        The round.
-    update : mapping of str to LoraPair
-        By module name.
+        Whose weights change.
 
     Notes
     -----
     An update of one round is mostly smaller than the rounding of a weight in half precision. What
-    rounding takes away is kept beside the weight (``model.rounded_off``, by parameter), in the
-    same precision, and takes part in what the layer computes: a second product for each adapted
-    layer, and the memory of its weight once more.
+    rounding takes away is kept beside the weight, in the same precision, and takes part in what the
+    layer computes: a second product for each adapted layer, and the memory of its weight once more.
     """
-    done = model.__dict__.setdefault("merged_rounds", set())
-    if rnd in done:
-        return
-    done.add(rnd)
-    for module, pair in update.items():
-        layer = model.get_submodule(module)
-        weight = layer.get_base_layer().weight
-        delta = pair.scale * (pair.B.float() @ pair.A.float()).to(weight.device)
-        if getattr(layer, "fan_in_fan_out", False) or "Embedding" in type(layer).__name__:
-            delta = delta.T
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.rounds: set[int] = set()
+        #: by module: ``None``, or the second part of a weight in half precision
+        self.rest: dict[str, Tensor | None] = {}
+
+    def add(self, rnd: int, update: Mapping[str, LoraPair]) -> None:
+        """Add a round's update to the frozen weights, unless it has been added.
+
+        Parameters
+        ----------
+        rnd : int
+            The round.
+        update : mapping of str to LoraPair
+            By module name.
+        """
+        if rnd in self.rounds:
+            return
+        self.rounds.add(rnd)
+        for module, pair in update.items():
+            layer, weight = self.model.get_submodule(module), self.weight(module)
+            delta = pair.scale * (pair.B.float() @ pair.A.float()).to(weight.device)
+            if getattr(layer, "fan_in_fan_out", False) or "Embedding" in type(layer).__name__:
+                delta = delta.T
+            with torch.no_grad():
+                self._add(module, delta.reshape(weight.shape))
+
+    def weight(self, module: str) -> Tensor:
+        """The frozen weight of a module, the first part of it in half precision."""
+        weight: Tensor = self.model.get_submodule(module).get_base_layer().weight
+        return weight
+
+    def _add(self, module: str, delta: Tensor) -> None:
+        weight = self.weight(module)
+        if weight.dtype in (torch.float32, torch.float64):
+            weight.add_(delta)
+            self.rest[module] = None
+            return
+        exact, rest = weight.float() + delta, self.rest.get(module)
+        self.set(module, exact if rest is None else exact + rest.float())
+
+    def exact(self, module: str) -> Tensor:
+        """The weight with both its parts, at least in float32."""
+        weight, rest = self.weight(module), self.rest.get(module)
+        weight = weight.detach().to(torch.promote_types(weight.dtype, torch.float32))
+        return weight if rest is None else weight + rest.float()
+
+    def set(self, module: str, exact: Tensor) -> None:
+        """Let a module compute with a weight more precise than its dtype, in two parts.
+
+        Parameters
+        ----------
+        module : str
+            An adapted module.
+        exact : Tensor
+            float32, of the shape of its base weight.
+        """
+        weight = self.weight(module)
+        exact = exact.to(weight.device)
         with torch.no_grad():
-            _add(model, module, delta.reshape(weight.shape))
+            # A second time from the sum of both parts, which is what a checkpoint holds: divided
+            # again it gives the same parts, bit for bit, also where it lies between two weights.
+            for _ in range(2):
+                weight.copy_(exact)
+                rest = (exact - weight.float()).to(weight.dtype)
+                exact = weight.float() + rest.float()
+        self._set_rest(module, rest)
 
+    def _set_rest(self, module: str, rest: Tensor) -> None:
+        known, self.rest[module] = self.rest.get(module), rest
+        if known is None:
+            layer = self.model.get_submodule(module).get_base_layer()
+            layer.register_forward_hook(partial(self._add_rest, module))
 
-def _add(model: Any, module: str, delta: Tensor) -> None:
-    name, layer = f"{module}.base_layer.weight", model.get_submodule(module).get_base_layer()
-    model.__dict__.setdefault("updated_base", set()).add(name)
-    if layer.weight.dtype in (torch.float32, torch.float64):
-        layer.weight.add_(delta)
-        return
-    lost = model.__dict__.setdefault("rounded_off", {})
-    exact = layer.weight.float() + delta
-    if name in lost:
-        exact += lost[name].float()
-    set_exact(model, module, exact)
+    def _add_rest(self, module: str, layer: Any, inputs: tuple[Tensor, ...], output: Any) -> Any:
+        rest = self.rest[module]
+        return output if rest is None else output + _applied(layer, inputs[0], rest)
 
+    def checkpoint_tensors(self, model: Any) -> dict[str, Tensor]:
+        """The changed weights by parameter name, exact."""
+        return {f"{module}.base_layer.weight": self.exact(module) for module in self.rest}
 
-def set_exact(model: Any, module: str, exact: Tensor) -> None:
-    """Let a module compute with a weight more precise than its dtype, in two parts.
+    def state_dict(self) -> dict[str, Any]:
+        """The rounds, and the changed weights in their parts."""
+        return {
+            "rounds": sorted(self.rounds),
+            "weights": {module: self.weight(module).detach().clone() for module in self.rest},
+            "rest": dict(self.rest),
+        }
 
-    Parameters
-    ----------
-    model : peft.PeftModel
-        Keeps the second part in ``rounded_off``.
-    module : str
-        An adapted module.
-    exact : Tensor
-        float32, of the shape of its base weight.
-    """
-    name, layer = f"{module}.base_layer.weight", model.get_submodule(module).get_base_layer()
-    lost = model.__dict__.setdefault("rounded_off", {})
-    weight, dtype = layer.weight, layer.weight.dtype
-    exact = exact.to(weight.device)
-    with torch.no_grad():
-        # A second time from the sum of both parts, which is what a checkpoint holds: divided
-        # again it gives the same parts, bit for bit, also where it lies between two weights.
-        for _ in range(2):
-            weight.copy_(exact)
-            rest = (exact - weight.float()).to(dtype)
-            exact = weight.float() + rest.float()
-    if name not in lost:
-        layer.register_forward_hook(lambda base, x, y: y + _applied(base, x[0], lost[name]))
-    lost[name] = rest
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a :meth:`state_dict`."""
+        self.rounds = set(state["rounds"])
+        for module, weight in state["weights"].items():
+            with torch.no_grad():
+                self.weight(module).copy_(weight)
+            if state["rest"][module] is None:
+                self.rest[module] = None
+            else:
+                self._set_rest(module, state["rest"][module].to(self.weight(module).device))
 
 
 def _applied(layer: Any, x: Tensor, weight: Tensor) -> Tensor:
@@ -136,7 +180,6 @@ def check_untied(model: Any) -> None:
 class MergingServer(MethodServer):
     """Adds the aggregator's ``base_update`` to the backbone and sends it on."""
 
-    traffic_varies = True
     starts_from_download = True
     streams_uploads = True
 
@@ -144,26 +187,28 @@ class MergingServer(MethodServer):
     def prepare_model(cls, model: Any, cfg: Any) -> None:
         """Look whether the adapted weights are nobody else's."""
         check_untied(model)
-
-    def _setup_model(self, config: Any, model: Any, device: str) -> None:
-        super()._setup_model(config, model, device)
-        finer = getattr(self.aggregator, "finer", {})
-        for module in pair_names(name for name, _ in model.named_parameters()):
-            name = f"{module}.base_layer.weight"
-            if name in finer:
-                model.__dict__.setdefault("updated_base", set()).add(name)
-                set_exact(model, module, finer.pop(name))
+        model.method_state = MergedBase(model)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # (round, factors by module): what some client has not had yet, the oldest first.
         self._updates: list[tuple[int, dict[str, dict[str, Tensor]]]] = []
         self._had: dict[int, int] = {}
         super().__init__(*args, **kwargs)
+        if self.model is not None:
+            self._take_finer()
+
+    def _take_finer(self) -> None:
+        """Of a restored checkpoint the weights that are more precise than the model's own."""
+        finer = getattr(self.aggregator, "finer", {})
+        for module in pair_names(name for name, _ in self.model.named_parameters()):
+            name = f"{module}.base_layer.weight"
+            if name in finer:
+                self.model.method_state.set(module, finer.pop(name))
 
     def _perform_federated_aggregation(self) -> Any:
         received = super()._perform_federated_aggregation()
         update = self.aggregator.base_update
-        merge_once(self.model, self.state + 1, update)
+        self.model.method_state.add(self.state + 1, update)
         factors = {m: {"A": pair.A, "B": pair.B * pair.scale} for m, pair in update.items()}
         self._updates.append((self.state + 1, factors))
         return received
@@ -175,33 +220,24 @@ class MergingServer(MethodServer):
         least = min((self._had.get(k, 0) for k in clients), default=0)
         self._updates = [(rnd, factors) for rnd, factors in self._updates if rnd > least]
 
-    def _content_for(self, receiver: int, shared: Any) -> Any:
+    def content_for(self, receiver: int, shared: Any) -> Any:
+        """The receiver's slice; what it lacks of the frozen weights is sent before it."""
         for rnd, factors in self._updates:
             if rnd > self._had.get(receiver, 0):
-                content = {"round": rnd, "factors": factors}
-                self.comm_manager.send(
-                    Message(
-                        msg_type=MESSAGE,
-                        sender=self.ID,
-                        receiver=[receiver],
-                        state=self.state,
-                        content=content,
-                    )
-                )
+                self._send(MESSAGE, [receiver], {"round": rnd, "factors": factors})
                 self._had[receiver] = rnd
-        return super()._content_for(receiver, shared)
+        return super().content_for(receiver, shared)
 
+    def state_dict(self) -> dict[str, Any]:
+        """The updates under way, and which of them clients have had."""
+        own = {"updates": list(self._updates), "had": dict(self._had)}
+        return {**super().state_dict(), **own}
 
-class FloraServer(MergingServer):
-    """FLoRA: the whole update goes into the frozen weights."""
-
-    method = FLORA
-
-
-class FedExServer(MergingServer):
-    """FedEx-LoRA: what the means of the factors miss goes into the frozen weights."""
-
-    method = FEDEX
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """See the runtime."""
+        super().load_state_dict(state)
+        self._updates = [(rnd, factors) for rnd, factors in state["updates"]]
+        self._had = dict(state["had"])
 
 
 class MergingClient(Client):
@@ -217,4 +253,4 @@ class MergingClient(Client):
     def callback_funcs_for_base_update(self, message: Message) -> None:
         """Add a round's update to the frozen weights."""
         pairs = {m: LoraPair(f["A"], f["B"], 1.0) for m, f in message.content["factors"].items()}
-        merge_once(self.model, message.content["round"], pairs)
+        self.model.method_state.add(message.content["round"], pairs)

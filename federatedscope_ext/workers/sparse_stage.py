@@ -12,6 +12,7 @@ starts the adapters, and the following rounds are those of the method that comes
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -20,14 +21,13 @@ from torch.nn.functional import linear
 
 from federatedscope.core.message import Message
 from federatedscope.core.workers import Client
-from federatedscope_ext.adapters.names import pair_names
-from federatedscope_ext.adapters.pairs import LoraPair
-from federatedscope_ext.adapters.svd import UpdateSum
 from federatedscope_ext.errors import ExtensionError
-from federatedscope_ext.methods import FLEXLORA, SLORA
 from federatedscope_ext.workers.base import MethodServer, only_training
+from fedlora.names import pair_names
+from fedlora.pairs import LoraPair
+from fedlora.svd import UpdateSum
 
-__all__ = ["FlexLoRAServer", "SLoRAServer", "SparseStageClient", "SparseUpdate"]
+__all__ = ["SparseStageClient", "SparseStageServer", "SparseUpdate"]
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ def attach(model: Any, density: float, seed: int) -> None:
             count = layer.r["default"] * (layer.out_features + layer.in_features)
         generator = torch.Generator().manual_seed(seed)
         updates[name] = SparseUpdate(layer, max(1, min(count, numel)), generator)
-    model.__dict__["sparse_updates"] = updates
+    model.method_state = SparseStage(updates)
 
 
 def _check_start(model: Any, cfg: Any) -> None:
@@ -108,10 +108,36 @@ def _check_start(model: Any, cfg: Any) -> None:
         )
 
 
+class SparseStage:
+    """The sparse updates of a model by module, kept beside it as ``model.method_state``."""
+
+    def __init__(self, updates: Mapping[str, SparseUpdate]) -> None:
+        self.updates = updates
+        self.on = False
+
+    def switch(self, on: bool) -> None:
+        """Let the sparse updates take part in what the model computes, or not."""
+        self.on = on
+        for update in self.updates.values():
+            update.on = on
+
+    def checkpoint_tensors(self, model: Any) -> dict[str, Tensor]:
+        """Nothing of its own: the values are parameters of the participants."""
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Whether the updates take part."""
+        return {"on": self.on}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a :meth:`state_dict`."""
+        self.switch(bool(state["on"]))
+
+
 def switch(model: Any, on: bool) -> None:
-    """Let the sparse updates take part in what the model computes, or not."""
-    for update in model.__dict__.get("sparse_updates", {}).values():
-        update.on = on
+    """Switch a model's sparse updates, if it has any."""
+    if getattr(model, "method_state", None) is not None:
+        model.method_state.switch(on)
 
 
 def is_value(name: str) -> bool:
@@ -139,12 +165,14 @@ class SparseStageServer(MethodServer):
             _check_start(model, cfg)
             attach(model, cfg.slora.density, cfg.seed)
 
-    def _setup_model(self, config: Any, model: Any, device: str) -> None:
-        super()._setup_model(config, model, device)
-        values = [p for name, p in model.named_parameters() if is_value(name)]
-        if config.federate.restore_from and any(bool(p.any()) for p in values):
-            logger.info("%s is of SLoRA's first stage: its sparse update starts the adapters.",
-                        config.federate.restore_from)  # fmt: skip
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.model is None or not self._cfg.federate.restore_from:
+            return
+        values = [p for name, p in self.model.named_parameters() if is_value(name)]
+        if any(bool(p.any()) for p in values):
+            path = self._cfg.federate.restore_from
+            logger.info("%s is of the first stage: its sparse update starts the adapters.", path)
             self._start_adapters()
 
     def _first_stage_rounds(self) -> int:
@@ -154,8 +182,9 @@ class SparseStageServer(MethodServer):
     def _in_first_stage(self) -> bool:
         return bool(self.state < self._first_stage_rounds())
 
-    def _shared_state(self) -> Any:
-        state = super()._shared_state()
+    def shared_state(self) -> Any:
+        """Of the server's tensors those of the stage."""
+        state = super().shared_state()
         if not self._cfg.slora.rounds:
             return state
         first = self._in_first_stage()
@@ -174,7 +203,7 @@ class SparseStageServer(MethodServer):
 
     def _start_adapters(self) -> None:
         parameters = dict(self.model.named_parameters())
-        for module, update in self.model.__dict__["sparse_updates"].items():
+        for module, update in self.model.method_state.updates.items():
             layer = self.model.get_submodule(module)
             a, b = (parameters[name] for name in pair_names(parameters)[module])
             pair = leading_pair(update.matrix(layer).detach(), a.shape[0], layer.scaling["default"])
@@ -233,23 +262,3 @@ class SparseStageClient(Client):
         """Evaluate in the stage of the received state."""
         self._enter(message.content)
         return super().callback_funcs_for_evaluate(message)
-
-
-class SLoRAServer(SparseStageServer):
-    """SLoRA: FedAvg after the first stage."""
-
-    method = SLORA
-    traffic_varies = True
-
-    @classmethod
-    def prepare_config(cls, cfg: Any) -> None:
-        """A tenth of the rounds for the first stage unless the user says otherwise."""
-        super().prepare_config(cfg)
-        if not cfg.slora.rounds:
-            cfg.slora.rounds = max(1, cfg.federate.total_round_num // 10)
-
-
-class FlexLoRAServer(SparseStageServer):
-    """FlexLoRA, on SLoRA's start where ``slora.rounds`` asks for it."""
-
-    method = FLEXLORA

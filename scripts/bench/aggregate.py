@@ -110,7 +110,8 @@ def _layer(job: dict[str, Any]) -> dict[str, Any]:
     """One decomposition, in a process of its own."""
     import torch
 
-    from federatedscope_ext.adapters import LoraPair, UpdateSum
+    from fedlora.pairs import LoraPair
+    from fedlora.svd import UpdateSum
 
     d_out, d_in = job["sides"]
     generator = torch.Generator().manual_seed(0)
@@ -141,7 +142,7 @@ def _pairs(d_out: int, d_in: int, ranks: Sequence[int], generator: Any) -> Itera
     """Uploads in float32, of a scale that falls with the rank."""
     import torch
 
-    from federatedscope_ext.adapters import LoraPair
+    from fedlora.pairs import LoraPair
 
     for rank in ranks:
         a = torch.randn(rank, d_in, generator=generator)
@@ -183,9 +184,9 @@ def _llama(job: dict[str, Any]) -> dict[str, Any]:
     """FlexLoRA's rule on the modules of some blocks, one module after the other."""
     import torch
 
-    from federatedscope_ext.aggregators import RULES
+    from federatedscope_ext.methods.flexlora import FlexLora
 
-    rule = RULES["flexlora"](config={"flexlora": {"dtype": job["dtype"]}})
+    rule = FlexLora(config={"flexlora": {"dtype": job["dtype"]}})
     rule.diagnose = False
     generator = torch.Generator().manual_seed(0)
     before, modules = _settled_memory(), []

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -93,7 +93,9 @@ def prepared_run(options: Namespace, opts: Sequence[str]) -> Iterator[Any]:
             stop_logging_to_folder(handler)
 
 
-def in_child(script: str, job: dict[str, Any], threads: int) -> dict[str, Any]:
+def in_child(
+    script: str, job: dict[str, Any], threads: int, environ: Mapping[str, str] = os.environ
+) -> dict[str, Any]:
     """Run ``script --child JOB`` in a process of its own and read its result.
 
     Raises
@@ -101,7 +103,7 @@ def in_child(script: str, job: dict[str, Any], threads: int) -> dict[str, Any]:
     RuntimeError
         It failed; its output has been shown.
     """
-    environment = dict(os.environ)
+    environment = dict(environ)
     if threads:
         environment["OMP_NUM_THREADS"] = str(threads)
     done = subprocess.run(

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from federatedscope import register
+from federatedscope.core.configs import checks, checks_federation
 from federatedscope.core.configs.config import CN, global_cfg
-from federatedscope.core.configs.ranges import RANGES, value_of
+from federatedscope.core.configs.ranges import RANGES, Rule, value_of
 from federatedscope.core.errors import ConfigError
 
 LORA = ["llm.adapter.use", True, "llm.adapter.args", [{"adapter_method": "lora", "r": 8}]]
@@ -246,3 +247,19 @@ def test_restore_from_an_existing_file(tmp_path: Path) -> None:
 def test_ranges_name_real_keys_whose_defaults_hold(bounds: Any) -> None:
     assert bounds.holds(value_of(global_cfg, bounds.field))
     assert str(bounds)
+
+
+RULES = [
+    rule
+    for module in (checks, checks_federation)
+    for table in vars(module).values()
+    for rule in (table if isinstance(table, tuple) else (table,))
+    if isinstance(rule, Rule)
+]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: f"{rule.field}: {rule.problem[:30]}")
+def test_rules_name_real_keys_and_have_whole_messages(rule: Rule) -> None:
+    value_of(global_cfg, rule.field)
+    for text in (rule.problem, rule.remedy):
+        assert text.format(c=global_cfg, found=["x"])

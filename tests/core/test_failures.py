@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from exchanges import hand_over
 
 from federatedscope.core.workers import Server
 from federatedscope_ext.trainers.glue import GlueTrainer
@@ -66,7 +67,7 @@ class TestNonFiniteLoss:
         first = {k: v.clone() for k, v in runner.store.state(2).items()}
         from federatedscope.core.message import Message
 
-        runner._deliver(Message("model_para", 0, [2], 0, runner.server._shared_state()))
+        hand_over(runner, Message("model_para", 0, [2], 0, runner.server.shared_state()))
         assert all(torch.equal(v, first[k]) for k, v in runner.store.state(2).items())
 
     def test_when_it_persists_the_run_stops_with_a_diagnosis(
@@ -262,4 +263,4 @@ class TestErrors:
 
         runner = rig.runner()
         with pytest.raises(ValueError, match="Client has no handler for messages of type 'hello'"):
-            runner._deliver(Message("hello", 0, [1], 0))
+            hand_over(runner, Message("hello", 0, [1], 0))

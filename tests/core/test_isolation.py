@@ -118,8 +118,8 @@ def test_what_travels_otherwise_is_not_taken_to_replace_everything() -> None:
             super().callback_funcs_for_evaluate(message)
 
     class Halving(Server):
-        def _content_for(self, receiver: int, shared: Any) -> Any:
-            return super()._content_for(receiver, shared)
+        def content_for(self, receiver: int, shared: Any) -> Any:
+            return super().content_for(receiver, shared)
 
     replaced = [c.starts_from_download for c in (Quiet, Partial, Heir, Stated, Halving)]
     assert replaced == [True, False, False, True, False]

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from exchanges import hand_over
 
 from federatedscope.core.message import Message, payload_bytes
 
@@ -251,7 +252,7 @@ class TestWithoutExchange:
         together, alone = rig.runner(*options), rig.runner(*options)
         together.run()
         for state in (0, 1):
-            alone._deliver(Message("model_para", 0, [2], state, {}))
+            hand_over(alone, Message("model_para", 0, [2], state, {}))
         assert same(dict(together.store.state(2)), dict(alone.store.state(2)))
 
     def test_global_is_one_client_with_all_rows(self, rig: Any, mail: list[Any]) -> None:
@@ -312,9 +313,9 @@ class TestBaselines:
                 "train.optimizer.type", "SGD", "train.optimizer.lr", 0.02,
                 "train.local_update_steps", 20,
             )  # fmt: skip
-            start = runner.server._shared_state()
+            start = runner.server.shared_state()
             first = {k: v.clone() for k, v in runner.store.state(1).items()}
-            runner._deliver(Message("model_para", 0, [1], 0, start))
+            hand_over(runner, Message("model_para", 0, [1], 0, start))
             distance = {"lora_A": 0.0, "lora_B": 0.0, HEAD: 0.0}
             for name, tensor in runner.store.state(1).items():
                 part = next(p for p in distance if p in name)

@@ -123,6 +123,17 @@ def test_registered_optimizer_comes_first(monkeypatch: pytest.MonkeyPatch) -> No
     check_optimizer("train.optimizer", "myoptimizer", 0.1)
 
 
+def test_a_registered_optimizer_may_have_arguments_of_any_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def build(model: Any, type: str, lr: float, kind: str = "", built_in: int = 0) -> Any:
+        return torch.optim.SGD(model.parameters(), lr=lr * built_in) if kind == "mine" else None
+
+    monkeypatch.setattr(register, "optimizer_dict", {"mine": build})
+    optimizer = get_optimizer(half_frozen(), "x", 0.1, kind="mine", built_in=2)
+    assert optimizer.param_groups[0]["lr"] == 0.2
+
+
 class Vera(nn.Module):
     """The parameters of a VeRA model by name."""
 

@@ -11,7 +11,7 @@ from federatedscope.core.configs.config import global_cfg
 from federatedscope.core.data import ClientData
 from federatedscope.core.data.participation import limit_rows, note_untrained
 from federatedscope.core.errors import ConfigError
-from federatedscope.core.fed_runner import draw_unseen_clients
+from federatedscope.core.participants import unseen_clients
 
 
 def data_of(rows: dict[int, int]) -> dict[int, Any]:
@@ -76,7 +76,7 @@ class TestHowManyAreUnseen:
         cfg.federate.client_num, cfg.federate.unseen_clients_rate = clients, rate
         cfg.federate.sample_client_rate = 1.0
         cfg.assert_cfg()
-        assert count_unseen(rate, clients) == len(draw_unseen_clients(cfg)) == unseen
+        assert count_unseen(rate, clients) == len(unseen_clients(cfg)) == unseen
         assert cfg.federate.sample_client_num == clients - unseen
 
     @pytest.mark.parametrize(("rate", "number"), [(1.0, -1), (-1.0, 6), (-1.0, -1)])

@@ -12,7 +12,7 @@ import torch
 from federatedscope.core.configs.config import global_cfg
 from federatedscope.core.data import ClientData
 from federatedscope.core.errors import ConfigError
-from federatedscope.core.fed_runner import draw_unseen_clients
+from federatedscope.core.participants import unseen_clients
 from federatedscope.core.preflight import check_splits, estimate_memory
 from federatedscope.core.records import Parameters
 
@@ -37,7 +37,7 @@ class TestSomethingToEvaluate:
     @pytest.mark.parametrize("splits", ["both", "the deciding one"])
     def test_only_others_have_rows(self, choice: str, splits: str) -> None:
         cfg = self.config(choice)
-        unseen = set(draw_unseen_clients(cfg))
+        unseen = set(unseen_clients(cfg))
         assert len(unseen) == 2
         evaluated = unseen if choice == "unseen" else set(range(1, 7)) - unseen
         others = set(range(1, 7)) - evaluated
@@ -150,7 +150,8 @@ def test_a_thousand_clients_start_in_seconds(rig: Any, tmp_path: Any) -> None:
     )  # fmt: skip
     for client in runner.clients.values():
         client.join_in()
-    while runner.queue[0].msg_type != "evaluate":
-        runner._deliver(runner.queue.popleft())
+    runner.exchange.drain()
+    runner.server.begin_round()
+    runner.exchange.drain()
     assert time.monotonic() - started < 30
     assert len(runner.store.owners) == 11

@@ -10,7 +10,8 @@ import torch
 
 from federatedscope import register
 from federatedscope.core.workers import Server
-from federatedscope_ext.workers.sparse_stage import FlexLoRAServer
+from federatedscope_ext.methods import METHODS
+from federatedscope_ext.methods.registry import workers_of
 
 RANKED = ("federate.method", "flexlora", "federate.client_num", 3, "data.splitter", "iid",
           "federate.total_round_num", 2, "eval.freq", 1)  # fmt: skip
@@ -99,7 +100,10 @@ def test_a_plan_has_names_of_its_own_whoever_is_asked_first(
         assert "llm.adapter.client_ranks = 'stars'" in told and "a mix" in told
 
 
-class Collecting(FlexLoRAServer):
+FlexLoraServer = workers_of(METHODS["flexlora"])["server"]
+
+
+class Collecting(FlexLoraServer):  # type: ignore[misc, valid-type]
     """Looks into the buffer before it aggregates, as FederatedScope's servers do."""
 
     seen: ClassVar[list[set[int]]] = []
@@ -115,7 +119,7 @@ def test_a_server_that_aggregates_itself_finds_the_uploads(
 ) -> None:
     from federatedscope.core.workers import Client
 
-    assert FlexLoRAServer.streams_uploads and Server.streams_uploads
+    assert FlexLoraServer.streams_uploads and Server.streams_uploads
     assert not Collecting.streams_uploads
     options = (*RANKED, "llm.adapter.client_ranks", "[2, 4, 8]")
     plain = rig(*options)

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 import torch
+from exchanges import hand_over
 
-from federatedscope.core.fed_runner import draw_unseen_clients
 from federatedscope.core.message import Message
+from federatedscope.core.participants import unseen_clients
 
 SIX = ("federate.client_num", 6, "data.splitter", "iid", "train.local_update_steps", 1)
 
@@ -40,12 +41,12 @@ class TestReproducibility:
     ) -> None:
         """Neither on others' training nor on evaluations: every client has its own stream."""
         alone, after = rig.runner(), rig.runner()
-        state = alone.server._shared_state()
+        state = alone.server.shared_state()
         for other in before:
-            after._deliver(Message("model_para", 0, [other], 0, state))
-            after._deliver(Message("evaluate", 0, [other, 2], 0, state))
+            hand_over(after, Message("model_para", 0, [other], 0, state))
+            hand_over(after, Message("evaluate", 0, [other, 2], 0, state))
         for runner in (alone, after):
-            runner._deliver(Message("model_para", 0, [2], 0, state))
+            hand_over(runner, Message("model_para", 0, [2], 0, state))
         assert same(alone.store.state(2), after.store.state(2))
 
     def test_rounds_differ(self, rig: Any) -> None:
@@ -53,7 +54,7 @@ class TestReproducibility:
         states = []
         for rnd in (0, 1):
             runner = rig.runner("federate.total_round_num", 5)
-            runner._deliver(Message("model_para", 0, [2], rnd, runner.server._shared_state()))
+            hand_over(runner, Message("model_para", 0, [2], rnd, runner.server.shared_state()))
             states.append(runner.store.state(2))
         assert not same(*states)
 
@@ -136,14 +137,14 @@ class TestWhoTakesPart:
 
     def test_unseen_clients_are_a_draw_of_the_seed(self, rig: Any) -> None:
         cfg = rig.prepared(*SIX, "federate.unseen_clients_rate", 0.5).cfg
-        drawn = draw_unseen_clients(cfg)
-        assert drawn == draw_unseen_clients(cfg)
+        drawn = unseen_clients(cfg)
+        assert drawn == unseen_clients(cfg)
         assert len(set(drawn)) == 3
         cfg.defrost()
         others = set()
         for seed in range(8):
             cfg.seed = seed
-            others.add(tuple(draw_unseen_clients(cfg)))
+            others.add(tuple(unseen_clients(cfg)))
         assert len(others) > 1
 
     def test_a_single_client_of_a_split(self, rig: Any) -> None:

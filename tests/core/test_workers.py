@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from exchanges import Held, hand_over
 
 from federatedscope.core.callbacks import Callback, Callbacks
 from federatedscope.core.communication import StandaloneCommManager, TrafficLedger
@@ -14,7 +15,7 @@ from federatedscope.core.workers import BaseClient, BaseServer, Client, Server, 
 
 
 def kinds(runner: Any) -> list[tuple[Any, ...]]:
-    return [(m.msg_type, m.sender, m.receivers, m.state) for m in runner.queue]
+    return [(m.msg_type, m.sender, m.receivers, m.state) for m in runner.exchange.posted]
 
 
 class TestHandlers:
@@ -51,21 +52,30 @@ class TestTheCourse:
         clients = (1, 2, 3)
         assert handled == [
             *(("join_in", 0) for _ in clients),
-            *(("model_para", k) for k in clients),
-            *[("local_metrics", 0), ("model_para", 0)] * 3,
-            *(("evaluate", k) for k in clients),
-            *(("metrics", 0) for _ in clients),
+            *(
+                step
+                for k in clients
+                for step in (
+                    ("model_para", k),
+                    ("training_report", 0),
+                    ("local_metrics", 0),
+                    ("model_para", 0),
+                )
+            ),
+            *(step for k in clients for step in (("evaluate", k), ("metrics", 0))),
             *(("finish", k) for k in clients),
         ]
         assert runner.server.is_finish
-        assert not runner.queue
 
     def test_nothing_starts_before_everybody_is_there(self, rig: Any) -> None:
-        runner = rig.runner()
+        runner = rig.runner(exchange=Held())
         for client in (1, 2):
-            runner._deliver(Message("join_in", client, [0]))
-        assert not runner.queue
-        runner._deliver(Message("join_in", 3, [0]))
+            hand_over(runner, Message("join_in", client, [0]))
+        assert not runner.server.check_client_join_in()
+        hand_over(runner, Message("join_in", 3, [0]))
+        assert runner.server.check_client_join_in()
+        assert not kinds(runner)
+        runner.server.begin_round()
         assert kinds(runner) == [("model_para", 0, [1, 2, 3], 0)]
 
     def test_asking_for_information_first(self, rig: Any, mail: list[Any]) -> None:
@@ -94,7 +104,7 @@ class TestTheCourse:
         runner.run()
         message = Message("model_para", 1, [0], runner.server.state, (9, {}))
         assert runner.server.callback_funcs_model_para(message) is False
-        assert not runner.queue
+        assert not runner.server.msg_buffer["train"]
 
     def test_one_broadcast_is_one_message(self, rig: Any, mail: list[Any]) -> None:
         """Contents that are the same object are sent once to all who get it."""
@@ -108,7 +118,7 @@ class TestTheCourse:
         def content(self: Any, receiver: int, shared: Any) -> Any:
             return {k: v * receiver for k, v in shared.items()}
 
-        monkeypatch.setattr(Server, "_content_for", content)
+        monkeypatch.setattr(Server, "content_for", content)
         done = rig("federate.total_round_num", 1)
         down = [m for m in mail if m.type == "model_para" and not m.sender]
         assert [m.receivers for m in down] == [[1], [2], [3]]
@@ -137,18 +147,19 @@ class TestTheClient:
         ("weights", "expected"), [("rows", 30), ("processed", 16), ("uniform", 30)]
     )
     def test_its_sample_size(self, rig: Any, weights: str, expected: float) -> None:
-        runner = rig.runner("aggregator.weights", weights)
-        runner._deliver(Message("model_para", 0, [1], 0, runner.server._shared_state()))
-        (answer,) = runner.queue
+        runner = rig.runner("aggregator.weights", weights, exchange=Held())
+        hand_over(runner, Message("model_para", 0, [1], 0, runner.server.shared_state()))
+        (answer,) = runner.exchange.of("model_para")
         assert answer.content[0] == expected
 
     def test_an_unseen_client_never_trains(self, rig: Any) -> None:
-        runner = rig.runner()
+        runner = rig.runner(exchange=Held())
         client = runner.clients[1]
         client.is_unseen_client = True
         before = {k: v.clone() for k, v in runner.store.state(1).items()}
-        runner._deliver(Message("model_para", 0, [1], 0, runner.server._shared_state()))
-        assert runner.queue.popleft().content[0] == 0
+        hand_over(runner, Message("model_para", 0, [1], 0, runner.server.shared_state()))
+        (answer,) = runner.exchange.posted
+        assert answer.content[0] == 0
         assert all(torch.equal(v, before[k]) for k, v in runner.store.state(1).items())
 
     def test_what_it_reports(self, rig: Any) -> None:
@@ -159,7 +170,8 @@ class TestTheClient:
                 events.append(event)
 
         runner = rig.runner(callbacks=(Watch(),))
-        runner._deliver(Message("model_para", 0, [1], 4, runner.server._shared_state()))
+        hand_over(runner, Message("model_para", 0, [1], 4, runner.server.shared_state()))
+        runner.exchange.drain()
         (event,) = events
         assert (event["round"], event["client"], event["steps"]) == (5, 1, 2)
         assert (event["samples"], event["sample_size"], event["nonfinite"]) == (16, 30, 0)
@@ -213,7 +225,7 @@ class TestTheLedger:
         assert ledger.messages["model_para"] == 2
 
     def test_neighbours(self) -> None:
-        manager = StandaloneCommManager(comm_queue=[])  # type: ignore[arg-type]
+        manager = StandaloneCommManager(Held())
         manager.add_neighbors(1, "a")
         manager.add_neighbors(2, "b")
         assert manager.get_neighbors() == {1: "a", 2: "b"}

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from federatedscope_ext.adapters import pair_names
+from federatedscope_ext.workers.merging import MergedBase
+from fedlora.names import pair_names
 
 # The last rank is larger than a side of every layer (32 and 48).
 RANKS = [2, 5, 40]
@@ -42,8 +43,9 @@ class Course:
     def _frozen(self, module: str) -> torch.Tensor:
         layer = self.runner.model.get_submodule(module)
         weight = layer.get_base_layer().weight.detach().double().clone()
-        lost = getattr(self.runner.model, "rounded_off", {}).get(f"{module}.base_layer.weight")
-        return weight if lost is None else weight + lost.double()
+        merged = getattr(self.runner.model, "method_state", None)
+        rest = merged.rest.get(module) if isinstance(merged, MergedBase) else None
+        return weight if rest is None else weight + rest.double()
 
     def applied(self, client: int) -> Dense:
         """What the active client's adapters add, by PEFT's own account of its scale."""

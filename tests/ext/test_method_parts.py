@@ -10,11 +10,11 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 from torch import nn
 
-from federatedscope_ext.adapters import LoraPair
+from federatedscope_ext.methods.hetlora import tail_norm
 from federatedscope_ext.workers.base import factors_frozen, only_training
-from federatedscope_ext.workers.merging import merge_once
-from federatedscope_ext.workers.pruning import tail_norm
+from federatedscope_ext.workers.merging import MergedBase
 from federatedscope_ext.workers.sparse_stage import attach, leading_pair, switch
+from fedlora.pairs import LoraPair
 
 
 class Conv1D(nn.Module):
@@ -50,17 +50,18 @@ class TestMerging:
         x = torch.randn(4, 6)
         before = model(x)
         update = pair(1)
-        merge_once(model, 1, {NAME: update})
+        MergedBase(model).add(1, {NAME: update})
         oracle = before + x @ (0.5 * update.B @ update.A).T
         torch.testing.assert_close(model(x), oracle, rtol=1e-5, atol=1e-5)
 
     def test_a_round_is_added_once_whoever_brings_it(self) -> None:
         model = wrapped(nn.Linear(6, 10))
-        merge_once(model, 1, {NAME: pair(1)})
+        merged = MergedBase(model)
+        merged.add(1, {NAME: pair(1)})
         once = model.get_submodule(NAME).get_base_layer().weight.clone()
-        merge_once(model, 1, {NAME: pair(1)})
+        merged.add(1, {NAME: pair(1)})
         assert torch.equal(model.get_submodule(NAME).get_base_layer().weight, once)
-        merge_once(model, 2, {NAME: pair(1)})
+        merged.add(2, {NAME: pair(1)})
         assert not torch.equal(model.get_submodule(NAME).get_base_layer().weight, once)
 
     def test_half_precision_loses_no_small_updates(self) -> None:
@@ -70,10 +71,11 @@ class TestMerging:
         with torch.no_grad():
             weight.fill_(1.0)
         tiny = LoraPair(torch.full((1, 6), 1e-3), torch.ones(10, 1), 1.0)
+        merged = MergedBase(model)
         for rnd in range(100):
-            merge_once(model, rnd, {NAME: tiny})
+            merged.add(rnd, {NAME: tiny})
         torch.testing.assert_close(weight.float(), torch.full((10, 6), 1.1), rtol=0, atol=2**-8)
-        exact = weight.float() + model.rounded_off[f"{NAME}.base_layer.weight"].float()
+        exact = weight.float() + merged.rest[NAME].float()
         torch.testing.assert_close(exact, torch.full((10, 6), 1.1), rtol=0, atol=5e-4)
 
     @pytest.mark.parametrize(
@@ -90,16 +92,17 @@ class TestMerging:
         base = model.get_submodule(NAME).get_base_layer()
         before = base.weight.detach().float().clone()
         update = LoraPair(pair(1).A * 1e-2, pair(1).B * 1e-1, 0.5)
-        merge_once(model, 1, {NAME: update})
+        merged = MergedBase(model)
+        merged.add(1, {NAME: update})
         delta = 0.5 * update.B @ update.A
         exact = before + (delta if before.shape == delta.shape else delta.T)
-        made = base.weight.float() + model.rounded_off[f"{NAME}.base_layer.weight"].float()
+        made = base.weight.float() + merged.rest[NAME].float()
         size = float(delta.norm())
         assert float((made - exact).norm()) < 2e-3 * size
         assert float((base.weight.float() - exact).norm()) > 20 * float((made - exact).norm())
         # Of an input of ones and zeros every output is one number of the weight.
         base.double()
-        model.rounded_off.update({n: t.double() for n, t in model.rounded_off.items()})
+        merged.rest[NAME] = merged.rest[NAME].double()
         is_lookup = isinstance(base, nn.Embedding)
         output = base(torch.arange(6) if is_lookup else torch.eye(6).double()).detach()
         if not is_lookup:
@@ -132,7 +135,7 @@ class TestMerging:
         again = rig(*options, "federate.restore_from", saved, "federate.total_round_num", 0)
         last = {e["client"]: e["metrics"] for e in first.of("eval", round=2)}
         assert {e["client"]: e["metrics"] for e in again.of("eval")} == last
-        assert hasattr(restored.model, "rounded_off") is half
+        assert bool(restored.model.method_state.rest) is half
 
 
 class TestWhatIsTrained:
@@ -198,11 +201,11 @@ class TestSparseStage:
         state = load_file(saved)
         assert not any(bool(p.any()) for n, p in named.items() if n.endswith("slora_values"))
         compared = 0
-        for module, update in model.__dict__["sparse_updates"].items():
+        for module, update in model.method_state.updates.items():
             layer = fresh.model.get_submodule(module)
             with torch.no_grad():
                 layer.slora_values.copy_(state[f"{module}.slora_values"])
-            matrix = fresh.model.__dict__["sparse_updates"][module].matrix(layer).detach().double()
+            matrix = fresh.model.method_state.updates[module].matrix(layer).detach().double()
             a, b = (named[f"{module}.lora_{f}.default.weight"].double() for f in "AB")
             left, values, right = torch.linalg.svd(matrix)
             rank = len(a)
@@ -222,7 +225,7 @@ class TestSparseStage:
             layer.slora_values.normal_()
         torch.testing.assert_close(model(x), before)
         switch(model, True)
-        matrix = model.__dict__["sparse_updates"][NAME].matrix(layer).detach()
+        matrix = model.method_state.updates[NAME].matrix(layer).detach()
         assert int((matrix != 0).sum()) == 15
         torch.testing.assert_close(model(x), before + x @ matrix.T, rtol=1e-5, atol=1e-5)
 

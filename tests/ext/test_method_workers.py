@@ -9,7 +9,8 @@ import pytest
 from federatedscope import register
 from federatedscope.core.configs.config import global_cfg
 from federatedscope.core.workers import Client, Server
-from federatedscope_ext.workers.methods import METHOD_WORKERS, build_method_workers, settle
+from federatedscope_ext.methods import METHODS
+from federatedscope_ext.workers.base import settle
 
 LORA = [{"adapter_package": "peft", "adapter_method": "lora", "r": 4}]
 
@@ -22,16 +23,20 @@ def config(method: str, **adapter: Any) -> Any:
     return cfg
 
 
-@pytest.mark.parametrize("method", METHOD_WORKERS)
+def server_of(method: str) -> Any:
+    return register.first_answer(register.worker_dict, method)["server"]
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_they_are_registered_in_the_contracts_form(method: str) -> None:
     workers = register.first_answer(register.worker_dict, method)
-    assert workers == METHOD_WORKERS[method] == build_method_workers(method.upper())
+    assert workers["server"].method is METHODS[method]
     assert issubclass(workers["server"], Server)
     assert issubclass(workers["client"], Client)
 
 
 def test_other_methods_are_left_to_others() -> None:
-    assert build_method_workers("fedavg") is None
+    assert register.first_answer(register.worker_dict, "fedavg") is None
 
 
 @pytest.mark.parametrize(
@@ -48,7 +53,7 @@ def test_what_they_write(
     method: str, adapter: Any, local: list[str], frozen: bool, head: str, name: str
 ) -> None:
     cfg = config(method, **adapter)
-    server = METHOD_WORKERS[method]["server"]
+    server = server_of(method)
     server.prepare_config(cfg)
     once = cfg.clone()
     assert list(cfg.personalization.local_param) == local
@@ -63,7 +68,7 @@ def test_the_users_own_choices_stay() -> None:
     cfg = config("fedsa")
     cfg.personalization.local_param = ["layer.0"]
     cfg.personalization.head = "shared"
-    METHOD_WORKERS["fedsa"]["server"].prepare_config(cfg)
+    server_of("fedsa").prepare_config(cfg)
     assert list(cfg.personalization.local_param) == ["layer.0", "lora_B", "lora_embedding_B"]
     assert cfg.personalization.head == "shared"
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from rank_course import RANKS, Course, Dense, close, close_to_means, truncated
 
-from federatedscope_ext.adapters import pair_names
 from federatedscope_ext.methods import METHODS
+from fedlora.names import pair_names
 
 
 @pytest.fixture

@@ -124,7 +124,7 @@ def test_what_is_trained_and_sent(rig: Any, encoder: tuple[str, Path], news: Pat
     assert all(any(f".{t}." in n for t in TARGETS[kind]) for n in factors)
     heads = {n.split(".modules_to_save")[0].split(".")[-1] for n in names - set(factors)}
     assert heads == ({"pre_classifier", "classifier"} if kind == "distilbert" else {"classifier"})
-    assert set(runner.server._shared_state()) == names
+    assert set(runner.server.shared_state()) == names
 
 
 def test_token_types_go_to_models_that_know_them(encoder: tuple[str, Path]) -> None:

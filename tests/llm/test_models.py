@@ -12,6 +12,7 @@ import torch
 
 from federatedscope.core.configs.config import global_cfg
 from federatedscope.core.errors import ConfigError
+from federatedscope.core.task import CAUSAL_LM, OTHER, SEQ_CLS, split_model_type, task_type
 from federatedscope.llm import hub
 from federatedscope.llm.model.adapter_builder import (
     adapter_arguments,
@@ -20,7 +21,6 @@ from federatedscope.llm.model.adapter_builder import (
     is_head,
 )
 from federatedscope.llm.model.model_builder import build_skeleton, get_llm
-from federatedscope.llm.task import CAUSAL_LM, OTHER, SEQ_CLS, split_model_type, task_type
 
 LORA = {"adapter_package": "peft", "adapter_method": "lora", "r": 4, "lora_alpha": 8}
 

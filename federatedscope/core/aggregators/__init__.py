@@ -2,17 +2,17 @@
 
 from federatedscope.core.aggregators.aggregator import Aggregator
 from federatedscope.core.aggregators.bulyan_aggregator import BulyanAggregator
-from federatedscope.core.aggregators.clients_avg_aggregator import ClientsAvgAggregator
+from federatedscope.core.aggregators.clients_avg_aggregator import (
+    ClientsAvgAggregator,
+    OnlineClientsAvgAggregator,
+)
 from federatedscope.core.aggregators.fedopt_aggregator import FedOptAggregator
 from federatedscope.core.aggregators.krum_aggregator import KrumAggregator
 from federatedscope.core.aggregators.median_aggregator import MedianAggregator
 from federatedscope.core.aggregators.no_communication_aggregator import NoCommunicationAggregator
 from federatedscope.core.aggregators.normbounding_aggregator import NormboundingAggregator
-from federatedscope.core.aggregators.online_clients_avg_aggregator import (
-    OnlineClientsAvgAggregator,
-)
 from federatedscope.core.aggregators.trimmedmean_aggregator import TrimmedmeanAggregator
-from federatedscope.core.aggregators.uploads import AggregationError
+from fedlora.errors import AggregationError
 
 __all__ = [
     "AggregationError",

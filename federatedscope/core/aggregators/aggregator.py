@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import os
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from federatedscope.core.aggregators.uploads import normalised_weights, read_uploads
 from federatedscope.core.checkpoint import load_checkpoint, save_checkpoint
 from federatedscope.core.client_store import checkpoint_tensors
 from federatedscope.core.errors import UserError
+from fedlora.errors import AggregationError
+from fedlora.uploads import Intake, Upload, client_ids, normalised_weights
 
 
-class Aggregator(ABC):
-    """A server rule. Subclasses write :meth:`aggregate`; the rest is there.
+class Aggregator:
+    """A server rule: uploads are taken in one at a time, then combined.
+
+    A round is :meth:`reset`, :meth:`inc` per upload, :meth:`aggregate`; or :meth:`aggregate` alone
+    with all uploads. Subclasses write :meth:`_begin`, :meth:`_add` and :meth:`_combine`, or, as in
+    FederatedScope, :meth:`aggregate` alone, which then gets a round's uploads all at once.
 
     Parameters
     ----------
@@ -37,28 +41,111 @@ class Aggregator(ABC):
         self.cfg = config
         # Frozen tensors of the last checkpoint that are more precise than the model's own.
         self.finer: dict[str, Tensor] = {}
+        self.reset()
 
-    @abstractmethod
-    def aggregate(self, agg_info: Mapping[str, Any]) -> dict[str, Tensor]:
+    def reset(self, agg_info: Mapping[str, Any] | None = None) -> None:
+        """Start a round; nothing of the one before is kept.
+
+        Parameters
+        ----------
+        agg_info : mapping, optional
+            What is known beforehand, see :meth:`aggregate`.
+        """
+        self._info: dict[str, Any] = dict(agg_info or {})
+        self._intake = Intake()
+        self._begin()
+
+    def inc(
+        self,
+        content: tuple[float, Mapping[str, Tensor]],
+        client_id: int | None = None,
+        scales: Mapping[str, float] | None = None,
+    ) -> None:
+        """Take in one upload.
+
+        Parameters
+        ----------
+        content : tuple
+            ``(sample_size, state_dict)``.
+        client_id : int, optional
+            Who sent it; counted from 1 when not given.
+        scales : mapping of str to float, optional
+            The client's LoRA scales, for rules that combine unequal ranks.
+
+        Raises
+        ------
+        AggregationError
+            An ID twice, other names or shapes than the uploads before, values that are not finite.
+        """
+        self._add(self._intake.take(content, client_id))
+
+    def aggregate(self, agg_info: Mapping[str, Any] | None = None) -> dict[str, Tensor]:
         """Combine the uploads of a round. Inputs are not changed and not part of the result.
 
         Parameters
         ----------
-        agg_info : mapping
-            ``client_feedback``: list of ``(sample_size, state_dict)``; ``staleness``: list of
-            ``(client_id, staleness)`` in the same order; ``current``: the server's state of the
-            shared names before this round (optional; the model's own otherwise);
-            ``recover_fun``: always ``None`` here.
+        agg_info : mapping, optional
+            ``client_feedback``: list of ``(sample_size, state_dict)``, without it the uploads that
+            :meth:`inc` took in; ``staleness``: list of ``(client_id, staleness)`` in the same
+            order; ``current``: the server's state of the shared names before this round (the
+            model's own otherwise); ``recover_fun``: always ``None`` here.
 
         Returns
         -------
         dict of str to Tensor
             New values of the shared tensors, in the dtype of the uploads.
-        """
 
-    def weights(self, agg_info: Mapping[str, Any]) -> dict[int, float]:
-        """The weight of each client ID in :meth:`aggregate`; they add up to 1."""
-        return normalised_weights(read_uploads(agg_info), self.uniform)
+        Raises
+        ------
+        AggregationError
+            No upload, weights that add up to zero, or what :meth:`inc` refuses.
+        """
+        info = dict(agg_info or {})
+        if "client_feedback" in info:
+            self.reset(info)
+            for client, content in zip(client_ids(info), info["client_feedback"], strict=True):
+                self.inc(content, client)
+        self._info |= info
+        if not self._intake.sizes:
+            raise AggregationError("There is nothing to aggregate: no client sent an update.")
+        return self._combine()
+
+    def weights(self, agg_info: Mapping[str, Any] | None = None) -> dict[int, float]:
+        """The weight of each client ID in :meth:`aggregate`; they add up to 1.
+
+        Parameters
+        ----------
+        agg_info : mapping, optional
+            With ``client_feedback``: the weights of those uploads. Otherwise those of the uploads
+            since :meth:`reset`.
+        """
+        if agg_info is None or not agg_info.get("client_feedback"):
+            return self._shares(self._intake.sizes, self._kept())
+        intake, uploads = Intake(), []
+        for client, content in zip(client_ids(agg_info), agg_info["client_feedback"], strict=True):
+            uploads.append(intake.take(content, client))
+        return self._shares(intake.sizes, uploads)
+
+    def _begin(self) -> None:
+        """Nothing has been taken in yet."""
+
+    def _add(self, upload: Upload) -> None:
+        """Take in one upload that has been read and checked."""
+        raise NotImplementedError
+
+    def _combine(self) -> dict[str, Tensor]:
+        """The server's new state of the shared names."""
+        raise NotImplementedError
+
+    def _kept(self) -> Sequence[Upload]:
+        """The uploads themselves, for rules that keep them."""
+        return ()
+
+    def _shares(self, sizes: Mapping[int, float], uploads: Sequence[Upload]) -> dict[int, float]:
+        """Weights by client ID."""
+        if not sizes:
+            raise AggregationError("There is nothing to aggregate: no client sent an update.")
+        return normalised_weights(sizes, self.uniform)
 
     @property
     def uniform(self) -> bool:
@@ -66,6 +153,17 @@ class Aggregator(ABC):
         if self.cfg is None:
             return False
         return bool(self.cfg.federate.ignore_weight) or self.cfg.aggregator.weights == "uniform"
+
+    def _size(self, upload: Upload) -> float:
+        """What an upload counts in a mean; not normalised."""
+        return 1.0 if self.uniform else upload.sample_size
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the next rounds depend on, tensors and JSON; nothing for most rules."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a :meth:`state_dict`."""
 
     def update(self, model_parameters: Mapping[str, Tensor]) -> None:
         """Copy a state into the server's model.
@@ -139,9 +237,9 @@ class Aggregator(ABC):
         tensors.update(model.named_buffers(remove_duplicate=False))
         return tensors
 
-    def _current(self, agg_info: Mapping[str, Any], names: Iterable[str]) -> dict[str, Tensor]:
+    def _current(self, names: Iterable[str]) -> dict[str, Tensor]:
         """The server's values of ``names`` before this round."""
-        given = agg_info.get("current")
+        given = self._info.get("current")
         source = self._model_tensors() if given is None else given
         missing = [name for name in names if name not in source]
         if missing:
@@ -150,3 +248,18 @@ class Aggregator(ABC):
                 f"names); {type(self).__name__} needs the server's value to compute the update."
             )
         return {name: source[name].detach() for name in names}
+
+
+def takes_singly(aggregator: Any) -> bool:
+    """Whether an aggregator takes in uploads one at a time as they come.
+
+    One that writes ``aggregate`` anew without ``inc``, as rules from outside do, looks for all
+    uploads of a round in its ``agg_info``.
+    """
+    known = vars(type(aggregator)).get("takes_singly")
+    if isinstance(known, property):
+        return bool(aggregator.takes_singly)
+    lineage = type(aggregator).__mro__
+    owners = [next((c for c in lineage if name in vars(c)), None) for name in ("inc", "aggregate")]
+    taking, combining = owners
+    return taking is not None and combining is not None and issubclass(taking, combining)

@@ -11,14 +11,14 @@ El Mhamdi et al., The Hidden Vulnerability of Distributed Learning in Byzantium,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from federatedscope.core.aggregators.clients_avg_aggregator import ClientsAvgAggregator
 from federatedscope.core.aggregators.robust import (
+    RobustAggregator,
     check_reported,
     faulty_clients,
     krum_order,
@@ -27,10 +27,10 @@ from federatedscope.core.aggregators.robust import (
     squared_distances,
     uniform_weights,
 )
-from federatedscope.core.aggregators.uploads import Upload, read_uploads
+from fedlora.uploads import Upload
 
 
-class BulyanAggregator(ClientsAvgAggregator):
+class BulyanAggregator(RobustAggregator):
     """Bulyan (``aggregator.robust_rule: bulyan``).
 
     Parameters
@@ -51,7 +51,7 @@ class BulyanAggregator(ClientsAvgAggregator):
     def _needed(self) -> int:
         return 4 * self.byzantine_node_num + 3
 
-    def _chosen(self, uploads: list[Upload]) -> list[Upload]:
+    def _chosen(self, uploads: Sequence[Upload]) -> list[Upload]:
         check_reported(uploads, "bulyan", self._needed)
         distances = squared_distances(uploads, self.device)
         remaining = list(range(len(uploads)))
@@ -62,9 +62,8 @@ class BulyanAggregator(ClientsAvgAggregator):
             chosen.append(remaining.pop(order[0]))
         return [uploads[i] for i in sorted(chosen)]
 
-    def aggregate(self, agg_info: Mapping[str, Any]) -> dict[str, Tensor]:
-        """See :meth:`Aggregator.aggregate`."""
-        chosen = self._chosen(read_uploads(agg_info))
+    def _combined(self, uploads: list[Upload]) -> dict[str, Tensor]:
+        chosen = self._chosen(uploads)
         kept = len(chosen) - 2 * self.byzantine_node_num
 
         def mean_around_median(values: Tensor) -> Tensor:
@@ -74,7 +73,6 @@ class BulyanAggregator(ClientsAvgAggregator):
 
         return per_coordinate(chosen, mean_around_median, self.device)
 
-    def weights(self, agg_info: Mapping[str, Any]) -> dict[int, float]:
+    def _shares(self, sizes: Mapping[int, float], uploads: Sequence[Upload]) -> dict[int, float]:
         """The chosen clients count alike; 0 for the others."""
-        uploads = read_uploads(agg_info)
-        return dict(uniform_weights(uploads, self._chosen(uploads)))
+        return uniform_weights(uploads, self._chosen(uploads))

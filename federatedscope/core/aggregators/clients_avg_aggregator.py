@@ -9,13 +9,12 @@ McMahan et al., Communication-Efficient Learning of Deep Networks from Decentral
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from torch import Tensor
 
 from federatedscope.core.aggregators.aggregator import Aggregator
-from federatedscope.core.aggregators.mean import running_mean
-from federatedscope.core.aggregators.uploads import normalised_weights, read_uploads
+from fedlora.means import RunningMean
+from fedlora.uploads import Upload
 
 
 class ClientsAvgAggregator(Aggregator):
@@ -24,17 +23,26 @@ class ClientsAvgAggregator(Aggregator):
     Notes
     -----
     Only what the clients upload is averaged, so the same rule serves FedAvg, FedSA-LoRA (A) and
-    FFA-LoRA (B). A client without rows is left out. Integer buffers take the rounded mean.
+    FFA-LoRA (B). A client without rows is left out. Integer buffers take the rounded mean. Nothing
+    of an upload is kept.
     """
 
-    def aggregate(self, agg_info: Mapping[str, Any]) -> dict[str, Tensor]:
-        """See :meth:`Aggregator.aggregate`."""
-        uploads = read_uploads(agg_info)
-        weights = normalised_weights(uploads, self.uniform)
-        return running_mean(uploads, weights, self.device).result()
+    def _begin(self) -> None:
+        self._mean = RunningMean(self.device)
+
+    def _add(self, upload: Upload) -> None:
+        self._mean.add(self._size(upload), upload.state)
+
+    def _combine(self) -> dict[str, Tensor]:
+        self.weights()  # refuses sample sizes that add up to zero
+        return self._mean.result()
 
     def _para_weighted_avg(
         self, models: list[tuple[float, Mapping[str, Tensor]]], recover_fun: None = None
     ) -> dict[str, Tensor]:
         """The mean of ``[(sample_size, state)]``: the name that subclasses from outside call."""
         return ClientsAvgAggregator.aggregate(self, {"client_feedback": models})
+
+
+#: FederatedScope's name for the mean that takes one upload at a time, as every mean does here
+OnlineClientsAvgAggregator = ClientsAvgAggregator

@@ -15,13 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from federatedscope.core.aggregators.clients_avg_aggregator import ClientsAvgAggregator
-from federatedscope.core.aggregators.mean import narrow, running_mean
-from federatedscope.core.aggregators.uploads import (
-    AggregationError,
-    normalised_weights,
-    read_uploads,
-)
 from federatedscope.core.auxiliaries.optimizer_builder import check_optimizer, get_optimizer
+from fedlora.errors import AggregationError
+from fedlora.means import narrow
 
 
 class FedOptAggregator(ClientsAvgAggregator):
@@ -51,13 +47,11 @@ class FedOptAggregator(ClientsAvgAggregator):
         self.scheduler: torch.optim.lr_scheduler.StepLR | None = None
         check_optimizer("fedopt.optimizer", **config.fedopt.optimizer)
 
-    def aggregate(self, agg_info: Mapping[str, Any]) -> dict[str, Tensor]:
-        """One step of the server optimizer; see :meth:`Aggregator.aggregate`."""
-        uploads = read_uploads(agg_info)
-        mean = running_mean(uploads, normalised_weights(uploads, self.uniform), self.device)
-        target, result = mean.wide(), mean.result()
+    def _combine(self) -> dict[str, Tensor]:
+        """One step of the server optimizer."""
+        result, target = super()._combine(), self._mean.wide()
         names = [name for name, tensor in result.items() if tensor.is_floating_point()]
-        current = self._current(agg_info, names)
+        current = self._current(names)
         if not self._parameters:
             self._build({name: tuple(current[name].shape) for name in names})
         changed = sorted(set(names) ^ set(self._parameters))

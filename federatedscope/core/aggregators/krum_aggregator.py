@@ -9,25 +9,25 @@ Blanchard et al., Machine Learning with Adversaries: Byzantine Tolerant Gradient
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
-from federatedscope.core.aggregators.clients_avg_aggregator import ClientsAvgAggregator
-from federatedscope.core.aggregators.mean import running_mean
 from federatedscope.core.aggregators.robust import (
+    RobustAggregator,
     bft_argument,
     check_reported,
     faulty_clients,
     krum_order,
     squared_distances,
 )
-from federatedscope.core.aggregators.uploads import Upload, normalised_weights, read_uploads
 from federatedscope.core.errors import ConfigError
+from fedlora.means import RunningMean
+from fedlora.uploads import Upload, normalised_weights
 
 
-class KrumAggregator(ClientsAvgAggregator):
+class KrumAggregator(RobustAggregator):
     """Krum (``aggregator.robust_rule: krum``).
 
     Parameters
@@ -63,19 +63,20 @@ class KrumAggregator(ClientsAvgAggregator):
     def _needed(self) -> int:
         return max(2 * self.byzantine_node_num + 3, self.krum_agg_num)
 
-    def _chosen(self, uploads: list[Upload]) -> list[Upload]:
+    def _chosen(self, uploads: Sequence[Upload]) -> list[Upload]:
         check_reported(uploads, "krum", self._needed)
         order = krum_order(squared_distances(uploads, self.device), self.byzantine_node_num)
         return [uploads[i] for i in sorted(order[: self.krum_agg_num])]
 
-    def aggregate(self, agg_info: Mapping[str, Any]) -> dict[str, Tensor]:
-        """See :meth:`Aggregator.aggregate`."""
-        chosen = self._chosen(read_uploads(agg_info))
-        weights = normalised_weights(chosen, self.uniform)
-        return running_mean(chosen, weights, self.device).result()
+    def _combined(self, uploads: list[Upload]) -> dict[str, Tensor]:
+        chosen = self._chosen(uploads)
+        normalised_weights({u.client_id: self._size(u) for u in chosen})  # not all may be zero
+        mean = RunningMean(self.device)
+        for upload in chosen:
+            mean.add(self._size(upload), upload.state)
+        return mean.result()
 
-    def weights(self, agg_info: Mapping[str, Any]) -> dict[int, float]:
+    def _shares(self, sizes: Mapping[int, float], uploads: Sequence[Upload]) -> dict[int, float]:
         """The weights of the chosen clients; 0 for the others."""
-        uploads = read_uploads(agg_info)
-        chosen = normalised_weights(self._chosen(uploads), self.uniform)
-        return {u.client_id: chosen.get(u.client_id, 0.0) for u in uploads}
+        chosen = {u.client_id: u.sample_size for u in self._chosen(uploads)}
+        return {**dict.fromkeys(sizes, 0.0), **normalised_weights(chosen, self.uniform)}

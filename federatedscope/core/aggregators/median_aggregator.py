@@ -9,22 +9,21 @@ arXiv 1803.01498.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
-from federatedscope.core.aggregators.clients_avg_aggregator import ClientsAvgAggregator
 from federatedscope.core.aggregators.robust import (
+    RobustAggregator,
     check_reported,
     faulty_clients,
     middle,
     per_coordinate,
 )
-from federatedscope.core.aggregators.uploads import normalised_weights, read_uploads
+from fedlora.uploads import Upload
 
 
-class MedianAggregator(ClientsAvgAggregator):
+class MedianAggregator(RobustAggregator):
     """The median (``aggregator.robust_rule: median``).
 
     Parameters
@@ -45,12 +44,6 @@ class MedianAggregator(ClientsAvgAggregator):
     def _needed(self) -> int:
         return 2 * self.byzantine_node_num + 1
 
-    def aggregate(self, agg_info: Mapping[str, Any]) -> dict[str, Tensor]:
-        """See :meth:`Aggregator.aggregate`."""
-        uploads = read_uploads(agg_info)
+    def _combined(self, uploads: list[Upload]) -> dict[str, Tensor]:
         check_reported(uploads, "median", self._needed)
         return per_coordinate(uploads, lambda x: middle(x.sort(dim=0).values), self.device)
-
-    def weights(self, agg_info: Mapping[str, Any]) -> dict[int, float]:
-        """All clients count alike."""
-        return normalised_weights(read_uploads(agg_info), uniform=True)

@@ -13,10 +13,13 @@ from federatedscope.core.aggregators.aggregator import Aggregator
 class NoCommunicationAggregator(Aggregator):
     """Every client keeps what it has."""
 
-    def aggregate(self, agg_info: Mapping[str, Any]) -> dict[str, Tensor]:
+    def inc(self, content: Any, client_id: int | None = None, scales: Any = None) -> None:
+        """An answer without tensors ends a round."""
+
+    def aggregate(self, agg_info: Mapping[str, Any] | None = None) -> dict[str, Tensor]:
         """An empty state: nothing changes at the server."""
         return {}
 
-    def weights(self, agg_info: Mapping[str, Any]) -> dict[int, float]:
+    def weights(self, agg_info: Mapping[str, Any] | None = None) -> dict[int, float]:
         """No client has a weight."""
         return {}

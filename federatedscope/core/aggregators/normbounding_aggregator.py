@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from federatedscope.core.aggregators.clients_avg_aggregator import ClientsAvgAggregator
-from federatedscope.core.aggregators.mean import RunningMean, narrow, widen
 from federatedscope.core.aggregators.robust import bft_argument
-from federatedscope.core.aggregators.uploads import normalised_weights, read_uploads
 from federatedscope.core.errors import ConfigError
+from fedlora.means import narrow, widen
+from fedlora.uploads import Upload
 
 
 class NormboundingAggregator(ClientsAvgAggregator):
@@ -44,16 +45,19 @@ class NormboundingAggregator(ClientsAvgAggregator):
                 "write a number greater than 0",
             )
 
-    def aggregate(self, agg_info: Mapping[str, Any]) -> dict[str, Tensor]:
-        """See :meth:`Aggregator.aggregate`."""
-        uploads = read_uploads(agg_info)
-        weights = normalised_weights(uploads, self.uniform)
-        floating = [k for k, t in uploads[0].state.items() if t.is_floating_point()]
-        current = {k: widen(t, self.device) for k, t in self._current(agg_info, floating).items()}
-        mean = RunningMean(self.device)
-        for upload in uploads:
-            mean.add(weights[upload.client_id], self._bounded(upload.state, current))
-        return {k: narrow(t, uploads[0].state[k].dtype, k) for k, t in mean.wide().items()}
+    def _begin(self) -> None:
+        super()._begin()
+        self._dtypes: dict[str, torch.dtype] = {}
+
+    def _add(self, upload: Upload) -> None:
+        self._dtypes = self._dtypes or {k: t.dtype for k, t in upload.state.items()}
+        floating = [k for k, t in upload.state.items() if t.is_floating_point()]
+        current = {k: widen(t, self.device) for k, t in self._current(floating).items()}
+        self._mean.add(self._size(upload), self._bounded(upload.state, current))
+
+    def _combine(self) -> dict[str, Tensor]:
+        self.weights()
+        return {k: narrow(t, self._dtypes[k], k) for k, t in self._mean.wide().items()}
 
     def _bounded(
         self, state: Mapping[str, Tensor], current: Mapping[str, Tensor]

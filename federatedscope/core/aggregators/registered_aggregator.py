@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from federatedscope.core.aggregators.aggregator import Aggregator
+from federatedscope.core.aggregators.aggregator import Aggregator, takes_singly
 
 
 class RegisteredAggregator(Aggregator):
@@ -27,18 +27,47 @@ class RegisteredAggregator(Aggregator):
     def __init__(
         self, rule: Any, model: nn.Module | None = None, device: Any = "cpu", config: Any = None
     ) -> None:
-        super().__init__(model, device, config)
         self.rule = rule
+        super().__init__(model, device, config)
 
-    def aggregate(self, agg_info: Mapping[str, Any]) -> dict[str, Tensor]:
+    @property
+    def takes_singly(self) -> bool:
+        """Whether the rule takes in uploads one at a time."""
+        return takes_singly(self.rule)
+
+    def reset(self, agg_info: Mapping[str, Any] | None = None) -> None:
+        """See :meth:`Aggregator.reset`."""
+        if self.takes_singly:
+            self.rule.reset(agg_info)
+
+    def inc(
+        self,
+        content: tuple[float, Mapping[str, Tensor]],
+        client_id: int | None = None,
+        scales: Mapping[str, float] | None = None,
+    ) -> None:
+        """See :meth:`Aggregator.inc`."""
+        self.rule.inc(content, client_id, scales)
+
+    def aggregate(self, agg_info: Mapping[str, Any] | None = None) -> dict[str, Tensor]:
         """See :meth:`Aggregator.aggregate`."""
         result: dict[str, Tensor] = self.rule.aggregate(agg_info)
         return result
 
-    def weights(self, agg_info: Mapping[str, Any]) -> dict[int, float]:
+    def weights(self, agg_info: Mapping[str, Any] | None = None) -> dict[int, float]:
         """The rule's own weights, or the normalised sample sizes."""
         own = getattr(self.rule, "weights", None)
         return dict(own(agg_info)) if callable(own) else super().weights(agg_info)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The rule's, where it has one."""
+        own = getattr(self.rule, "state_dict", None)
+        return dict(own()) if callable(own) else {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Give the rule its state back."""
+        if state:
+            self.rule.load_state_dict(state)
 
     def __getattr__(self, name: str) -> Any:
         if name == "rule":  # not set yet: copying an object asks before __init__

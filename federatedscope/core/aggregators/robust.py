@@ -8,15 +8,44 @@ move along with a common shift.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from federatedscope.core.aggregators.mean import Device, narrow, widen
-from federatedscope.core.aggregators.uploads import AggregationError, Upload
+from federatedscope.core.aggregators.aggregator import Aggregator
 from federatedscope.core.errors import ConfigError
+from fedlora.errors import AggregationError
+from fedlora.means import Device, narrow, widen
+from fedlora.uploads import Upload
+
+
+class RobustAggregator(Aggregator):
+    """A rule that compares uploads with each other, and so keeps all of a round.
+
+    Subclasses write :meth:`_combined` and, where not all count alike, :meth:`_shares`.
+    """
+
+    def _begin(self) -> None:
+        self._uploads: list[Upload] = []
+
+    def _add(self, upload: Upload) -> None:
+        self._uploads.append(upload)
+
+    def _kept(self) -> list[Upload]:
+        return self._uploads
+
+    def _combine(self) -> dict[str, Tensor]:
+        return self._combined(self._uploads)
+
+    def _combined(self, uploads: list[Upload]) -> dict[str, Tensor]:
+        """The server's new state."""
+        raise NotImplementedError
+
+    def _shares(self, sizes: Mapping[int, float], uploads: Sequence[Upload]) -> dict[int, float]:
+        """All clients count alike."""
+        return {client: 1.0 / len(sizes) for client in sizes}
 
 
 def faulty_clients(config: Any) -> int:
@@ -35,7 +64,7 @@ def faulty_clients(config: Any) -> int:
     return number
 
 
-def check_reported(uploads: list[Upload], rule: str, needed: int) -> None:
+def check_reported(uploads: Sequence[Upload], rule: str, needed: int) -> None:
     """Refuse a round in which too few clients reported."""
     if len(uploads) < needed:
         raise AggregationError(
@@ -64,13 +93,13 @@ def bft_argument(config: Any, name: str, default: float | None = None) -> float:
     return float(value)
 
 
-def stacked(uploads: list[Upload], key: str, device: Device = "cpu") -> Tensor:
+def stacked(uploads: Sequence[Upload], key: str, device: Device = "cpu") -> Tensor:
     """One tensor of all clients, shape ``(n, *shape)``, in float64."""
     return torch.stack([widen(upload.state[key], device) for upload in uploads])
 
 
 def per_coordinate(
-    uploads: list[Upload], rule: Callable[[Tensor], Tensor], device: Device = "cpu"
+    uploads: Sequence[Upload], rule: Callable[[Tensor], Tensor], device: Device = "cpu"
 ) -> dict[str, Tensor]:
     """Apply ``rule``, which maps ``(n, *shape)`` to ``shape``, to every tensor."""
     return {
@@ -85,7 +114,7 @@ def middle(ordered: Tensor) -> Tensor:
     return (ordered[(count - 1) // 2] + ordered[count // 2]) / 2
 
 
-def squared_distances(uploads: list[Upload], device: Device = "cpu") -> Tensor:
+def squared_distances(uploads: Sequence[Upload], device: Device = "cpu") -> Tensor:
     """``||x_i - x_j||^2`` over all floating-point tensors together, shape ``(n, n)``.
 
     From differences, not from inner products: beside a huge outlier those would lose the small
@@ -127,7 +156,7 @@ def krum_order(distances: Tensor, faulty: int) -> list[int]:
     return [int(i) for i in order]
 
 
-def uniform_weights(uploads: list[Upload], chosen: list[Upload]) -> Mapping[int, float]:
+def uniform_weights(uploads: Sequence[Upload], chosen: Sequence[Upload]) -> dict[int, float]:
     """``1 / len(chosen)`` for the chosen clients and 0 for the others."""
     ids = {upload.client_id for upload in chosen}
     return {u.client_id: 1.0 / len(ids) if u.client_id in ids else 0.0 for u in uploads}

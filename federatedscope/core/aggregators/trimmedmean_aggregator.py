@@ -10,30 +10,25 @@ arXiv 1803.01498.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
-from federatedscope.core.aggregators.clients_avg_aggregator import ClientsAvgAggregator
 from federatedscope.core.aggregators.robust import (
+    RobustAggregator,
     bft_argument,
     check_reported,
     faulty_clients,
     per_coordinate,
 )
-from federatedscope.core.aggregators.uploads import (
-    AggregationError,
-    Upload,
-    normalised_weights,
-    read_uploads,
-)
 from federatedscope.core.errors import ConfigError
+from fedlora.errors import AggregationError
+from fedlora.uploads import Upload
 
 _RATIO = "trimmedmean_excluded_ratio"
 
 
-class TrimmedmeanAggregator(ClientsAvgAggregator):
+class TrimmedmeanAggregator(RobustAggregator):
     """The trimmed mean (``aggregator.robust_rule: trimmedmean``).
 
     Parameters
@@ -73,9 +68,7 @@ class TrimmedmeanAggregator(ClientsAvgAggregator):
         # Without the margin 100 * 0.29 would give 28.
         return math.floor(clients * self.excluded_ratio + 1e-9)
 
-    def aggregate(self, agg_info: Mapping[str, Any]) -> dict[str, Tensor]:
-        """See :meth:`Aggregator.aggregate`."""
-        uploads = read_uploads(agg_info)
+    def _combined(self, uploads: list[Upload]) -> dict[str, Tensor]:
         cut = self._cut(uploads)
 
         def trimmed_mean(values: Tensor) -> Tensor:
@@ -93,7 +86,3 @@ class TrimmedmeanAggregator(ClientsAvgAggregator):
                 f"aggregator.BFT_args.{_RATIO}, or leave it out."
             )
         return cut
-
-    def weights(self, agg_info: Mapping[str, Any]) -> dict[int, float]:
-        """All clients count alike."""
-        return normalised_weights(read_uploads(agg_info), uniform=True)

@@ -9,18 +9,9 @@ __all__ = ["ReIterator"]
 
 
 class ReIterator:
-    """Iterates over a loader again and again.
+    """Iterates again and again over a loader, which shuffles anew at every start if it shuffles.
 
-    Parameters
-    ----------
-    loader : iterable
-        Anything that can be iterated over more than once; a loader that shuffles does so at every
-        start.
-
-    Raises
-    ------
-    StopIteration
-        From ``next`` only when the loader is empty.
+    ``next`` raises :class:`StopIteration` only when the loader is empty.
     """
 
     def __init__(self, loader: Iterable[Any]) -> None:

@@ -8,6 +8,7 @@ from torch import nn
 
 from federatedscope import register
 from federatedscope.core.aggregators import (
+    Aggregator,
     BulyanAggregator,
     ClientsAvgAggregator,
     FedOptAggregator,
@@ -15,13 +16,12 @@ from federatedscope.core.aggregators import (
     MedianAggregator,
     NoCommunicationAggregator,
     NormboundingAggregator,
-    OnlineClientsAvgAggregator,
     TrimmedmeanAggregator,
 )
 from federatedscope.core.aggregators.registered_aggregator import with_checkpoints
 from federatedscope.core.errors import ConfigError
 
-ROBUST_RULES: dict[str, type[ClientsAvgAggregator]] = {
+ROBUST_RULES: dict[str, type[Aggregator]] = {
     "fedavg": ClientsAvgAggregator,
     "krum": KrumAggregator,
     "median": MedianAggregator,
@@ -55,7 +55,7 @@ def get_aggregator(
     device : str, optional
         Where to aggregate; the CPU by default.
     online : bool
-        Average uploads as they arrive (``federate.online_aggr``).
+        ``federate.online_aggr``, which needs the plain mean; it is taken as uploads arrive anyway.
     config : CN
         The run's configuration.
 
@@ -90,8 +90,6 @@ def get_aggregator(
         )
         if padded is not None:
             return with_checkpoints(padded, model, where, config)
-    if online:
-        return OnlineClientsAvgAggregator(model=model, device=where, config=config)
     return ROBUST_RULES[rule](model=model, device=where, config=config)
 
 

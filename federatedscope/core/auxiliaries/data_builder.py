@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from federatedscope import register
 from federatedscope.core.data.base_data import ClientData, StandaloneDataDict
-from federatedscope.core.data.base_translator import BaseDataTranslator
-from federatedscope.core.data.dummy_translator import DummyDataTranslator
 from federatedscope.core.data.participation import limit_rows, note_untrained
 from federatedscope.core.data.utils import isolated_rng
 from federatedscope.core.errors import ConfigError
@@ -46,7 +43,7 @@ def get_data(config: Any, client_cfgs: Any = None) -> tuple[dict[int, Any], Any]
     with isolated_rng(config.data.seed):
         built = register.first_answer(register.data_dict, modified, client_cfgs)
         if built is None:
-            built = _built_in(modified, client_cfgs)
+            raise _unknown(str(modified.data.type))
     data, modified = built
     if modified is config:
         modified = config.clone()
@@ -59,23 +56,15 @@ def get_data(config: Any, client_cfgs: Any = None) -> tuple[dict[int, Any], Any]
     return data, modified
 
 
-def _built_in(config: Any, client_cfgs: Any) -> tuple[dict[int, Any], Any]:
-    name = str(config.data.type)
-    if not name.lower().endswith("@llm"):
-        known = sorted(register.data_dict)
-        raise ConfigError(
-            "data.type",
-            name,
-            "no data set of this name is known",
-            "Write TASK@glue (for example sst2@glue), NAME@llm (for example gsm8k@llm), "
-            f"FILE.json@llm or FILE.jsonl@llm; registered builders: {', '.join(known) or 'none'}",
-        )
-    from federatedscope.llm.dataset import load_llm_dataset
-
-    dataset, config = load_llm_dataset(config)
-    divided = isinstance(dataset, Mapping)
-    translator = DummyDataTranslator if divided else BaseDataTranslator
-    return translator(config, client_cfgs)(dataset), config
+def _unknown(name: str) -> ConfigError:
+    known = ", ".join(sorted(register.data_dict)) or "none"
+    return ConfigError(
+        "data.type",
+        name,
+        "no data set of this name is known",
+        "Write TASK@glue (for example sst2@glue), NAME@llm (for example gsm8k@llm), "
+        f"FILE.json@llm or FILE.jsonl@llm; registered builders: {known}",
+    )
 
 
 def _selected(data: Any, config: Any) -> dict[int, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
@@ -14,8 +13,6 @@ from torch.utils.data import DataLoader, Sampler
 from federatedscope.core.errors import ConfigError
 
 __all__ = ["check_loadable", "get_dataloader"]
-
-logger = logging.getLogger(__name__)
 
 BATCHES_PER_GROUP = 50
 
@@ -60,18 +57,19 @@ def get_dataloader(
     if options.type == "raw":
         return dataset
     if options.type != "base":
-        raise ConfigError(
-            "dataloader.type", options.type, "there is no such loader", "Write base (or raw)"
-        )
+        problem = "there is no such loader"
+        raise ConfigError("dataloader.type", options.type, problem, "Write base (or raw)")
     training = split == "train"
     batch_size = batch_size_of(config, split)
     if not training:
         # A generator of its own: evaluating must not move the run's random numbers.
         generator = torch.Generator()
+    sampler = _by_length(dataset, options, training, batch_size, generator)
     return DataLoader(
         dataset,
         batch_size=batch_size,
-        sampler=_sampler(dataset, options, training, batch_size, generator),
+        shuffle=training and options.shuffle and sampler is None,
+        sampler=sampler,
         drop_last=training and options.drop_last,
         collate_fn=collate_of(dataset),
         num_workers=options.num_workers,
@@ -114,20 +112,14 @@ def check_loadable(data: Mapping[int, Any], cfg: Any, skip: Collection[int] = ()
         rows = _train_rows(mine)
         size = batch_size_of(own, "train")
         if rows == 0:
-            raise ConfigError(
-                "federate.client_num",
-                cfg.federate.client_num,
-                f"client {client} has no training rows",
-                "Use fewer clients, a larger alpha (data.splitter_args) or another data.seed",
-            )
+            problem = f"client {client} has no training rows"
+            remedy = "Use fewer clients, a larger alpha (data.splitter_args) or another data.seed"
+            raise ConfigError("federate.client_num", cfg.federate.client_num, problem, remedy)
         if own.dataloader.drop_last and rows < size:
-            raise ConfigError(
-                "dataloader.drop_last",
-                True,
-                f"client {client} has {rows} training rows, fewer than one batch of {size} "
-                "(dataloader.batch_size), so nothing would be trained",
-                f"Write dataloader.drop_last: False, or dataloader.batch_size: {rows} or less",
-            )
+            problem = f"client {client} has {rows} training rows, fewer than one batch of {size} "
+            problem += "(dataloader.batch_size), so nothing would be trained"
+            remedy = f"Write dataloader.drop_last: False, or dataloader.batch_size: {rows} or less"
+            raise ConfigError("dataloader.drop_last", True, problem, remedy)
 
 
 def _train_rows(data: Any) -> int:
@@ -138,41 +130,22 @@ def _train_rows(data: Any) -> int:
     return 0 if dataset is None else len(dataset)
 
 
-def _sampler(
+def _by_length(
     dataset: Any, options: Any, training: bool, batch_size: int, generator: torch.Generator | None
-) -> Sampler[int]:
+) -> Sampler[int] | list[int] | None:
+    """An order by length, or ``None`` for any or the given one."""
     from federatedscope.core.data.utils import lengths_of
 
     if training and not (options.shuffle and options.group_by_length):
-        if options.shuffle:
-            return torch.utils.data.RandomSampler(dataset, generator=generator)
-        return torch.utils.data.SequentialSampler(dataset)
+        return None
     lengths = lengths_of(dataset)
-    if not training:
-        if lengths is None:
-            return torch.utils.data.SequentialSampler(dataset)
-        return _Ordered(np.argsort(-lengths, kind="stable"))
-    if lengths is None:
-        raise ConfigError(
-            "dataloader.group_by_length",
-            True,
-            "the rows of this data set have no known length",
-            "Write dataloader.group_by_length: False, or give the dataset an attribute 'lengths'",
-        )
-    return _GroupedByLength(lengths, batch_size, generator)
-
-
-class _Ordered(Sampler[int]):
-    """Rows in a fixed order."""
-
-    def __init__(self, order: npt.NDArray[np.int64]) -> None:
-        self.order = order
-
-    def __len__(self) -> int:
-        return len(self.order)
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self.order.tolist())
+    if lengths is None and training:
+        problem = "the rows of this data set have no known length"
+        remedy = "Write dataloader.group_by_length: False, or give the dataset an attribute"
+        raise ConfigError("dataloader.group_by_length", True, problem, f"{remedy} 'lengths'")
+    if lengths is None or training:
+        return None if lengths is None else _GroupedByLength(lengths, batch_size, generator)
+    return np.argsort(-lengths, kind="stable").tolist()
 
 
 class _GroupedByLength(Sampler[int]):
@@ -183,14 +156,9 @@ class _GroupedByLength(Sampler[int]):
     """
 
     def __init__(
-        self,
-        lengths: npt.NDArray[np.int64],
-        batch_size: int,
-        generator: torch.Generator | None,
+        self, lengths: npt.NDArray[np.int64], batch_size: int, generator: torch.Generator | None
     ) -> None:
-        self.lengths = lengths
-        self.batch_size = batch_size
-        self.generator = generator
+        self.lengths, self.batch_size, self.generator = lengths, batch_size, generator
 
     def __len__(self) -> int:
         return len(self.lengths)

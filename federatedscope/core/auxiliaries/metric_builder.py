@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from federatedscope import register
+from federatedscope.core.auxiliaries.resolve import look_up
 
 __all__ = ["get_metric"]
 
@@ -14,11 +15,6 @@ Metric = tuple[Callable[..., Any], bool]
 
 def get_metric(types: Iterable[str]) -> dict[str, Metric]:
     """Ask the registered builders for metrics, and take the built-in ones for the rest.
-
-    Parameters
-    ----------
-    types : iterable of str
-        Metric names.
 
     Returns
     -------
@@ -31,23 +27,15 @@ def get_metric(types: Iterable[str]) -> dict[str, Metric]:
         A name that neither a builder nor the built-in metrics have.
     """
     # Not at the top: the calculator asks this builder for its metrics.
-    from federatedscope.core.errors import ConfigError
     from federatedscope.core.monitors.metric_calculator import SUPPORT_METRICS
 
     names = list(dict.fromkeys(types))
     found: dict[str, Metric] = {}
     for builder in list(register.metric_dict.values()):
-        answer = builder(names)
-        if answer is not None:
+        if (answer := builder(names)) is not None:
             name, function, larger_is_better = answer
             found.setdefault(name, (function, bool(larger_is_better)))
     for name in names:
-        if name in found:
-            continue
-        if name not in SUPPORT_METRICS:
-            known = sorted({*SUPPORT_METRICS, *register.metric_dict})
-            raise ConfigError(
-                "eval.metrics", name, "there is no such metric", f"Write some of {', '.join(known)}"
-            )
-        found[name] = SUPPORT_METRICS[name]
+        if name not in found:
+            found[name] = look_up("metric", "eval.metrics", name, SUPPORT_METRICS)
     return found

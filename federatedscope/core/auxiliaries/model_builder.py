@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from federatedscope import register
 from federatedscope.core.data.utils import isolated_rng
 from federatedscope.core.errors import ConfigError
-from federatedscope.llm.task import split_model_type
+from federatedscope.core.task import split_model_type
 
 
 def get_model(
@@ -38,11 +38,11 @@ def get_model(
         model = builder(cfg.model, input_shape(local_data))
         if model is not None:
             return model
-    if split_model_type(cfg.model.type)[1]:
-        from federatedscope.llm.model.model_builder import get_llm
-
-        return get_llm(cfg, base_dtype)
-    raise unknown_model(cfg)
+    hub = split_model_type(cfg.model.type)[1]
+    if not hub:
+        raise unknown_model(cfg)
+    built: torch.nn.Module = register.hub_dict[hub].build(cfg, base_dtype)
+    return built
 
 
 def unknown_model(cfg: Any) -> ConfigError:

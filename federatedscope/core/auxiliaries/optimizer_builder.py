@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -11,12 +9,13 @@ import torch
 from torch import nn
 
 from federatedscope import register
+from federatedscope.core.auxiliaries.resolve import build, classes_of, own_arguments, resolve
+from federatedscope.core.configs.ranges import adapter_method
+from federatedscope.core.configs.values import is_number
 from federatedscope.core.errors import ConfigError, UserError
 
 ParameterGroups = list[dict[str, Any]]
 
-# Bookkeeping entries of upstream's configuration nodes; no argument of an optimizer.
-CONFIG_INTERNALS = ("__help_info__", "__cfg_check_funcs__", "is_ready_for_run")
 # What training here does not offer them.
 _NOT_USABLE = {
     "LBFGS": "it needs the loss several times per step, which training here does not offer",
@@ -40,10 +39,6 @@ def get_optimizer(
     kwargs
         The class's own arguments, e.g. ``momentum``, ``weight_decay``, ``betas``.
 
-    Returns
-    -------
-    torch.optim.Optimizer
-
     Raises
     ------
     ConfigError
@@ -51,106 +46,52 @@ def get_optimizer(
     UserError
         There is nothing to train.
     """
-    arguments = {k: v for k, v in kwargs.items() if k not in CONFIG_INTERNALS}
-    registered = register.first_answer(register.optimizer_dict, model, type, lr, **arguments)
-    if registered is not None:
-        answer: torch.optim.Optimizer = registered
-        return answer
-    return _build("optimizer", trainable(model), type, lr, arguments)
+    return _resolve(model, model, type, lr, kwargs)
 
 
 def get_model_optimizer(
     model: nn.Module, cfg: Any, type: str, lr: float, **kwargs: Any
 ) -> torch.optim.Optimizer:
-    """The optimizer of a routine: a registered one over the model, else one of torch's over
-    :func:`parameter_groups`.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        The client's model.
-    cfg : CN
-        See :func:`parameter_groups`.
-    type, lr, kwargs
-        See :func:`get_optimizer`.
+    """The optimizer of a client's model: a registered one over the model, else one of torch's over
+    :func:`parameter_groups`. The other arguments are those of :func:`get_optimizer`.
     """
-    arguments = {k: v for k, v in kwargs.items() if k not in CONFIG_INTERNALS}
-    answer = register.first_answer(register.optimizer_dict, model, type, lr, **arguments)
-    if answer is not None:
-        registered: torch.optim.Optimizer = answer
-        return registered
-    return _build("optimizer", trainable(parameter_groups(model, cfg)), type, lr, arguments)
+    return _resolve(model, parameter_groups(model, cfg), type, lr, kwargs)
 
 
-def check_optimizer(field: str, type: str, lr: float, **kwargs: Any) -> None:
-    """Refuse an optimizer section before a model is loaded.
-
-    Parameters
-    ----------
-    field : str
-        The section, e.g. ``train.optimizer``; error messages name it.
-    type, lr, kwargs
-        See :func:`get_optimizer`.
-    """
-    arguments = {k: v for k, v in kwargs.items() if k not in CONFIG_INTERNALS}
-    probe = nn.Linear(2, 2, bias=False)
-    if not register.answers_itself(register.optimizer_dict, probe, type, lr, **arguments):
-        _build(field, trainable(probe), type, lr, arguments)
-
-
-def _build(
-    field: str, parameters: list[Any], type: str, lr: float, arguments: Mapping[str, Any]
+def _resolve(
+    model: Any, parameters: Any, type: str, lr: float, section: dict[str, Any]
 ) -> torch.optim.Optimizer:
-    optimizer_class = _optimizer_class(field, type)
-    accepted = inspect.signature(optimizer_class).parameters.keys() - {"params", "lr"}
-    check_arguments(field, type, arguments, accepted)
-    if isinstance(lr, bool) or not isinstance(lr, int | float):
-        raise ConfigError(f"{field}.lr", lr, "no number", "write for example lr: 0.001")
-    try:
-        built: torch.optim.Optimizer = optimizer_class(parameters, lr=lr, **arguments)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(
-            field,
-            {"type": type, "lr": lr, **arguments},
-            f"{type} refuses it: {error}",
-            f"change what it names; these are the arguments of torch.optim.{type}",
-        ) from error
+    own = own_arguments(section)
+
+    def built_in() -> torch.optim.Optimizer:
+        return _of_torch("optimizer", parameters, type, lr, own)
+
+    built: torch.optim.Optimizer = resolve("optimizer", built_in, model, type, lr, **own)
     return built
 
 
-def _optimizer_class(field: str, type: str) -> Any:
-    known = {
-        name
-        for name, value in vars(torch.optim).items()
-        if inspect.isclass(value)
-        and issubclass(value, torch.optim.Optimizer)
-        and value is not torch.optim.Optimizer
-        and name not in _NOT_USABLE
-    }
-    if type in known:
-        return getattr(torch.optim, type)
-    problem = _NOT_USABLE.get(type, "no optimizer of torch.optim or of an extension has this name")
-    raise ConfigError(f"{field}.type", type, problem, suggest(type, known))
+def check_optimizer(field: str, type: str, lr: float, **kwargs: Any) -> None:
+    """Refuse an optimizer section before a model is loaded; error messages name it as ``field``
+    (for example ``train.optimizer``). The other arguments are those of :func:`get_optimizer`.
+    """
+    own, probe = own_arguments(kwargs), nn.Linear(2, 2, bias=False)
+    if not register.answers_itself(register.optimizer_dict, probe, type, lr, **own):
+        _of_torch(field, probe, type, lr, own)
 
 
-def suggest(given: object, known: Iterable[str]) -> str:
-    """``did you mean X?`` for the nearest known name, or the list of them."""
-    names = sorted(known)
-    folded = {name.lower(): name for name in names}
-    near = difflib.get_close_matches(str(given).lower(), folded, n=1)
-    return f"did you mean {folded[near[0]]!r}?" if near else f"write one of {', '.join(names)}"
-
-
-def check_arguments(
-    field: str, type: str, arguments: Mapping[str, Any], accepted: Iterable[str]
-) -> None:
-    """Refuse arguments that a class does not take."""
-    names = set(accepted)
-    for key, value in arguments.items():
-        if key not in names:
-            raise ConfigError(
-                f"{field}.{key}", value, f"{type} has no such argument", suggest(key, names)
-            )
+def _of_torch(
+    field: str, parameters: Any, type: str, lr: float, own: dict[str, Any]
+) -> torch.optim.Optimizer:
+    """A class of ``torch.optim`` over those of the parameters that are trained."""
+    if type in _NOT_USABLE:
+        raise ConfigError(f"{field}.type", type, _NOT_USABLE[type], "write for example AdamW")
+    if not is_number(lr):
+        raise ConfigError(f"{field}.lr", lr, "no number", "write for example lr: 0.001")
+    known = classes_of(torch.optim, torch.optim.Optimizer, *_NOT_USABLE)
+    built: torch.optim.Optimizer = build(
+        "optimizer", field, type, known, trainable(parameters), {"lr": lr, **own}
+    )
+    return built
 
 
 def trainable(model: nn.Module | Iterable[Any]) -> list[Any]:
@@ -161,11 +102,12 @@ def trainable(model: nn.Module | Iterable[Any]) -> list[Any]:
     UserError
         There are none.
     """
-    source = model.parameters() if isinstance(model, nn.Module) else model
     kept: list[Any] = []
-    for item in source:
+    for item in model.parameters() if isinstance(model, nn.Module) else model:
         if isinstance(item, Mapping):
-            parameters = [p for p in _listed(item["params"]) if p.requires_grad]
+            listed = item["params"]
+            listed = [listed] if isinstance(listed, torch.Tensor) else listed
+            parameters = [p for p in listed if p.requires_grad]
             kept += [{**item, "params": parameters}] if parameters else []
         elif item.requires_grad:
             kept.append(item)
@@ -177,29 +119,14 @@ def trainable(model: nn.Module | Iterable[Any]) -> list[Any]:
     return kept
 
 
-def _listed(parameters: Any) -> list[Any]:
-    return [parameters] if isinstance(parameters, torch.Tensor) else list(parameters)
-
-
 def parameter_groups(model: nn.Module, cfg: Any) -> nn.Module | ParameterGroups:
-    """What a trainer hands to :func:`get_optimizer`: the model, or groups for VeRA.
+    """The model itself, or the parameter groups (adapter, head) of a VeRA model.
 
     VeRA's scaling vectors take a learning rate of another order than the classification head:
-    ``train.optimizer.lr`` for the vectors, ``train.vera.lr_c`` for the rest.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        The model with its adapter.
-    cfg : CN
-        Reads ``llm.adapter`` and ``train.vera.lr_c``.
-
-    Returns
-    -------
-    torch.nn.Module or list of dict
-        ``model`` itself, or the groups (adapter, head); groups without parameters are left out.
+    ``train.optimizer.lr`` for the vectors, ``train.vera.lr_c`` for the rest. Groups without
+    parameters are left out.
     """
-    if not _uses_vera(cfg):
+    if not cfg.llm.adapter.use or adapter_method(cfg) != "vera":
         return model
     adapter: list[nn.Parameter] = []
     head: list[nn.Parameter] = []
@@ -208,10 +135,3 @@ def parameter_groups(model: nn.Module, cfg: Any) -> nn.Module | ParameterGroups:
             (adapter if "vera_" in name else head).append(parameter)
     groups = [{"params": adapter}, {"params": head, "lr": cfg.train.vera.lr_c}]
     return [group for group in groups if group["params"]]
-
-
-def _uses_vera(cfg: Any) -> bool:
-    args = cfg.llm.adapter.args
-    return bool(
-        cfg.llm.adapter.use and args and str(args[0].get("adapter_method", "")).lower() == "vera"
-    )

@@ -6,10 +6,10 @@ from typing import Any
 
 from torch import nn
 
-from federatedscope import register
-from federatedscope.core.auxiliaries.optimizer_builder import suggest
-from federatedscope.core.errors import ConfigError
+from federatedscope.core.auxiliaries.resolve import look_up, resolve
 from federatedscope.core.regularizer import PROXIMAL, ProximalRegularizer
+
+BUILT_IN: dict[str, type[nn.Module]] = {PROXIMAL: ProximalRegularizer}
 
 
 class DummyRegularizer(nn.Module):
@@ -21,17 +21,12 @@ class DummyRegularizer(nn.Module):
 
 
 def get_regularizer(reg_type: str | None) -> Any:
-    """Build a regularizer; the trainer adds ``regularizer.mu`` times its value to the loss.
+    """A regularizer ``ctx -> penalty``; the trainer adds ``regularizer.mu`` times its value.
 
     Parameters
     ----------
     reg_type : str or None
         Empty for none, a registered name, or ``proximal_regularizer`` (FedProx).
-
-    Returns
-    -------
-    callable
-        ``ctx -> penalty``, a scalar tensor.
 
     Raises
     ------
@@ -40,15 +35,10 @@ def get_regularizer(reg_type: str | None) -> Any:
     """
     if not reg_type:
         return DummyRegularizer()
-    registered = register.first_answer(register.regularizer_dict, reg_type)
-    if registered is not None:
-        # The contract's builders return the class.
-        return registered() if isinstance(registered, type) else registered
-    if reg_type == PROXIMAL:
-        return ProximalRegularizer()
-    raise ConfigError(
-        "regularizer.type",
-        reg_type,
-        "no regularizer of this name is built in or registered",
-        suggest(reg_type, {PROXIMAL, *register.regularizer_dict}),
-    )
+
+    def built_in() -> type[nn.Module]:
+        return look_up("regularizer", "regularizer.type", reg_type, BUILT_IN)
+
+    found = resolve("regularizer", built_in, reg_type)
+    # The contract's builders return the class.
+    return found() if isinstance(found, type) else found

@@ -19,7 +19,6 @@ cosine                 ``(1 + cos(pi (s - w) / (T - w))) / 2``
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable
 from typing import Any
@@ -28,40 +27,36 @@ import torch
 from torch.optim import lr_scheduler
 
 from federatedscope import register
-from federatedscope.core.auxiliaries.optimizer_builder import (
-    CONFIG_INTERNALS,
+from federatedscope.core.auxiliaries.resolve import (
+    build,
     check_arguments,
-    suggest,
+    classes_of,
+    own_arguments,
+    resolve,
 )
-from federatedscope.core.errors import ConfigError
+from federatedscope.core.errors import ConfigError, within
 
-Factor = Callable[[int], float]
 _SPAN = ("warmup_ratio", "warmup_steps", "total_steps", "done_steps")
 
 
-def _linear(warmup: int, total: int) -> Factor:
-    return lambda s: max(0.0, (total - s) / max(1, total - warmup))
+def _linear(s: int, warmup: int, total: int) -> float:
+    return max(0.0, (total - s) / max(1, total - warmup))
 
 
-def _cosine(warmup: int, total: int) -> Factor:
-    def factor(s: int) -> float:
-        progress = min(1.0, (s - warmup) / max(1, total - warmup))
-        return 0.5 * (1.0 + math.cos(math.pi * progress))
-
-    return factor
+def _cosine(s: int, warmup: int, total: int) -> float:
+    return 0.5 * (1.0 + math.cos(math.pi * min(1.0, (s - warmup) / max(1, total - warmup))))
 
 
-def _constant(warmup: int, total: int) -> Factor:
-    return lambda s: 1.0
-
-
-SCHEDULES: dict[str, Callable[[int, int], Factor]] = {
+SCHEDULES: dict[str, Callable[[int, int, int], float]] = {
     "linear_warmup": _linear,
     "warmup_step": _linear,
-    "constant_with_warmup": _constant,
+    "constant_with_warmup": lambda s, warmup, total: 1.0,
     "cosine": _cosine,
+    "warmup_noam": lambda s, warmup, total: min(max(s, 1) ** -0.5, max(s, 1) * warmup**-1.5),
 }
-NOAM = "warmup_noam"
+"""Name -> factor of the rate at step ``s`` after the warm-up; of ``warmup_noam`` (Vaswani et al.
+2017) at every step.
+"""
 
 
 def get_scheduler(optimizer: torch.optim.Optimizer, type: str, **kwargs: Any) -> Any:
@@ -72,7 +67,7 @@ def get_scheduler(optimizer: torch.optim.Optimizer, type: str, **kwargs: Any) ->
     optimizer : torch.optim.Optimizer
         Its groups keep their own base rates.
     type : str
-        ``""`` for none, a registered name, one of ``SCHEDULES``, ``warmup_noam``, or a class of
+        ``""`` for none, a registered name, one of ``SCHEDULES``, or a class of
         ``torch.optim.lr_scheduler``.
     kwargs
         ``warmup_ratio`` (part of all steps, default 0) or ``warmup_steps``; ``total_steps`` of the
@@ -81,36 +76,35 @@ def get_scheduler(optimizer: torch.optim.Optimizer, type: str, **kwargs: Any) ->
 
     Returns
     -------
-    object or None
-        With ``step()``, called after each optimizer step.
+    object with ``step()``, called after each optimizer step, or None
 
     Raises
     ------
     ConfigError
         An unknown type or argument, or a value out of range.
     """
-    arguments = {k: v for k, v in kwargs.items() if k not in CONFIG_INTERNALS}
-    span = {k: arguments.pop(k) for k in _SPAN if k in arguments}
-    registered = register.first_answer(register.scheduler_dict, optimizer, type, **arguments)
-    if registered is not None:
-        return registered
-    if not type:
-        return None
-    if type in SCHEDULES or type == NOAM:
-        check_arguments("scheduler", type, arguments, _SPAN)
-        return _spanning(optimizer, type, **span)
-    return _from_torch(optimizer, type, arguments)
+    own = own_arguments(kwargs)
+    span = {k: own.pop(k) for k in _SPAN if k in own}
+
+    def built_in() -> Any:
+        if not type:
+            return None
+        if type in SCHEDULES:
+            check_arguments("scheduler", type, own, _SPAN)
+            return _spanning(optimizer, type, **span)
+        # ReduceLROnPlateau needs a metric at each step, which training here does not give it.
+        torchs = classes_of(lr_scheduler, lr_scheduler.LRScheduler, "ReduceLROnPlateau")
+        return build("scheduler", "scheduler", type, SCHEDULES | torchs, optimizer, own)
+
+    return resolve("scheduler", built_in, optimizer, type, **own)
 
 
 def warmup_steps_of(total_steps: int, warmup_ratio: float) -> int:
     """``warmup_ratio`` of all local steps of the run, rounded up."""
     if not 0 <= warmup_ratio <= 1:
-        raise ConfigError(
-            "scheduler.warmup_ratio",
-            warmup_ratio,
-            "the part of all local steps in which the rate rises",
-            "write a number from 0 to 1, for example 0.06",
-        )
+        problem = "the part of all local steps in which the rate rises"
+        remedy = "write a number from 0 to 1, for example 0.06"
+        raise ConfigError("scheduler.warmup_ratio", warmup_ratio, problem, remedy)
     # Without the margin 0.07 * 100 = 7.000000000000001 would give 8.
     return math.ceil(total_steps * warmup_ratio - 1e-9)
 
@@ -124,86 +118,29 @@ def _spanning(
     done_steps: int = 0,
 ) -> lr_scheduler.LambdaLR:
     if total_steps is None or total_steps < 1:
-        raise ConfigError(
-            "scheduler.total_steps",
-            total_steps,
-            f"{type} needs the number of local steps of the whole run",
-            "pass total_steps (the built-in trainers do)",
-        )
+        problem = f"{type} needs the number of local steps of the whole run"
+        remedy = "pass total_steps (the built-in trainers do)"
+        raise ConfigError("scheduler.total_steps", total_steps, problem, remedy)
     warmup = warmup_steps_of(total_steps, warmup_ratio) if warmup_steps is None else warmup_steps
-    if type == NOAM:
-        return lr_scheduler.LambdaLR(optimizer, _noam(warmup, done_steps))
-    after = SCHEDULES[type](warmup, total_steps)
+    noam = type == "warmup_noam"
+    if noam and warmup < 1:
+        problem = f"{type} needs a warm-up"
+        raise ConfigError("scheduler.warmup_ratio", warmup, problem, "write for example 0.06")
 
     def factor(step: int) -> float:
         s = step + done_steps
-        return s / warmup if s < warmup else after(s)
+        return s / warmup if s < warmup and not noam else SCHEDULES[type](s, warmup, total_steps)
 
     return lr_scheduler.LambdaLR(optimizer, factor)
 
 
-def _noam(warmup: int, done_steps: int) -> Factor:
-    """``min(s^-1/2, s w^-3/2)``, Vaswani et al. 2017."""
-    if warmup < 1:
-        raise ConfigError(
-            "scheduler.warmup_ratio", warmup, f"{NOAM} needs a warm-up", "write for example 0.06"
-        )
-
-    def factor(step: int) -> float:
-        s = max(1, step + done_steps)
-        return float(min(s**-0.5, s * warmup**-1.5))
-
-    return factor
-
-
-def _from_torch(optimizer: torch.optim.Optimizer, type: str, arguments: dict[str, Any]) -> Any:
-    known = {
-        name
-        for name, value in vars(lr_scheduler).items()
-        if inspect.isclass(value)
-        and issubclass(value, lr_scheduler.LRScheduler)
-        and value is not lr_scheduler.LRScheduler
-        # It needs a metric at each step, which training here does not give it.
-        and name != "ReduceLROnPlateau"
-        and not name.startswith("_")
-    }
-    if type not in known:
-        raise ConfigError(
-            "scheduler.type",
-            type,
-            "no schedule of torch.optim.lr_scheduler or of an extension has this name",
-            suggest(type, known | SCHEDULES.keys() | {NOAM}),
-        )
-    scheduler_class = getattr(lr_scheduler, type)
-    accepted = inspect.signature(scheduler_class).parameters.keys() - {"optimizer"}
-    check_arguments("scheduler", type, arguments, accepted)
-    try:
-        return scheduler_class(optimizer, **arguments)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(
-            "scheduler",
-            {"type": type, **arguments},
-            f"{type} refuses it: {error}",
-            f"change what it names; these are the arguments of torch.optim.lr_scheduler.{type}",
-        ) from error
-
-
 def check_scheduler(field: str, type: str, **kwargs: Any) -> None:
-    """Refuse a scheduler section before a model is loaded.
-
-    Parameters
-    ----------
-    field : str
-        The section, e.g. ``train.scheduler``; error messages name it.
-    type, kwargs
-        See :func:`get_scheduler`; ``total_steps`` may be missing.
+    """Refuse a scheduler section before a model is loaded; error messages name it as ``field``
+    (for example ``train.scheduler``). The other arguments are those of :func:`get_scheduler`;
+    ``total_steps`` may be missing.
     """
     probe = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
-    own = {k: v for k, v in kwargs.items() if k not in (*CONFIG_INTERNALS, *_SPAN)}
-    if register.answers_itself(register.scheduler_dict, probe, type, **own):
-        return
-    try:
-        get_scheduler(probe, type, **{"total_steps": 1000, **kwargs})
-    except ConfigError as error:
-        inner = error.field.removeprefix("scheduler")
-        raise ConfigError(f"{field}{inner}", error.value, error.problem, error.remedy) from error
+    own = {key: own for key, own in own_arguments(kwargs).items() if key not in _SPAN}
+    if not register.answers_itself(register.scheduler_dict, probe, type, **own):
+        with within(field.rpartition(".")[0]):
+            get_scheduler(probe, type, **{"total_steps": 1000, **kwargs})

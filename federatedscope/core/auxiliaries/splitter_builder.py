@@ -4,16 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from federatedscope import register
+from federatedscope.core.auxiliaries.resolve import look_up, resolve
 from federatedscope.core.errors import ConfigError
 
-__all__ = ["BUILT_IN_SPLITTERS", "get_splitter"]
-
-BUILT_IN_SPLITTERS = {
-    "iid": "rows spread evenly at random",
-    "lda": "label skew drawn from a Dirichlet distribution (splitter_args: [{'alpha': 0.5}])",
-    "meta": "whole categories per client",
-}
+__all__ = ["get_splitter"]
 
 
 def get_splitter(config: Any) -> Any:
@@ -34,42 +28,33 @@ def get_splitter(config: Any) -> Any:
     ConfigError
         There is no such splitter, or it does not take these arguments.
     """
-    # Not at the top: splitters use the data helpers, and the data package uses this builder.
-    from federatedscope.core.splitters.generic import IIDSplitter, LDASplitter, MetaSplitter
-
-    name = config.data.splitter
+    name, client_num = config.data.splitter, config.federate.client_num
     if not name:
         return None
     arguments = _arguments(config.data.splitter_args)
-    client_num = config.federate.client_num
     if client_num < 1:
-        raise ConfigError(
-            "federate.client_num",
-            client_num,
-            "the rows are to be spread over at least one client",
-            "Write federate.client_num: 3, for example",
-        )
-    splitter = register.first_answer(register.splitter_dict, name, client_num, **arguments)
-    if splitter is not None:
-        return splitter
-    classes = {"iid": IIDSplitter, "lda": LDASplitter, "meta": MetaSplitter}
-    if name not in classes:
-        known = sorted({*classes, *register.splitter_dict})
-        raise ConfigError(
-            "data.splitter", name, "there is no such splitter", f"Write one of {', '.join(known)}"
-        )
-    if name == "iid":
-        # An alpha that is left over from lda has no meaning here, as in FederatedScope.
-        arguments = {}
-    try:
-        return classes[name](client_num, **arguments)
-    except TypeError as error:
-        raise ConfigError(
-            "data.splitter_args",
-            config.data.splitter_args,
-            f"the splitter {name} does not take these arguments ({error})",
-            "Write for example data.splitter_args: [{'alpha': 0.5}] with data.splitter: lda",
-        ) from error
+        problem = "the rows are to be spread over at least one client"
+        remedy = "Write federate.client_num: 3, for example"
+        raise ConfigError("federate.client_num", client_num, problem, remedy)
+
+    def built_in() -> Any:
+        # Not at the top: splitters use the data helpers, and the data package this builder.
+        from federatedscope.core.splitters.generic import IIDSplitter, LDASplitter, MetaSplitter
+
+        classes = {"iid": IIDSplitter, "lda": LDASplitter, "meta": MetaSplitter}
+        splitter_cls: Any = look_up("splitter", "data.splitter", name, classes)
+        try:
+            # An alpha that is left over from lda has no meaning for iid, as in FederatedScope.
+            return splitter_cls(client_num, **({} if name == "iid" else arguments))
+        except TypeError as error:
+            raise ConfigError(
+                "data.splitter_args",
+                config.data.splitter_args,
+                f"the splitter {name} does not take these arguments ({error})",
+                "Write for example data.splitter_args: [{'alpha': 0.5}] with data.splitter: lda",
+            ) from error
+
+    return resolve("splitter", built_in, name, client_num, **arguments)
 
 
 def _arguments(given: Any) -> dict[str, Any]:

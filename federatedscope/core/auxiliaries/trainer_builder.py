@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from federatedscope import register
-from federatedscope.core.errors import ConfigError
-
-BUILT_IN = ("general", "torchtrainer", "llmtrainer")
+from federatedscope.core.auxiliaries.resolve import look_up, resolve
 
 
 def get_trainer_cls(trainer_type: str) -> type[Any]:
@@ -18,25 +15,19 @@ def get_trainer_cls(trainer_type: str) -> type[Any]:
     ConfigError
         Nobody knows the type.
     """
-    for builder in register.trainer_dict.values():
-        trainer_cls = builder(trainer_type)
-        if trainer_cls is not None:
-            return trainer_cls
-    if trainer_type.lower() in ("general", "torchtrainer"):
+
+    def built_in() -> type[Any]:
         from federatedscope.core.trainers.torch_trainer import GeneralTorchTrainer
 
-        return GeneralTorchTrainer
-    if trainer_type.lower() == "llmtrainer":
-        from federatedscope.llm.trainer.trainer import LLMTrainer
+        known: dict[str, type[Any]] = dict.fromkeys(
+            ("general", "torchtrainer"), GeneralTorchTrainer
+        )
+        return known.get(trainer_type.lower()) or look_up(
+            "trainer", "trainer.type", trainer_type, known
+        )
 
-        return LLMTrainer
-    known = sorted({*BUILT_IN, *register.trainer_dict})
-    raise ConfigError(
-        "trainer.type",
-        trainer_type,
-        "no trainer of this name is built in or registered",
-        f"use one of {', '.join(known)}, or import the module that registers it (extensions)",
-    )
+    trainer_cls: type[Any] = resolve("trainer", built_in, trainer_type)
+    return trainer_cls
 
 
 def get_trainer(
@@ -59,12 +50,5 @@ def get_trainer(
     is_attacker : bool
         Kept for extensions; attacks are outside this project.
     """
-    trainer_cls = get_trainer_cls(config.trainer.type)
-    return trainer_cls(
-        model=model,
-        data=data,
-        device=device,
-        config=config,
-        only_for_eval=only_for_eval,
-        monitor=monitor,
-    )
+    given = {"model": model, "data": data, "device": device, "config": config, "monitor": monitor}
+    return get_trainer_cls(config.trainer.type)(**given, only_for_eval=only_for_eval)

@@ -13,19 +13,8 @@ __all__ = ["merge_dict_of_results", "merge_param_dict", "param2tensor", "setup_s
 
 
 def merge_dict_of_results(dict1: dict[str, Any], dict2: Mapping[str, Any]) -> dict[str, Any]:
-    """Append the values of one result to the lists of values of many.
-
-    Parameters
-    ----------
-    dict1 : dict
-        Lists of values, nested as results are; changed in place.
-    dict2 : mapping
-        One more value for each of its keys. A key that ``dict1`` lacks starts a list.
-
-    Returns
-    -------
-    dict
-        ``dict1``.
+    """Append the values of one result to the lists of values of many, ``dict1``, which is
+    changed and returned. A key that it lacks starts a list.
 
     Examples
     --------
@@ -43,13 +32,7 @@ def merge_dict_of_results(dict1: dict[str, Any], dict2: Mapping[str, Any]) -> di
 def merge_param_dict(
     raw_param: dict[str, Any], filtered_param: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Overwrite parameters with those of the same name in ``filtered_param``.
-
-    Returns
-    -------
-    dict
-        ``raw_param``, changed in place.
-    """
+    """Overwrite parameters with those of the same name in ``filtered_param``, in place."""
     raw_param.update(filtered_param)
     return raw_param
 

@@ -4,28 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from federatedscope import register
-
-
-def _registered(method: str) -> dict[str, type[Any]] | None:
-    for builder in register.worker_dict.values():
-        workers = builder(method.lower())
-        if workers is not None:
-            return workers
-    return None
+from federatedscope.core.auxiliaries.resolve import resolve
 
 
 def get_client_cls(cfg: Any) -> type[Any]:
     """The client class of ``federate.method``; the plain one unless one is registered."""
-    from federatedscope.core.workers import Client
-
-    workers = _registered(cfg.federate.method)
-    return workers["client"] if workers else Client
+    return _workers(cfg)["client"]
 
 
 def get_server_cls(cfg: Any) -> type[Any]:
     """The server class of ``federate.method``; the plain one unless one is registered."""
-    from federatedscope.core.workers import Server
+    return _workers(cfg)["server"]
 
-    workers = _registered(cfg.federate.method)
-    return workers["server"] if workers else Server
+
+def _workers(cfg: Any) -> dict[str, type[Any]]:
+    from federatedscope.core.workers import Client, Server
+
+    plain = {"client": Client, "server": Server}
+    workers: dict[str, type[Any]] = resolve("worker", lambda: plain, cfg.federate.method.lower())
+    return workers

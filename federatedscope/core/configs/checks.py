@@ -8,23 +8,31 @@ run any number of times on the same tree.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from federatedscope import register
+from federatedscope.core.configs.cfg_data import MOVED
 from federatedscope.core.configs.checks_federation import (
+    PERSONALIZATION,
     check_clients,
     check_evaluation_scope,
-    check_personalization,
     check_robust_rule,
-    check_weights,
 )
 from federatedscope.core.configs.node import CN
-from federatedscope.core.configs.ranges import RANGES, adapter_method, method_of, value_of
+from federatedscope.core.configs.ranges import (
+    RANGES,
+    Rule,
+    adapter_method,
+    method_of,
+    refuse,
+    value_of,
+)
+from federatedscope.core.configs.values import is_number
 from federatedscope.core.errors import ConfigError
 
-__all__ = ["register_checks"]
+__all__ = ["check_configuration"]
 
 logger = logging.getLogger(__name__)
 
@@ -37,182 +45,50 @@ _SUBSETS = {
 # Data sets that come divided into clients; without a data.splitter they stay so.
 _WITH_CLIENTS = ("natural_instructions@llm",)
 
-_OLD_LOADER_KEYS = {
-    "loader": "type",
-    "batch_size": "batch_size",
-    "shuffle": "shuffle",
-    "num_workers": "num_workers",
-    "drop_last": "drop_last",
-    "walk_length": "walk_length",
-    "num_steps": "num_steps",
-    "sizes": "sizes",
-}
+
+def check_configuration(cfg: CN) -> None:
+    """Everything, in the order in which values follow from others."""
+    _move_old_loader_keys(cfg)
+    for bounds in RANGES:
+        bounds.check(value_of(cfg, bounds.field))
+    _check_lists(cfg)
+    check_clients(cfg)
+    check_evaluation_scope(cfg)
+    refuse(cfg, *_BEST_KEY, *_DATA, *_TRAINING)
+    _inherit_training(cfg)
+    _check_adapter(cfg)
+    refuse(cfg, *PERSONALIZATION)
+    check_robust_rule(cfg)
+    refuse(cfg, *_FILES)
 
 
-def register_checks(cfg: CN) -> None:
-    """Register every check of this module on ``cfg``, in the order they must run."""
-    for check in (
-        move_old_loader_keys,
-        check_ranges,
-        check_lists,
-        check_clients,
-        check_evaluation_scope,
-        check_best_key,
-        check_data,
-        check_training,
-        check_adapter,
-        check_personalization,
-        check_weights,
-        check_robust_rule,
-        check_files,
-    ):
-        cfg.register_cfg_check_fun(check)
-
-
-def move_old_loader_keys(cfg: CN) -> None:
+def _move_old_loader_keys(cfg: CN) -> None:
     """Take ``data.batch_size`` and its like over to ``dataloader``, where they live now."""
-    for old, new in _OLD_LOADER_KEYS.items():
-        value, default = cfg.data[old], cfg.data.info(old).default
+    for old, (new, default) in MOVED.items():
+        value, current = cfg.data[old], cfg.dataloader[new]
         if value == default:
             continue
-        current = cfg.dataloader[new]
         if current not in (cfg.dataloader.info(new).default, value):
-            raise ConfigError(
-                f"data.{old}",
-                value,
-                f"dataloader.{new} says {current!r} and data.{old}, its older name, says otherwise",
-                f"Keep dataloader.{new} and delete data.{old}",
-            )
+            problem = f"dataloader.{new} says {current!r} and data.{old}, its older name,"
+            remedy = f"Keep dataloader.{new} and delete data.{old}"
+            raise ConfigError(f"data.{old}", value, f"{problem} says otherwise", remedy)
         logger.warning("data.%s is the older name of dataloader.%s; taken over.", old, new)
         cfg.dataloader[new] = value
         cfg.data[old] = default
 
 
-def check_ranges(cfg: CN) -> None:
-    """Numbers within their bounds."""
-    for bounds in RANGES:
-        value = value_of(cfg, bounds.field)
-        if isinstance(value, (int, float)) and not bounds.holds(value):
-            raise ConfigError(bounds.field, value, "out of range", f"Write a number {bounds}")
-
-
-def check_lists(cfg: CN) -> None:
+def _check_lists(cfg: CN) -> None:
     """Lists that may only hold certain words."""
     for field, words in _SUBSETS.items():
         value = value_of(cfg, field)
         strange = [item for item in value if item not in words]
         if strange or not value:
-            raise ConfigError(
-                field,
-                value,
-                f"{strange[0]!r} is not possible" if strange else "the list is empty",
-                f"Choose among {', '.join(words)}",
-            )
+            problem = f"{strange[0]!r} is not possible" if strange else "the list is empty"
+            raise ConfigError(field, value, problem, f"Choose among {', '.join(words)}")
 
 
-def check_best_key(cfg: CN) -> None:
-    """The value that decides the best round is one that evaluation produces."""
-    field = "eval.best_res_update_round_wise_key"
-    key = str(cfg.eval.best_res_update_round_wise_key)
-    split, _, metric = key.partition("_")
-    first = cfg.eval.split[0]
-    if split not in cfg.eval.split or not metric:
-        raise ConfigError(
-            field,
-            key,
-            f"does not start with a split of eval.split {list(cfg.eval.split)}",
-            f"Write for example {first}_{metric or 'loss'}, or add the split to eval.split",
-        )
-    wanted = [str(name) for name in cfg.eval.metrics]
-    if not wanted and cfg.data.type.lower().endswith(("@glue", "@text")):
-        return  # the task brings its own metrics; asked again once it has
-    # `rouge@l` is reported under a name of its own making, `rouge_l`.
-    families = [name.split("@")[0] for name in wanted if "@" in name]
-    if metric not in _metric_names(cfg) and not any(metric.startswith(f) for f in families if f):
-        raise ConfigError(
-            field,
-            key,
-            f"the metric {metric!r} is not computed: eval.metrics is {list(cfg.eval.metrics)}",
-            f"Add {metric!r} to eval.metrics, or write {first}_loss",
-        )
-
-
-def _metric_names(cfg: CN) -> list[str]:
-    """Names under which metrics are reported."""
-    wanted = list(cfg.eval.metrics)
-    answers = (builder(wanted) for builder in list(register.metric_dict.values()))
-    registered = [str(answer[0]) for answer in answers if answer is not None]
-    return ["loss", "avg_loss", "total", *registered, *map(str, wanted)]
-
-
-def check_data(cfg: CN) -> None:
-    """Splits, and what a data set that is split here needs."""
-    splits = cfg.data.splits
-    shares = [s for s in splits if isinstance(s, (int, float)) and 0 <= s <= 1]
-    if len(shares) != len(splits) or len(splits) != 3 or sum(shares) > 1 + 1e-6 or shares[0] <= 0:
-        raise ConfigError(
-            "data.splits",
-            splits,
-            "must be three shares for training, validation and test that add up to at most 1, the"
-            " first one positive",
-            "Write for example data.splits: [0.8, 0.1, 0.1]",
-        )
-    for field in ("data.args", "data.splitter_args"):
-        _check_list_of_mappings(field, value_of(cfg, field))
-    kind = cfg.data.type.lower()
-    has_own_clients = kind in _WITH_CLIENTS and not cfg.data.splitter
-    if kind.endswith(("@glue", "@llm")) and not has_own_clients:
-        if cfg.federate.client_num == 0:
-            raise ConfigError(
-                "federate.client_num",
-                0,
-                f"data.splitter {cfg.data.splitter} pools the rows and divides them anew"
-                if kind in _WITH_CLIENTS
-                else f"{cfg.data.type} has no clients of its own",
-                "Write the number of clients, for example federate.client_num: 3",
-            )
-        if not cfg.data.splitter:
-            raise ConfigError(
-                "data.splitter",
-                "",
-                f"{cfg.data.type} has to be spread over the clients",
-                "Write iid, lda (with splitter_args: [{'alpha': 0.5}]) or meta",
-            )
-
-
-def _check_list_of_mappings(field: str, value: Any) -> None:
-    """Argument lists hold mappings."""
-    if not all(isinstance(item, dict) for item in value):
-        raise ConfigError(
-            field, value, "the entries must be mappings", "Write for example [{'alpha': 0.5}]"
-        )
-
-
-def check_training(cfg: CN) -> None:
-    """Local training, fine-tuning, and the values a personal model inherits."""
-    if cfg.trainer.type.lower() == "llmtrainer" and cfg.data.type.lower().endswith(
-        ("@glue", "@text")
-    ):
-        raise ConfigError(
-            "trainer.type",
-            cfg.trainer.type,
-            f"it trains on answers to write, and {cfg.data.type} has classes",
-            "Write trainer.type: gluetrainer, or a data.type that ends in @llm",
-        )
-    if cfg.finetune.before_eval and cfg.finetune.local_update_steps <= 0:
-        raise ConfigError(
-            "finetune.local_update_steps",
-            cfg.finetune.local_update_steps,
-            "finetune.before_eval is on and would train for nothing",
-            "Write a positive number of steps, or finetune.before_eval: False",
-        )
-    if method_of(cfg) == "fedprox" and cfg.fedprox.mu == 0:
-        raise ConfigError(
-            "fedprox.mu",
-            cfg.fedprox.mu,
-            "without a pull towards the received state FedProx is FedAvg",
-            "Write for example fedprox.mu: 0.01, or federate.method: FedAvg",
-        )
+def _inherit_training(cfg: CN) -> None:
+    """Values that a personal model takes from the common ones."""
     if cfg.fedprox.use and cfg.fedprox.mu == 0:
         logger.warning("fedprox.use is on with fedprox.mu 0: the same as FedAvg.")
     personal = cfg.personalization
@@ -222,109 +98,161 @@ def check_training(cfg: CN) -> None:
         personal.lr = cfg.train.optimizer.lr
 
 
-_PROMPTS = ("prefix", "prompt", "p-tuning")
-_ADAPTER_METHODS = ("lora", "vera", *_PROMPTS)
+def _has_classes(cfg: CN) -> bool:
+    """Whether the data are texts with classes."""
+    return bool(cfg.data.type.lower().endswith(("@glue", "@text")))
 
 
-_ADAPTER_SIZES: tuple[tuple[str, str, Callable[[float], bool], str], ...] = (
-    (
-        "r",
-        "the rank is a whole number from 1",
-        lambda v: isinstance(v, int) and v >= 1,
-        "Write for example 'r': 8",
-    ),
-    (
-        "lora_alpha",
-        "the adapter's scale is lora_alpha / r, which has to be positive",
-        lambda v: v > 0,
-        "Write for example 'lora_alpha': 16",
-    ),
-    (
-        "lora_dropout",
-        "a probability from 0 to less than 1",
-        lambda v: 0 <= v < 1,
-        "Write for example 'lora_dropout': 0.05",
-    ),
+def _unknown_split(cfg: CN) -> str:
+    """A better key where the best round's key does not start with a split."""
+    split, _, metric = cfg.eval.best_res_update_round_wise_key.partition("_")
+    known = split in cfg.eval.split and metric
+    return "" if known else f"{cfg.eval.split[0]}_{metric or 'loss'}"
+
+
+def _uncomputed_metric(cfg: CN) -> str:
+    """The metric of the best round's key where evaluation does not produce it."""
+    metric = cfg.eval.best_res_update_round_wise_key.partition("_")[2]
+    wanted = list(cfg.eval.metrics)
+    if not wanted and _has_classes(cfg):
+        return ""  # the task brings its own metrics; asked again once it has
+    answers = (builder(wanted) for builder in list(register.metric_dict.values()))
+    known = [str(answer[0]) for answer in answers if answer is not None]
+    # `rouge@l` is reported under a name of its own making, `rouge_l`.
+    families = tuple(name.split("@")[0] for name in map(str, wanted) if name.find("@") > 0)
+    if metric in ("loss", "avg_loss", "total", *known, *map(str, wanted)):
+        return ""
+    return "" if metric.startswith(families) else metric
+
+
+def _bad_splits(cfg: CN) -> bool:
+    """Whether ``data.splits`` are not three shares."""
+    splits = cfg.data.splits
+    shares = [s for s in splits if isinstance(s, (int, float)) and 0 <= s <= 1]
+    return len(shares) != len(splits) or len(splits) != 3 or sum(shares) > 1 + 1e-6 or not shares[0]
+
+
+def _to_divide(cfg: CN) -> str:
+    """The data set in lower case where it has to be spread over clients."""
+    kind: str = cfg.data.type.lower()
+    has_own_clients = kind in _WITH_CLIENTS and not cfg.data.splitter
+    return kind if kind.endswith(("@glue", "@llm")) and not has_own_clients else ""
+
+
+def _without_clients(cfg: CN) -> str:
+    """Why the number of clients has to be given."""
+    kind = _to_divide(cfg)
+    if not kind or cfg.federate.client_num:
+        return ""
+    if kind in _WITH_CLIENTS:
+        return f"data.splitter {cfg.data.splitter} pools the rows and divides them anew"
+    return f"{cfg.data.type} has no clients of its own"
+
+
+def _not_mappings(field: str) -> Rule:
+    """The rule that an argument list holds mappings."""
+    return Rule(
+        field,
+        lambda c: not all(isinstance(item, dict) for item in value_of(c, field)),
+        "the entries must be mappings",
+        "Write for example [{{'alpha': 0.5}}]",
+    )
+
+
+# fmt: off
+_BEST_KEY = (
+    Rule("eval.best_res_update_round_wise_key", _unknown_split,
+         "does not start with a split of eval.split {c.eval.split}",
+         "Write for example {found}, or add the split to eval.split"),
+    Rule("eval.best_res_update_round_wise_key", _uncomputed_metric,
+         "the metric {found!r} is not computed: eval.metrics is {c.eval.metrics}",
+         "Add {found!r} to eval.metrics, or write {c.eval.split[0]}_loss"),
+)
+_DATA = (
+    Rule("data.splits", _bad_splits,
+         "must be three shares for training, validation and test that add up to at most 1, the"
+         " first one positive",
+         "Write for example data.splits: [0.8, 0.1, 0.1]"),
+    _not_mappings("data.args"),
+    _not_mappings("data.splitter_args"),
+    Rule("federate.client_num", _without_clients, "{found}",
+         "Write the number of clients, for example federate.client_num: 3"),
+    Rule("data.splitter", lambda c: _to_divide(c) and not c.data.splitter,
+         "{c.data.type} has to be spread over the clients",
+         "Write iid, lda (with splitter_args: [{{'alpha': 0.5}}]) or meta"),
+)
+_TRAINING = (
+    Rule("trainer.type", lambda c: c.trainer.type.lower() == "llmtrainer" and _has_classes(c),
+         "it trains on answers to write, and {c.data.type} has classes",
+         "Write trainer.type: gluetrainer, or a data.type that ends in @llm"),
+    Rule("finetune.local_update_steps",
+         lambda c: c.finetune.before_eval and c.finetune.local_update_steps <= 0,
+         "finetune.before_eval is on and would train for nothing",
+         "Write a positive number of steps, or finetune.before_eval: False"),
+    Rule("fedprox.mu", lambda c: method_of(c) == "fedprox" and c.fedprox.mu == 0,
+         "without a pull towards the received state FedProx is FedAvg",
+         "Write for example fedprox.mu: 0.01, or federate.method: FedAvg"),
+)
+_FILES = (
+    Rule("federate.restore_from",
+         lambda c: c.federate.restore_from and not Path(c.federate.restore_from).exists(),
+         "no such file", "Give an existing checkpoint, or leave it empty to start anew"),
+    Rule("federate.save_to", lambda c: c.federate.save_to and Path(c.federate.save_to).is_dir(),
+         "is a folder", "Give the path of a file in it"),
+    Rule("federate.save_freq", lambda c: c.federate.save_freq == 0 or c.federate.save_freq < -1,
+         "out of range", "Write -1 or a positive number"),
+    Rule("outdir", lambda c: not c.outdir, "the run needs a folder",
+         "Write for example outdir: exp"),
 )
 
+_ARGS = "llm.adapter.args"
+_PROMPTS = ("prefix", "prompt", "p-tuning")
+_METHODS = ("lora", "vera", *_PROMPTS)
+_SIZES: tuple[tuple[str, str, Callable[[float], bool], str], ...] = (
+    ("r", "the rank is a whole number from 1", lambda v: isinstance(v, int) and v >= 1, "8"),
+    ("lora_alpha", "the adapter's scale is lora_alpha / r, which has to be positive",
+     lambda v: v > 0, "16"),
+    ("lora_dropout", "a probability from 0 to less than 1", lambda v: 0 <= v < 1, "0.05"),
+)
+# fmt: on
 
-def check_adapter(cfg: CN) -> None:
+
+def _check_adapter(cfg: CN) -> None:
     """The adapter's package, method and sizes."""
     args = cfg.llm.adapter.args
-    field = "llm.adapter.args"
-    _check_list_of_mappings(field, args)
+    refuse(cfg, _not_mappings(_ARGS))
     if not cfg.llm.adapter.use:
         return
     if len(args) > 1:
-        raise ConfigError(
-            field, args, "more than one adapter", "Write one mapping: [{'adapter_method': 'lora'}]"
-        )
+        remedy = "Write one mapping: [{'adapter_method': 'lora'}]"
+        raise ConfigError(_ARGS, args, "more than one adapter", remedy)
     entry = args[0] if args else {}
+    for value, problem, remedy in _adapter_mistakes(entry, adapter_method(cfg)):
+        raise ConfigError(_ARGS, value, problem, remedy)
+
+
+def _adapter_mistakes(entry: Mapping[str, Any], method: str) -> Iterator[tuple[Any, str, str]]:
+    """``(value, problem, remedy)`` of everything that is wrong with the adapter's arguments."""
     package = entry.get("adapter_package", "peft")
     if package != "peft":
-        raise ConfigError(
-            field, package, "unknown adapter_package", "Write 'adapter_package': 'peft'"
-        )
-    method = adapter_method(cfg)
-    if method not in _ADAPTER_METHODS:
-        names = ", ".join(_ADAPTER_METHODS)
-        raise ConfigError(field, method, "unknown adapter_method", f"Write one of {names}")
-    for name, problem, fits, remedy in _ADAPTER_SIZES:
+        yield package, "unknown adapter_package", "Write 'adapter_package': 'peft'"
+    if method not in _METHODS:
+        yield method, "unknown adapter_method", f"Write one of {', '.join(_METHODS)}"
+    for name, problem, fits, example in _SIZES:
         value = entry.get(name)
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if value is not None and not (is_number and fits(value)):
-            raise ConfigError(field, {name: value}, problem, remedy)
-    _check_patterns(field, entry)
-    tokens = entry.get("num_virtual_tokens")
-    if method in _PROMPTS and not (isinstance(tokens, int) and tokens > 0):
-        raise ConfigError(
-            field,
-            {"num_virtual_tokens": tokens},
-            f"the adapter_method {method} trains so many tokens",
-            "Write for example 'num_virtual_tokens': 20",
-        )
-    if "task_type" in entry:
-        raise ConfigError(
-            field,
-            {"task_type": entry["task_type"]},
-            "the task follows from data.type and trainer.type",
-            "Leave task_type out",
-        )
-
-
-def _check_patterns(field: str, entry: Mapping[str, Any]) -> None:
-    """Ranks and alphas of single modules are positive."""
+        if value is not None and not (is_number(value) and fits(value)):
+            yield {name: value}, problem, f"Write for example '{name}': {example}"
     for name, kinds in (("rank_pattern", int), ("alpha_pattern", (int, float))):
         patterns = entry.get(name) or {}
-        good = isinstance(patterns, Mapping) and all(
-            isinstance(v, kinds) and not isinstance(v, bool) and v > 0 for v in patterns.values()
-        )
-        if not good:
-            raise ConfigError(
-                field,
-                {name: patterns},
-                "not a mapping of module names to positive numbers",
-                f"Write for example '{name}': {{'query': 8}}",
-            )
-
-
-def check_files(cfg: CN) -> None:
-    """Paths to read exist; paths to write can be files."""
-    fed = cfg.federate
-    if fed.restore_from and not Path(fed.restore_from).exists():
-        raise ConfigError(
-            "federate.restore_from",
-            fed.restore_from,
-            "no such file",
-            "Give an existing checkpoint, or leave it empty to start anew",
-        )
-    if fed.save_to and Path(fed.save_to).is_dir():
-        raise ConfigError(
-            "federate.save_to", fed.save_to, "is a folder", "Give the path of a file in it"
-        )
-    if fed.save_freq == 0 or fed.save_freq < -1:
-        raise ConfigError(
-            "federate.save_freq", fed.save_freq, "out of range", "Write -1 or a positive number"
-        )
-    if not cfg.outdir:
-        raise ConfigError("outdir", "", "the run needs a folder", "Write for example outdir: exp")
+        if not isinstance(patterns, Mapping) or not all(
+            is_number(v) and isinstance(v, kinds) and v > 0 for v in patterns.values()
+        ):
+            problem = "not a mapping of module names to positive numbers"
+            yield {name: patterns}, problem, f"Write for example '{name}': {{'query': 8}}"
+    tokens = entry.get("num_virtual_tokens")
+    if method in _PROMPTS and not (isinstance(tokens, int) and tokens > 0):
+        problem = f"the adapter_method {method} trains so many tokens"
+        yield {"num_virtual_tokens": tokens}, problem, "Write for example 'num_virtual_tokens': 20"
+    if "task_type" in entry:
+        given = {"task_type": entry["task_type"]}
+        yield given, "the task follows from data.type and trainer.type", "Leave task_type out"

@@ -20,40 +20,30 @@ from federatedscope.core.configs import (
     cfg_run,
     cfg_training,
 )
-from federatedscope.core.configs.checks import register_checks
+from federatedscope.core.configs.checks import check_configuration
 from federatedscope.core.configs.node import CN, Argument
 from federatedscope.core.configs.schema import declare
 from federatedscope.core.files import write_text
 
+# fmt: off
 __all__ = [
-    "CN",
-    "Argument",
-    "CfgNode",
-    "apply_registered_configs",
-    "global_cfg",
-    "init_global_cfg",
+    "CN", "Argument", "CfgNode", "apply_registered_configs", "global_cfg", "init_global_cfg",
     "write_config",
 ]
 
 CfgNode = CN
 
 _TABLES = (
-    cfg_run,
-    cfg_federate,
-    cfg_data,
-    cfg_model,
-    cfg_llm,
-    cfg_training,
-    cfg_evaluation,
-    cfg_outside,
+    cfg_run, cfg_federate, cfg_data, cfg_model, cfg_llm, cfg_training, cfg_evaluation, cfg_outside,
 )
+# fmt: on
 
 
 def init_global_cfg(cfg: CN) -> None:
     """Declare every key of the project on ``cfg``, then those that extensions registered."""
     for table in _TABLES:
         declare(cfg, table.SECTIONS)
-    register_checks(cfg)
+    cfg.register_cfg_check_fun(check_configuration)
     apply_registered_configs(cfg)
 
 
@@ -71,19 +61,9 @@ def apply_registered_configs(cfg: CN) -> None:
 
 
 def write_config(cfg: CN, path: str | Path) -> Path:
-    """Write ``cfg`` as yaml, atomically; running that file repeats the run.
+    """Write ``cfg`` as yaml, atomically, in a folder that is created where it is missing.
 
-    Parameters
-    ----------
-    cfg : CN
-        The configuration.
-    path : str or path
-        The file; its folder is created where it is missing.
-
-    Returns
-    -------
-    Path
-        The file.
+    Running the file, whose path is returned, repeats the run.
     """
     write_text(path, cfg.dump(sort_keys=True, allow_unicode=True))
     return Path(path)

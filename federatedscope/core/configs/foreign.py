@@ -2,80 +2,74 @@
 
 from __future__ import annotations
 
-__all__ = ["FOREIGN_DATA", "FOREIGN_MODELS", "FOREIGN_SPLITTERS", "FOREIGN_TRAINERS"]
+__all__ = [
+    "FOREIGN_DATA",
+    "FOREIGN_DATA_PACKAGES",
+    "FOREIGN_MODELS",
+    "FOREIGN_SPLITTERS",
+    "FOREIGN_TRAINERS",
+]
 
 
-def _names(domain: str, words: str) -> dict[str, str]:
-    """``{name: domain}`` of a blank-separated list."""
-    return dict.fromkeys(words.split(), domain)
+def _domains(names: dict[str, str]) -> dict[str, str]:
+    """``{name: domain}`` of ``{domain: names with blanks between}``."""
+    return {name: domain for domain, words in names.items() for name in words.split()}
 
 
 _IMAGES, _GRAPHS, _TEXT = "images", "graphs", "text of FederatedScope's older kind"
 _TREES, _MATRIX = "trees and vertical federated learning", "matrix factorisation"
 _CONTRAST, _TOY = "contrastive learning on images", "toy problems"
+_ATC = "heterogeneous text tasks (ATC)"
 
-FOREIGN_DATA = {
-    **_names(_TOY, "toy quadratic"),
-    **_names(_IMAGES, "femnist celeba"),
-    **_names(_CONTRAST, "cifar4cl cifar4lp"),
-    **_names(_TEXT, "shakespeare twitter subreddit synthetic"),
-    **_names("heterogeneous text tasks (ATC)", "hetero_nlp_tasks"),
-    **_names(
-        _GRAPHS,
-        "cora citeseer pubmed dblp_conf dblp_org csbm csbm_data_feb_07_2022 ciao"
-        " epinions fb15k-237 wn18 hiv proteins imdb-binary cikmcup"
-        " graph_multi_domain_mol graph_multi_domain_small graph_multi_domain_biochem"
-        " mini_graph_dc mini-graph-dc fb15k wn18rr",
-    ),
-    **_names(_TREES, "vertical_fl_data synthetic_vfl_data adult abalone credit blog xgb_data"),
-    **_names(
-        _MATRIX,
-        "vflmovielens1m vflmovielens10m hflmovielens1m hflmovielens10m vflnetflix hflnetflix",
-    ),
-}
+# fmt: off
+FOREIGN_DATA = _domains({
+    _TOY: "toy quadratic",
+    _IMAGES: "femnist celeba",
+    _CONTRAST: "cifar4cl cifar4lp",
+    _TEXT: "shakespeare twitter subreddit synthetic",
+    _ATC: "hetero_nlp_tasks",
+    _GRAPHS: "cora citeseer pubmed dblp_conf dblp_org csbm csbm_data_feb_07_2022 ciao epinions"
+             " fb15k-237 wn18 hiv proteins imdb-binary cikmcup graph_multi_domain_mol"
+             " graph_multi_domain_small graph_multi_domain_biochem mini_graph_dc mini-graph-dc"
+             " fb15k wn18rr",
+    _TREES: "vertical_fl_data synthetic_vfl_data adult abalone credit blog xgb_data",
+    _MATRIX: "vflmovielens1m vflmovielens10m hflmovielens1m hflmovielens10m vflnetflix hflnetflix",
+})
 """Data set name in lower case -> the domain it belongs to."""
 
 FOREIGN_DATA_PACKAGES = {
-    "torchvision": _IMAGES,
-    "torchtext": _TEXT,
-    "torchaudio": "sound",
-    "torch_geometric": _GRAPHS,
-    "openml": "tables",
-    "huggingface_datasets": _TEXT,
+    "torchvision": _IMAGES, "torchtext": _TEXT, "torchaudio": "sound", "torch_geometric": _GRAPHS,
+    "openml": "tables", "huggingface_datasets": _TEXT,
 }
 """The part after ``@`` -> domain."""
 
-FOREIGN_MODELS = {
-    **_names(_TOY, "lr mlp"),
-    **_names(_IMAGES, "convnet2 convnet5 vgg11 resnet18"),
-    **_names(_CONTRAST, "simclr simclr_linear supervised_local supervised_fedavg"),
-    **_names(_TEXT, "lstm"),
-    **_names("heterogeneous text tasks (ATC)", "atc_model"),
-    **_names(_GRAPHS, "gcn sage gpr gat gin mpnn"),
-    **_names(_TREES, "xgb_tree gbdt_tree random_forest"),
-    **_names(_MATRIX, "vmfnet hmfnet"),
-}
+FOREIGN_MODELS = _domains({
+    _TOY: "lr mlp",
+    _IMAGES: "convnet2 convnet5 vgg11 resnet18",
+    _CONTRAST: "simclr simclr_linear supervised_local supervised_fedavg",
+    _TEXT: "lstm",
+    _ATC: "atc_model",
+    _GRAPHS: "gcn sage gpr gat gin mpnn",
+    _TREES: "xgb_tree gbdt_tree random_forest",
+    _MATRIX: "vmfnet hmfnet",
+})
 """Model name in lower case -> domain."""
 
-FOREIGN_TRAINERS = {
-    **_names(_IMAGES, "cvtrainer"),
-    **_names(_TEXT, "nlptrainer"),
-    **_names(_CONTRAST, "cltrainer lptrainer"),
-    **_names("heterogeneous text tasks (ATC)", "atc_trainer"),
-    **_names(
-        _GRAPHS,
-        "graphminibatch_trainer linkfullbatch_trainer linkminibatch_trainer"
-        " nodefullbatch_trainer nodeminibatch_trainer flitplustrainer flittrainer"
-        " fedvattrainer fedfocaltrainer",
-    ),
-    **_names(_TREES, "verticaltrainer none"),
-    **_names(_MATRIX, "mftrainer"),
-    **_names("sharpness-aware minimisation", "sam_trainer"),
-    **_names("local entropy", "local_entropy_trainer"),
-}
+FOREIGN_TRAINERS = _domains({
+    _IMAGES: "cvtrainer",
+    _TEXT: "nlptrainer",
+    _CONTRAST: "cltrainer lptrainer",
+    _ATC: "atc_trainer",
+    _GRAPHS: "graphminibatch_trainer linkfullbatch_trainer linkminibatch_trainer"
+             " nodefullbatch_trainer nodeminibatch_trainer flitplustrainer flittrainer"
+             " fedvattrainer fedfocaltrainer",
+    _TREES: "verticaltrainer none",
+    _MATRIX: "mftrainer",
+    "sharpness-aware minimisation": "sam_trainer",
+    "local entropy": "local_entropy_trainer",
+})
 """Trainer name in lower case -> domain."""
 
-FOREIGN_SPLITTERS = _names(
-    _GRAPHS, "louvain random rel_type graph_type scaffold scaffold_lda rand_chunk"
-)
+FOREIGN_SPLITTERS = _domains(
+    {_GRAPHS: "louvain random rel_type graph_type scaffold scaffold_lda rand_chunk"})
 """Splitter name -> domain."""

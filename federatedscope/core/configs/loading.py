@@ -4,54 +4,34 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from federatedscope import register
 from federatedscope.core.cmd_args import CommandLine, check_presets
-from federatedscope.core.configs.client_files import read_client_file
 from federatedscope.core.configs.config import CN, apply_registered_configs, global_cfg
-from federatedscope.core.configs.merging import nest
+from federatedscope.core.configs.merging import all_keys, nest, put, read_client_file
 from federatedscope.core.configs.ranges import value_of
 from federatedscope.core.configs.refusals import check_runnable
 from federatedscope.core.configs.values import literal, shown
 from federatedscope.core.configs.yaml_io import read_yaml_file
-from federatedscope.core.errors import ConfigError
+from federatedscope.core.errors import ConfigError, within
 from federatedscope.core.extensions import load_extensions
 
+# fmt: off
 __all__ = [
-    "RunConfig",
-    "build_config",
-    "check_client_names",
-    "check_run",
-    "client_config",
+    "RunConfig", "build_config", "check_client_names", "check_run", "client_config",
     "load_client_cfgs",
 ]
 
 _CLIENT = re.compile(r"client_([1-9]\d*)")
 
 RUN_WIDE = (
-    "aggregator",
-    "backend",
-    "device",
-    "distribute",
-    "early_stop",
-    "embedded",
-    "expname",
-    "expname_tag",
-    "extensions",
-    "federate",
-    "fedopt",
-    "llm",
-    "model",
-    "outdir",
-    "personalization",
-    "seed",
-    "tensorboard",
-    "use_gpu",
-    "wandb",
+    "aggregator", "backend", "device", "distribute", "early_stop", "embedded", "expname",
+    "expname_tag", "extensions", "federate", "fedopt", "llm", "model", "outdir", "personalization",
+    "seed", "tensorboard", "use_gpu", "wandb",
 )
+# fmt: on
 """Sections and keys that are the same for all clients."""
 
 OWN_ADAPTER_FIELDS = ("r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern")
@@ -109,36 +89,25 @@ def build_config(args: CommandLine) -> RunConfig:
     check_presets(args.presets)
     cfg = global_cfg.clone()
     apply_registered_configs(cfg)
-    with _better_remedies():
+    try:
         if args.cfg_file:
             cfg.merge_from_file(args.cfg_file)
             cfg.cfg_file = str(args.cfg_file)
         cfg.merge_from_list(args.opts)
-    given = {*_leaves(tree), *_leaves(overrides)}
+    except ConfigError as error:
+        remedy = _REMEDIES.get(error.field, error.remedy)
+        raise ConfigError(error.field, error.value, error.problem, remedy) from error
+    own = [*all_keys(overrides, sections=False)]
+    given = {*all_keys(tree, sections=False), *own}
     if args.outdir:
         cfg.outdir = args.outdir
         given.add("outdir")
     swaps: list[dict[str, Any]] = []
-    presets = list(args.presets)
-    if cfg.embedded.use and "embedded" in register.preset_dict and "embedded" not in presets:
-        presets.append("embedded")
-    for name in presets:
-        swaps += register.preset_dict[name](cfg, set(_leaves(overrides))) or []
+    miniature = ["embedded"] if cfg.embedded.use and "embedded" in register.preset_dict else []
+    for name in dict.fromkeys([*args.presets, *miniature]):
+        swaps += register.preset_dict[name](cfg, set(own)) or []
     clients = load_client_cfgs(args.client_cfg_file, args.client_opts, cfg)
     return RunConfig(cfg, clients, frozenset(given), swaps)
-
-
-@contextmanager
-def _better_remedies() -> Iterator[None]:
-    """Say more about some keys than the example that their default gives."""
-    try:
-        yield
-    except ConfigError as error:
-        if error.field not in _REMEDIES:
-            raise
-        raise ConfigError(
-            error.field, error.value, error.problem, _REMEDIES[error.field]
-        ) from error
 
 
 def extension_names(tree: Mapping[str, Any], overrides: Mapping[str, Any]) -> list[str]:
@@ -148,19 +117,9 @@ def extension_names(tree: Mapping[str, Any], overrides: Mapping[str, Any]) -> li
         value = literal(str(shown(overrides["extensions"])))
     names = [value] if isinstance(value, str) else value
     if not isinstance(names, (list, tuple)) or not all(isinstance(n, str) for n in names):
-        raise ConfigError(
-            "extensions", value, "must be a list of module names", "Write ['federatedscope_ext']"
-        )
+        remedy = "Write ['federatedscope_ext']"
+        raise ConfigError("extensions", value, "must be a list of module names", remedy)
     return [name for name in names if name]
-
-
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """Dotted keys of the values in a nested mapping."""
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}"
 
 
 def load_client_cfgs(path: str | None, opts: Sequence[str], cfg: CN) -> CN | None:
@@ -192,7 +151,7 @@ def load_client_cfgs(path: str | None, opts: Sequence[str], cfg: CN) -> CN | Non
             _check_client_name(str(name), settings, cfg)
             node = result.setdefault(name, CN(new_allowed=True))
             for dotted, value in _checked_settings(str(name), settings or {}, cfg):
-                _put(node, dotted, value)
+                put(node, dotted, value)
     return result or None
 
 
@@ -234,13 +193,10 @@ def check_run(run: RunConfig) -> None:
     run.cfg.assert_cfg()
     _check_adapter_ranks(run.cfg)
     for name in run.client_cfgs or ():
-        try:
+        with within(name):
             twin = client_config(run.cfg, run.client_cfgs, int(name.split("_")[1]))
             check_runnable(twin)
             _check_adapter_ranks(twin)
-        except ConfigError as error:
-            field_name = f"{name}.{error.field}"
-            raise ConfigError(field_name, error.value, error.problem, error.remedy) from error
 
 
 def _check_adapter_ranks(cfg: CN) -> None:
@@ -252,12 +208,8 @@ def _check_adapter_ranks(cfg: CN) -> None:
     ranks = {"r": entry.get("r"), **(patterns if isinstance(patterns, Mapping) else {})}
     for name, rank in ranks.items():
         if isinstance(rank, int) and rank > MOST_RANK:
-            raise ConfigError(
-                _ADAPTER,
-                {name: rank},
-                "the rank is too large",
-                f"Write at most {MOST_RANK}",
-            )
+            remedy = f"Write at most {MOST_RANK}"
+            raise ConfigError(_ADAPTER, {name: rank}, "the rank is too large", remedy)
 
 
 def check_client_names(client_cfgs: CN | None, cfg: CN) -> None:
@@ -272,70 +224,43 @@ def _check_client_name(name: str, settings: Any, cfg: CN) -> None:
     """The section names one of the clients."""
     match = _CLIENT.fullmatch(name)
     count = cfg.federate.client_num
+    problem = ""
     if match is None:
-        raise ConfigError(
-            name,
-            shown(settings),
-            "not the name of a client",
-            "Write client_1, client_2, ... on the top level, or before the first dot of a key",
-        )
-    if count and int(match[1]) > count:
-        raise ConfigError(
-            name,
-            shown(settings),
-            f"there are only {count} clients",
-            f"Write client_1 to client_{count}",
-        )
+        problem = "not the name of a client"
+        remedy = "Write client_1, client_2, ... on the top level, or before the first dot of a key"
+    elif count and int(match[1]) > count:
+        problem, remedy = f"there are only {count} clients", f"Write client_1 to client_{count}"
+    if problem:
+        raise ConfigError(name, shown(settings), problem, remedy)
 
 
 def _checked_settings(name: str, settings: Any, cfg: CN) -> Iterator[tuple[str, Any]]:
     """``(dotted key, value in the key's type)`` of one client's settings."""
     if not isinstance(settings, Mapping):
-        raise ConfigError(
-            name, shown(settings), "must hold sections", "Write section: and below it key: value"
-        )
+        remedy = "Write section: and below it key: value"
+        raise ConfigError(name, shown(settings), "must hold sections", remedy)
     twin = cfg.clone()
-    try:
+    with within(name):
         twin.merge_from_other_cfg(settings)
-    except ConfigError as error:
-        field_name = f"{name}.{error.field}"
-        raise ConfigError(field_name, error.value, error.problem, error.remedy) from error
-    for dotted in _leaves(settings):
-        if dotted == _ADAPTER:
-            yield dotted, _own_adapter(name, value_of(twin, dotted), cfg)
-            continue
-        if dotted.split(".")[0] in RUN_WIDE:
-            raise ConfigError(
-                f"{name}.{dotted}",
-                value_of(twin, dotted),
-                "this key is the same for all clients",
-                f"Set {dotted} for the whole run",
-            )
-        yield dotted, value_of(twin, dotted)
+        for dotted in all_keys(settings, sections=False):
+            value = value_of(twin, dotted)
+            if dotted == _ADAPTER:
+                value = _own_adapter(value, cfg)
+            elif dotted.split(".")[0] in RUN_WIDE:
+                problem = "this key is the same for all clients"
+                raise ConfigError(dotted, value, problem, f"Set {dotted} for the whole run")
+            yield dotted, value
 
 
-def _own_adapter(name: str, given: list[Any], cfg: CN) -> list[Any]:
+def _own_adapter(given: list[Any], cfg: CN) -> list[Any]:
     """A client's adapter arguments, the run's with its own rank and scale."""
     base = dict(cfg.llm.adapter.args[0]) if cfg.llm.adapter.args else {}
     entry = given[0] if len(given) == 1 and isinstance(given[0], Mapping) else None
     if entry is None:
-        raise ConfigError(
-            f"{name}.{_ADAPTER}", given, "must be a list of one mapping", "Write [{'r': 4}]"
-        )
+        raise ConfigError(_ADAPTER, given, "must be a list of one mapping", "Write [{'r': 4}]")
     for key, value in entry.items():
         if key not in OWN_ADAPTER_FIELDS and value != base.get(key):
-            raise ConfigError(
-                f"{name}.{_ADAPTER}",
-                {key: value},
-                f"{key} is the same for all clients; ranks and scales may differ",
-                f"Leave it out, or write one of {', '.join(OWN_ADAPTER_FIELDS)}",
-            )
+            problem = f"{key} is the same for all clients; ranks and scales may differ"
+            remedy = f"Leave it out, or write one of {', '.join(OWN_ADAPTER_FIELDS)}"
+            raise ConfigError(_ADAPTER, {key: value}, problem, remedy)
     return [{**base, **dict(entry)}]
-
-
-def _put(node: CN, dotted: str, value: Any) -> None:
-    """Set a dotted key in a free tree."""
-    *parents, last = dotted.split(".")
-    for parent in parents:
-        node = node.setdefault(parent, CN(new_allowed=True))
-    node[last] = value

@@ -16,18 +16,16 @@ from federatedscope.core.configs.values import KeyInfo
 from federatedscope.core.configs.yaml_io import dump_yaml, parse_yaml, read_yaml_file
 from federatedscope.core.errors import ConfigError, UserError, is_user_error
 
-__all__ = ["CN", "Argument"]
+__all__ = ["BOOKKEEPING", "CN", "Argument"]
 
 logger = logging.getLogger(__name__)
 
-_BOOKKEEPING = (
-    "cfg_check_funcs",
-    "__cfg_check_funcs__",
-    "help_info",
-    "__help_info__",
-    "is_ready_for_run",
+# fmt: off
+BOOKKEEPING = (
+    "cfg_check_funcs", "__cfg_check_funcs__", "help_info", "__help_info__", "is_ready_for_run",
 )
-"""Internal entries that configurations saved by FederatedScope contain; they are skipped."""
+# fmt: on
+"""Internal entries of FederatedScope's configurations; they are skipped."""
 
 _STATE = ("_frozen", "_new_allowed", "_checks", "_info", "_applied", "_ready")
 
@@ -151,18 +149,8 @@ class CN(dict[str, Any]):
 
     # ------------------------------------------------------------------ copies and output
     def __deepcopy__(self, memo: dict[int, Any]) -> CN:
-        twin = type(self)(new_allowed=self._new_allowed)
-        memo[id(self)] = twin
-        for key, value in self.items():
-            dict.__setitem__(twin, key, copy.deepcopy(value, memo))
-        twin.__dict__.update(
-            _frozen=self._frozen,
-            _checks=list(self._checks),
-            _info=dict(self._info),
-            _applied=dict(self._applied),
-            _ready=self._ready,
-        )
-        return twin
+        items = {key: copy.deepcopy(value, memo) for key, value in self.items()}
+        return _restore(type(self), items, {k: copy.copy(v) for k, v in self.__dict__.items()})
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (_restore, (type(self), dict(self), dict(self.__dict__)))
@@ -193,25 +181,18 @@ class CN(dict[str, Any]):
         The tree has no declared types and allows new keys.
         """
         source = cfg_file_obj_or_str
-        if isinstance(source, PathLike):
+        if isinstance(source, str) and ("\n" in source or not source.endswith((".yaml", ".yml"))):
+            tree, _ = parse_yaml(source)
+        elif isinstance(source, (str, PathLike)):
             tree, _ = read_yaml_file(Path(source))
-        elif isinstance(source, str):
-            is_path = "\n" not in source and source.endswith((".yaml", ".yml"))
-            tree, _ = read_yaml_file(source) if is_path else parse_yaml(source)
         else:
             tree, _ = parse_yaml(source.read(), str(getattr(source, "name", "<file>")))
         return cls(tree, new_allowed=True)
 
     def merge_from_file(self, cfg_filename: str | PathLike[str], check_cfg: bool = False) -> None:
-        """Merge a yaml file.
+        """Merge a yaml file, and run the registered checks afterwards where ``check_cfg`` is on.
 
-        Parameters
-        ----------
-        cfg_filename : str or path
-            The yaml file.
-        check_cfg : bool
-            Run the registered checks afterwards. Off by default: checks are for a complete
-            configuration, see :meth:`assert_cfg` and :meth:`freeze`.
+        Checks are for a complete configuration, see :meth:`assert_cfg` and :meth:`freeze`.
 
         Raises
         ------
@@ -239,8 +220,7 @@ class CN(dict[str, Any]):
 
     def _merge(self, source: Mapping[str, Any], origin: Origin) -> None:
         """Check every value first, then write all of them."""
-        plan = list(self._planned(source, "", self, origin))
-        for node, key, value in plan:
+        for node, key, value in list(self._planned(source, "", self, origin)):
             node[key] = value
 
     def _planned(
@@ -252,7 +232,7 @@ class CN(dict[str, Any]):
             dotted = f"{prefix}{key}"
             value = raw_value.value if isinstance(raw_value, Argument) else raw_value
             if key not in self:
-                if key in _BOOKKEEPING:
+                if key in BOOKKEEPING:
                     continue
                 if not self._new_allowed:
                     raise unknown_key(dotted, value, root, origin)
@@ -265,12 +245,9 @@ class CN(dict[str, Any]):
             elif (section := values.as_mapping(value)) is not None:
                 yield from current._planned(section, f"{dotted}.", root, origin)
             else:
-                raise ConfigError(
-                    dotted,
-                    values.shown(value),
-                    f"{dotted} is a section, not a single value{origin.of(dotted)}",
-                    f"Give one of its keys: {some_keys(current, dotted)}",
-                )
+                problem = f"{dotted} is a section, not a single value{origin.of(dotted)}"
+                remedy = f"Give one of its keys: {some_keys(current, dotted)}"
+                raise ConfigError(dotted, values.shown(value), problem, remedy)
 
     # ------------------------------------------------------------------ state
     def is_new_allowed(self) -> bool:
@@ -279,8 +256,7 @@ class CN(dict[str, Any]):
 
     def set_new_allowed(self, is_new_allowed: bool) -> None:
         """Allow or forbid new keys in this node and every node below."""
-        for node in self._nodes():
-            node.__dict__["_new_allowed"] = is_new_allowed
+        self._set("_new_allowed", is_new_allowed)
 
     def is_frozen(self) -> bool:
         """Whether the node refuses changes."""
@@ -298,20 +274,18 @@ class CN(dict[str, Any]):
             Run the registered checks first.
         """
         self.ready_for_run(check_cfg)
-        for node in self._nodes():
-            node.__dict__["_frozen"] = True
+        self._set("_frozen", True)
 
     def defrost(self) -> None:
         """Make the tree mutable again."""
-        for node in self._nodes():
-            node.__dict__["_frozen"] = False
+        self._set("_frozen", False)
 
-    def _nodes(self) -> Iterator[CN]:
-        """The node itself and every node below it."""
-        yield self
-        for value in self.values():
-            if isinstance(value, CN):
-                yield from value._nodes()
+    def _set(self, name: str, value: bool) -> None:
+        """Change a part of the state here and in every node below."""
+        self.__dict__[name] = value
+        for below in self.values():
+            if isinstance(below, CN):
+                below._set(name, value)
 
     # ------------------------------------------------------------------ checks
     def register_cfg_check_fun(self, cfg_check_fun: Callable[[CN], object]) -> None:
@@ -321,17 +295,16 @@ class CN(dict[str, Any]):
 
     def assert_cfg(self, check_cfg: bool = True) -> None:
         """Run the registered checks, in the order of registration."""
-        if check_cfg:
-            for check in list(self._checks):
-                try:
-                    check(self)
-                except (ValueError, AssertionError) as error:
-                    # Extensions' checks complain with plain ValueErrors, or assert as
-                    # FederatedScope's do.
-                    if is_user_error(error) or check.__module__.startswith(__package__):
-                        raise
-                    text = str(error) or f"The check {check.__module__}.{check.__name__} failed."
-                    raise UserError(text) from error
+        for check in list(self._checks) if check_cfg else ():
+            try:
+                check(self)
+            except (ValueError, AssertionError) as error:
+                # Extensions' checks complain with plain ValueErrors, or assert as
+                # FederatedScope's do.
+                if is_user_error(error) or check.__module__.startswith(__package__):
+                    raise
+                text = str(error) or f"The check {check.__module__}.{check.__name__} failed."
+                raise UserError(text) from error
 
     def ready_for_run(self, check_cfg: bool = True) -> None:
         """Run the checks, report required keys without a value, mark the tree as ready."""
@@ -350,15 +323,8 @@ class CN(dict[str, Any]):
     def describe(self, key: str, info: KeyInfo | str, choices: tuple[Any, ...] = ()) -> None:
         """Attach description, accepted types and choices to one key of this node.
 
-        Parameters
-        ----------
-        key : str
-            The key.
-        info : KeyInfo or str
-            All of it; or the line of help, with the key's present value as default and its type
-            as the accepted one. That is the form for extensions.
-        choices : tuple
-            Accepted values, together with a line of help.
+        ``info`` is all of it; or, the form for extensions, the line of help, with the key's present
+        value as default, its type as the accepted one, and ``choices`` as accepted values.
         """
         if isinstance(info, str):
             value = self[key]

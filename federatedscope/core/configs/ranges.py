@@ -1,21 +1,23 @@
-"""Bounds of the configuration's numbers, and small readers that the checks share."""
+"""Bounds of the configuration's numbers, tables of what is refused, and small readers."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 from federatedscope.core.configs.node import CN
+from federatedscope.core.errors import ConfigError
 
-__all__ = ["RANGES", "Range", "adapter_method", "method_of", "value_of"]
+__all__ = ["RANGES", "Range", "Rule", "adapter_method", "method_of", "refuse", "value_of"]
 
 
 @dataclass(frozen=True)
 class Range:
     """Bounds of one number; ``open_low``/``open_high`` exclude the bound itself."""
 
-    field: str
+    field: str = ""
     low: float = -math.inf
     high: float = math.inf
     open_low: bool = False
@@ -35,48 +37,60 @@ class Range:
             parts.append(f"{'less than' if self.open_high else 'at most'} {self.high:g}")
         return " and ".join(parts)
 
+    def check(self, value: object) -> None:
+        """Refuse a value out of the bounds."""
+        if not (isinstance(value, (int, float)) and self.holds(value)):
+            raise ConfigError(self.field, value, "out of range", f"Write a number {self}")
 
-RANGES = (
-    Range("federate.client_num", low=0),
-    Range("federate.total_round_num", low=0),
-    Range("federate.client_idx_for_local_train", low=0),
-    Range("federate.unseen_clients_rate", low=0, high=1, open_high=True),
-    Range("federate.sample_client_rate", high=1),
-    Range("federate.client_memory_mb", low=1),
-    Range("data.subsample", low=0, high=1, open_low=True),
-    Range("dataloader.batch_size", low=1),
-    Range("dataloader.num_workers", low=0),
-    Range("train.local_update_steps", low=1),
-    Range("train.max_nonfinite_steps", low=1),
-    Range("train.optimizer.lr", low=0, high=1e6),
-    Range("train.scheduler.warmup_ratio", low=0, high=1),
-    Range("train.vera.lr_c", low=0, high=1e6),
-    Range("finetune.optimizer.lr", low=0, high=1e6),
-    Range("grad.grad_accum_count", low=1),
-    Range("early_stop.patience", low=0),
-    Range("early_stop.delta", low=0),
-    Range("eval.freq", low=1),
-    Range("eval.batch_size", low=0),
-    Range("eval.max_rows", low=0),
-    Range("data.rows_per_client", low=0),
-    Range("eval.max_new_tokens", low=1),
-    Range("eval.max_generated_rows", low=0),
-    Range("llm.tok_len", low=1),
-    Range("llm.chat.max_len", low=1),
-    Range("llm.chat.max_history_len", low=0),
-    Range("aggregator.byzantine_node_num", low=0),
-    Range("fedprox.mu", low=0),
-    Range("regularizer.mu", low=0),
-    Range("fedopt.optimizer.lr", low=0, high=1e6, open_low=True),
-    Range("fedopt.annealing_step_size", low=1),
-    Range("fedopt.annealing_gamma", low=0, high=1, open_low=True),
-    Range("device", low=-1),
-    Range("eval_device", low=-1),
-    Range("print_decimal_digits", low=0, high=16),
-    Range("verbose", low=0),
-    Range("seed", low=0, high=2**32 - 1),
-    Range("data.seed", low=0, high=2**32 - 1),
-)
+
+# fmt: off
+RANGES = tuple(replace(bounds, field=field) for bounds, fields in (
+    (Range(low=0), "federate.client_num federate.total_round_num early_stop.patience"
+        " federate.client_idx_for_local_train dataloader.num_workers early_stop.delta verbose"
+        " eval.batch_size eval.max_rows data.rows_per_client eval.max_generated_rows fedprox.mu"
+        " llm.chat.max_history_len aggregator.byzantine_node_num regularizer.mu"),
+    (Range(low=1), "federate.client_memory_mb dataloader.batch_size train.local_update_steps"
+        " train.max_nonfinite_steps grad.grad_accum_count eval.freq eval.max_new_tokens"
+        " llm.tok_len llm.chat.max_len fedopt.annealing_step_size"),
+    (Range(low=-1), "device eval_device"),
+    (Range(low=0, high=1, open_high=True), "federate.unseen_clients_rate"),
+    (Range(high=1), "federate.sample_client_rate"),
+    (Range(low=0, high=1, open_low=True), "data.subsample fedopt.annealing_gamma"),
+    (Range(low=0, high=1), "train.scheduler.warmup_ratio"),
+    (Range(low=0, high=1e6), "train.optimizer.lr train.vera.lr_c finetune.optimizer.lr"),
+    (Range(low=0, high=1e6, open_low=True), "fedopt.optimizer.lr"),
+    (Range(low=0, high=16), "print_decimal_digits"),
+    (Range(low=0, high=2**32 - 1), "seed data.seed"),
+) for field in fields.split())
+# fmt: on
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One combination of values that cannot run.
+
+    Attributes
+    ----------
+    field : str
+        Dotted key that the message names, with its value.
+    wrong : callable
+        ``wrong(cfg)``: anything true where the combination is there.
+    problem, remedy : str
+        The message; ``{c.section.key}`` stands for a value and ``{found}`` for what ``wrong`` gave.
+    """
+
+    field: str
+    wrong: Callable[[CN], object]
+    problem: str
+    remedy: str
+
+
+def refuse(cfg: CN, *rules: Rule) -> None:
+    """Raise the :class:`ConfigError` of the first rule that applies."""
+    for rule in rules:
+        if found := rule.wrong(cfg):
+            problem, remedy = (t.format(c=cfg, found=found) for t in (rule.problem, rule.remedy))
+            raise ConfigError(rule.field, value_of(cfg, rule.field), problem, remedy)
 
 
 def value_of(cfg: CN, dotted: str) -> Any:

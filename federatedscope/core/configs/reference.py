@@ -11,10 +11,18 @@ from collections.abc import Iterator
 
 from federatedscope.core.configs.config import CN, apply_registered_configs, global_cfg
 from federatedscope.core.configs.values import KeyInfo, plain
+from federatedscope.core.extensions import load_extensions
 
 __all__ = ["configuration_reference"]
 
 _OUTSIDE = "outside this project"
+_OUTSIDE_HEADING = """## Features outside this project
+
+These keys are read, so that configurations which mention them load. Turning one of the features \
+on is refused by name.
+
+| section | feature | keys |
+|---|---|---|"""
 
 
 def configuration_reference(cfg: CN) -> str:
@@ -24,22 +32,14 @@ def configuration_reference(cfg: CN) -> str:
     """
     here: list[tuple[str, KeyInfo, CN]] = []
     outside: list[tuple[str, KeyInfo, CN]] = []
-    for path, info, node in _section_nodes(cfg):
+    for path, info, node in [("", KeyInfo(help="The run as a whole"), cfg), *_below(cfg, "")]:
         below = any(path.startswith(f"{parent}.") for parent, _, _ in outside)
         target = outside if below or _OUTSIDE in info.help else here
         target.append((path, info, node))
     parts = ["# Configuration reference", ""]
     for path, info, node in here:
         parts += _table(path, info, node)
-    parts += [
-        "## Features outside this project",
-        "",
-        "These keys are read, so that configurations which mention them load. Turning one of the"
-        " features on is refused by name.",
-        "",
-        "| section | feature | keys |",
-        "|---|---|---|",
-    ]
+    parts.append(_OUTSIDE_HEADING)
     for path, info, node in outside:
         feature = info.help.removesuffix(f"; {_OUTSIDE}")
         keys = ", ".join(f"`{key}`" for key, value in node.items() if not isinstance(value, CN))
@@ -47,14 +47,8 @@ def configuration_reference(cfg: CN) -> str:
     return "\n".join(parts) + "\n"
 
 
-def _section_nodes(cfg: CN) -> Iterator[tuple[str, KeyInfo, CN]]:
-    """Every section in order, the top level first."""
-    yield "", KeyInfo(help="The run as a whole"), cfg
-    yield from _below(cfg, "")
-
-
 def _below(node: CN, prefix: str) -> Iterator[tuple[str, KeyInfo, CN]]:
-    """The sections below a node."""
+    """The sections below a node, in order."""
     for key, value in node.items():
         if isinstance(value, CN):
             yield f"{prefix}{key}", node.info(key), value
@@ -89,11 +83,8 @@ def _cell(text: str) -> str:
 def main(modules: list[str]) -> None:
     """Print the reference, with the keys that ``modules`` add."""
     cfg = global_cfg.clone()
-    if modules:
-        from federatedscope.core.extensions import load_extensions
-
-        load_extensions(modules)
-        apply_registered_configs(cfg)
+    load_extensions(modules)
+    apply_registered_configs(cfg)
     sys.stdout.write(configuration_reference(cfg))
 
 

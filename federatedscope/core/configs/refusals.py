@@ -22,30 +22,20 @@ from federatedscope.core.configs.foreign import (
 from federatedscope.core.configs.node import CN
 from federatedscope.core.configs.ranges import method_of, value_of
 from federatedscope.core.configs.refusal_table import (
-    EXTENSION_METHODS,
     OTHER_METHODS,
     OTHER_WORDS,
     OUTSIDE,
     REFUSALS,
     Refusal,
 )
-from federatedscope.core.errors import ConfigError, is_user_error
+from federatedscope.core.errors import ConfigError
 
-__all__ = [
-    "BUILT_IN_METHODS",
-    "BUILT_IN_TRAINERS",
-    "REFUSALS",
-    "Refusal",
-    "check_runnable",
-    "known_methods",
-    "verdict",
-]
+__all__ = ["BUILT_IN_METHODS", "REFUSALS", "Refusal", "check_runnable", "known_methods"]
 
 BUILT_IN_METHODS = ("fedavg", "fedopt", "fedprox", "local", "global")
 """Methods the runtime has itself; extensions register more."""
 
-BUILT_IN_TRAINERS = ("general", "llmtrainer")
-"""Trainers the runtime has itself."""
+_BUILT_IN_TRAINERS = ("general", "llmtrainer")
 
 
 def known_methods() -> list[str]:
@@ -53,15 +43,10 @@ def known_methods() -> list[str]:
 
     Builders are asked about the names in the project's tables and about their own keys.
     """
-    keys = {key.lower() for key in (*register.worker_dict, *register.aggregator_dict)}
-    candidates = {*keys, *EXTENSION_METHODS, *OTHER_METHODS}
-    found = {
-        name
-        for name in candidates
-        if name in {key.lower() for key in register.aggregator_dict}
-        or register.first_answer(register.worker_dict, name) is not None
-    }
-    return sorted({*BUILT_IN_METHODS, *found})
+    rules = {key.lower() for key in register.aggregator_dict}
+    candidates = {*rules, *map(str.lower, register.worker_dict), *OTHER_METHODS}
+    workers = {n for n in candidates if register.first_answer(register.worker_dict, n) is not None}
+    return sorted({*BUILT_IN_METHODS, *rules, *workers})
 
 
 def check_runnable(cfg: CN) -> None:
@@ -85,87 +70,58 @@ def check_runnable(cfg: CN) -> None:
     _check_model_type(cfg)
 
 
-def verdict(cfg: CN) -> str | None:
-    """``None`` when the configuration can run, else the reason why not (one paragraph).
-
-    Looks at a copy: neither derived values nor anything else is written to ``cfg``.
-    """
-    twin = cfg.clone()
-    twin.defrost()
-    try:
-        check_runnable(twin)
-        twin.assert_cfg()
-    except ValueError as error:
-        if not is_user_error(error):
-            raise
-        return str(error)
-    return None
-
-
 def _check_switches(cfg: CN) -> None:
     """The features that a key alone turns on; the error explains the first and names the rest."""
     found = [r for r in REFUSALS if r.applies(value_of(cfg, r.field))]
-    if not found:
-        return
-    first, *rest = found
-    also = f". Also refused: {', '.join(r.field for r in rest)}" if rest else ""
-    raise ConfigError(
-        first.field,
-        value_of(cfg, first.field),
-        f"{first.feature} {first.reason}",
-        f"{first.remedy}{also}",
-    )
+    if found:
+        field, problem = found[0].field, f"{found[0].feature} {found[0].reason}"
+        also = f". Also refused: {', '.join(r.field for r in found[1:])}" if found[1:] else ""
+        raise ConfigError(field, value_of(cfg, field), problem, f"{found[0].remedy}{also}")
 
 
 def _check_method(cfg: CN) -> None:
     """The method is built in, or a registered worker or aggregator answers for it."""
     method = method_of(cfg)
-    if method in BUILT_IN_METHODS or register.first_answer(register.worker_dict, method):
-        return
-    if method in {key.lower() for key in register.aggregator_dict}:
-        return
-    if _answers_as_aggregator(method, cfg):
+    if (
+        method in BUILT_IN_METHODS
+        or register.first_answer(register.worker_dict, method)
+        or method in {key.lower() for key in register.aggregator_dict}
+        or register.first_answer(
+            register.aggregator_dict, method, model=None, device="cpu", config=cfg
+        )
+        is not None
+    ):
         return
     here = f"Methods here: {', '.join(known_methods())}"
-    if method in EXTENSION_METHODS:
-        problem = "the method comes with federatedscope_ext, which is not loaded"
-        remedy = f"Write extensions: ['federatedscope_ext']. {here}"
-    elif method in OTHER_METHODS:
+    problem = "unknown method"
+    if method in OTHER_METHODS:
         problem, remedy = f"{OTHER_METHODS[method]} {OUTSIDE}", here
     elif method in OTHER_WORDS:
         problem, remedy = "not a name of a method here", OTHER_WORDS[method]
     else:
-        near = difflib.get_close_matches(method, known_methods(), n=1)
-        hint = f"Did you mean {near[0]}? " if near else ""
-        problem = "unknown method"
-        remedy = f"{hint}{here}; a method of your own needs register_worker in a module that"
-        remedy += " 'extensions' names"
+        remedy = f"{_near(method, known_methods())}{here}; others need a module that registers them"
+        remedy += f" in 'extensions', which has {list(cfg.extensions)}"
     raise ConfigError("federate.method", cfg.federate.method, problem, remedy)
 
 
-def _answers_as_aggregator(method: str, cfg: CN) -> bool:
-    """Whether a registered aggregator builder answers for the method."""
-    answer = register.first_answer(
-        register.aggregator_dict, method, model=None, device="cpu", config=cfg
-    )
-    return answer is not None
+def _near(name: str, known: Iterable[str]) -> str:
+    """A question for the nearest known name, or an empty text."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"Did you mean {near[0]}? " if near else ""
 
 
 def _check_trainer(cfg: CN) -> None:
     """The trainer is built in or registered."""
     kind = cfg.trainer.type
-    if kind.lower() in BUILT_IN_TRAINERS:
+    if kind.lower() in _BUILT_IN_TRAINERS or (
+        register.first_answer(register.trainer_dict, kind) is not None
+    ):
         return
-    if register.first_answer(register.trainer_dict, kind) is not None:
-        return
-    names = [*BUILT_IN_TRAINERS, *register.trainer_dict]
+    names = sorted({*_BUILT_IN_TRAINERS, *register.trainer_dict})
     domain = FOREIGN_TRAINERS.get(kind.lower())
-    near = difflib.get_close_matches(kind.lower(), names, n=1)
     problem = f"the trainer for {domain} {OUTSIDE}" if domain else "unknown trainer"
-    hint = f"Did you mean {near[0]}? " if near and not domain else ""
-    raise ConfigError(
-        "trainer.type", kind, problem, f"{hint}Trainers here: {', '.join(sorted(set(names)))}"
-    )
+    hint = "" if domain else _near(kind.lower(), names)
+    raise ConfigError("trainer.type", kind, problem, f"{hint}Trainers here: {', '.join(names)}")
 
 
 def _registered(name: str, keys: Iterable[str]) -> bool:
@@ -185,28 +141,18 @@ def _check_data_type(cfg: CN) -> None:
         domain = next((d for n, d in FOREIGN_DATA.items() if name.startswith(f"{n}_")), None)
     if domain is None and kind:
         return
-    problem = f"data of {domain} {'are' if domain else 'is'} outside this project"
-    if kind in ("", "toy"):
-        problem = "no data set is chosen"
-    raise ConfigError(
-        "data.type",
-        kind,
-        problem,
-        "Write for example sst2@glue, gsm8k@llm, FILE.jsonl@llm, or the name of a registered data"
-        " set",
-    )
+    no_choice = kind in ("", "toy")
+    problem = "no data set is chosen" if no_choice else f"data of {domain} are outside this project"
+    remedy = "Write for example sst2@glue, gsm8k@llm, FILE.jsonl@llm, or the name of a registered"
+    raise ConfigError("data.type", kind, problem, f"{remedy} data set")
 
 
 def _check_splitter(cfg: CN) -> None:
     """The splitter does not belong to another domain."""
     kind = cfg.data.splitter
     if kind in FOREIGN_SPLITTERS and not _registered(kind, register.splitter_dict):
-        raise ConfigError(
-            "data.splitter",
-            kind,
-            f"the splitter for {FOREIGN_SPLITTERS[kind]} {OUTSIDE}",
-            "Write iid, lda or meta",
-        )
+        problem = f"the splitter for {FOREIGN_SPLITTERS[kind]} {OUTSIDE}"
+        raise ConfigError("data.splitter", kind, problem, "Write iid, lda or meta")
 
 
 def _check_model_type(cfg: CN) -> None:
@@ -215,15 +161,14 @@ def _check_model_type(cfg: CN) -> None:
     if _registered(kind, register.model_dict):
         return
     name, _, package = kind.lower().partition("@")
-    domain = FOREIGN_MODELS.get(name) if not package else None
-    if name.startswith("gnn_"):
-        domain = FOREIGN_MODELS["gcn"]
+    domain = FOREIGN_MODELS.get("gcn" if name.startswith("gnn_") else name)
     remedy = "Write NAME_OR_PATH@huggingface_llm, or the name of a registered model"
     if package == "transformers":
         remedy = f"Write {kind.split('@')[0]}@huggingface_llm"
         domain = "FederatedScope's older text tasks"
+    elif package and not name.startswith("gnn_"):
+        domain = None
     if domain is not None or not kind:
-        problem = f"the model for {domain} {OUTSIDE}"
-        if kind in ("", "lr"):
-            problem = "no model is chosen"
+        no_choice = kind in ("", "lr")
+        problem = "no model is chosen" if no_choice else f"the model for {domain} {OUTSIDE}"
         raise ConfigError("model.type", kind, problem, remedy)

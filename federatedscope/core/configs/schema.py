@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from federatedscope.core.configs.node import CN
 from federatedscope.core.configs.values import KeyInfo, plain
 
-__all__ = ["Key", "Section", "declare"]
+__all__ = ["Key", "Section", "alike", "declare", "outside"]
 
 
 @dataclass(frozen=True)
@@ -36,49 +36,58 @@ class Key:
     choices: tuple[Any, ...] = ()
     types: tuple[type, ...] = ()
 
+    def info(self) -> KeyInfo:
+        """Metadata in the form the tree keeps."""
+        types = self.types or (type(self.default),)
+        return KeyInfo(self.help, types, self.choices, declared=True, default=self.default)
+
 
 @dataclass(frozen=True)
 class Section:
-    """One section of the tree with its keys.
-
-    Attributes
-    ----------
-    path : str
-        Dotted path, empty for the top level.
-    help : str
-        One line about the section.
-    keys : tuple of Key
-        The keys directly in it.
-    free : bool
-        Whether configurations may add keys of their own to it.
+    """One section of the tree: its dotted path (empty for the top level), a line about it, the
+    keys directly in it, and whether configurations may add keys of their own.
     """
 
     path: str
     help: str
-    keys: tuple[Key, ...] = field(default=())
+    keys: tuple[Key, ...] = ()
     free: bool = False
 
 
+def alike(help: str, /, **defaults: Any) -> tuple[Key, ...]:
+    """Keys that share their line of help."""
+    return tuple(Key(name, default, help) for name, default in defaults.items())
+
+
+def outside(path: str, feature: str, /, **defaults: Any) -> Section:
+    """The section of a feature that is outside this project; whole numbers may be any numbers."""
+    text = f"{feature}; outside this project"
+    types: dict[str, tuple[type, ...]] = {
+        name: (int, float) for name, default in defaults.items() if type(default) is int
+    }
+    if "attacker_id" in defaults:
+        types["attacker_id"] = (int, list)  # one, or several
+    return Section(
+        path,
+        text,
+        tuple(Key(n, d, f"{text}.", types=types.get(n, ())) for n, d in defaults.items()),
+    )
+
+
 def declare(cfg: CN, sections: Iterable[Section]) -> None:
-    """Add sections and keys with their defaults and descriptions to ``cfg``."""
+    """Add sections and keys with their defaults and descriptions to ``cfg``.
+
+    A section comes after the one that it is in.
+    """
     for section in sections:
         node = cfg
-        parts = section.path.split(".") if section.path else []
-        for depth, part in enumerate(parts):
-            if part not in node:
-                node[part] = CN(new_allowed=section.free and depth == len(parts) - 1)
-                node.describe(part, KeyInfo(declared=True))
-            parent, node = node, node[part]
-            if depth == len(parts) - 1:
-                parent.describe(part, KeyInfo(help=section.help, declared=True))
+        *parents, last = section.path.split(".")
+        for parent in parents:
+            node = node[parent]
+        if last:
+            node.setdefault(last, CN(new_allowed=section.free))
+            node.describe(last, KeyInfo(section.help, declared=True))
+            node = node[last]
         for key in section.keys:
             node[key.name] = plain(key.default)
-            node.describe(key.name, _info(key))
-
-
-def _info(key: Key) -> KeyInfo:
-    """Metadata of one declared key."""
-    types = key.types or (type(key.default),)
-    return KeyInfo(
-        help=key.help, types=types, choices=key.choices, declared=True, default=key.default
-    )
+            node.describe(key.name, key.info())

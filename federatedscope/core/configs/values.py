@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import difflib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,26 +14,18 @@ import yaml
 from federatedscope.core.configs.yaml_io import parse_yaml
 from federatedscope.core.errors import ConfigError
 
+# fmt: off
 __all__ = [
-    "CommandLineValue",
-    "KeyInfo",
-    "as_mapping",
-    "coerce",
-    "free_value",
-    "info_of_value",
-    "nearest_keys",
-    "plain",
-    "shown",
+    "CommandLineValue", "KeyInfo", "as_mapping", "coerce", "free_value", "info_of_value",
+    "is_number", "literal", "nearest_keys", "plain", "shown",
 ]
 
 _NAMES = {
-    bool: "True or False",
-    int: "a whole number",
-    float: "a number",
-    str: "text",
-    list: "a list",
-    dict: "a mapping",
+    bool: "True or False", int: "a whole number", float: "a number", str: "text", list: "a list",
+    dict: "a mapping", type(None): "nothing",
 }
+# fmt: on
+_NOT_LITERAL = (ValueError, SyntaxError, TypeError, MemoryError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -75,11 +68,8 @@ class CommandLineValue:
         return repr(self.text)
 
 
-class _NoValue:
-    """Marks "cannot be converted"."""
-
-
-_NO = _NoValue()
+_NO = object()
+"""Marks "cannot be converted"."""
 
 
 def info_of_value(value: Any) -> KeyInfo:
@@ -105,10 +95,8 @@ def plain(value: Any) -> Any:
 
 def literal(text: str) -> Any:
     """Text as a Python literal, else as a yaml value, else as it is."""
-    try:
+    with suppress(*_NOT_LITERAL):
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        pass
     try:
         tree, _ = parse_yaml(f"value: {text}")
     except (ConfigError, yaml.YAMLError):
@@ -118,67 +106,54 @@ def literal(text: str) -> Any:
 
 def free_value(value: Any) -> Any:
     """A value for a key without declared type: text that spells a literal becomes one."""
-    text = shown(value)
-    if isinstance(text, str):
-        if isinstance(value, CommandLineValue):
-            return literal(text)
-        try:
-            return ast.literal_eval(text)
-        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-            return text
-    if isinstance(text, dict):
-        return {key: free_value(item) for key, item in text.items()}
-    return text
+    if isinstance(value, CommandLineValue):
+        return literal(value.text)
+    if isinstance(value, str):
+        with suppress(*_NOT_LITERAL):
+            return ast.literal_eval(value)
+    if isinstance(value, dict):
+        return {key: free_value(item) for key, item in value.items()}
+    return value
 
 
 def as_mapping(value: Any) -> Mapping[str, Any] | None:
     """The value as the content of a section; an empty entry is an empty section."""
-    value = shown(value) if not isinstance(value, CommandLineValue) else literal(value.text)
+    value = _read(value)
     if value is None:
         return {}
     return value if isinstance(value, Mapping) else None
 
 
-def coerce(dotted: str, value: Any, info: KeyInfo, current: Any, where: str = "") -> Any:
-    """Convert one value to the key's type and check it against the choices.
+def _read(value: Any) -> Any:
+    """The value, of command-line text what it spells."""
+    return literal(value.text) if isinstance(value, CommandLineValue) else value
 
-    Parameters
-    ----------
-    dotted : str
-        Full key, for the error.
-    value : object
-        The value from yaml, from Python, or a :class:`CommandLineValue`.
-    info : KeyInfo
-        Types and choices.
-    current : object
-        The key's present value, shown as an example.
-    where : str
-        `` (FILE, line N)`` or empty.
+
+def coerce(dotted: str, value: Any, info: KeyInfo, current: Any, where: str = "") -> Any:
+    """Convert one value of the key ``dotted`` to its type and check it against its choices.
 
     Raises
     ------
     ConfigError
-        Wrong type, or not among the choices.
+        Wrong type, or not among the choices; tells ``where`` (`` (FILE, line N)`` or empty), and
+        the key's default, or ``current`` value, as an example.
     """
     example = info.default if info.declared else current
-    types = info.types
-    result = value if not types and not isinstance(value, CommandLineValue) else _NO
-    if not types and isinstance(value, CommandLineValue):
-        result = literal(value.text)
-    for wanted in _in_order(types, value):
+    if not info.types:
+        return _chosen(dotted, _read(value), info, where)
+    for wanted in _in_order(info.types, value):
         result = _convert(value, wanted, lenient=not info.declared)
         if result is not _NO:
-            break
-    if result is _NO:
-        expected = " or ".join(_NAMES.get(t, t.__name__) for t in types)
-        given = shown(value)
-        raise ConfigError(
-            dotted,
-            given,
-            f"wrong type{where}: expected {expected}, got {_describe_type(value)}",
-            f"Write for example {dotted}: {_example(example, info, given)}",
-        )
-    return _chosen(dotted, result, info, where)
+            return _chosen(dotted, result, info, where)
+    expected, got = " or ".join(map(_name, info.types)), _name(type(_read(value)))
+    remedy = f"Write for example {dotted}: {_example(example, info, shown(value))}"
+    problem = f"wrong type{where}: expected {expected}, got {got}"
+    raise ConfigError(dotted, shown(value), problem, remedy)
+
+
+def _name(kind: type) -> str:
+    """A type in words."""
+    return _NAMES.get(kind, kind.__name__)
 
 
 def _chosen(dotted: str, value: Any, info: KeyInfo, where: str) -> Any:
@@ -192,12 +167,8 @@ def _chosen(dotted: str, value: Any, info: KeyInfo, where: str) -> Any:
             return choice
     near = difflib.get_close_matches(str(value).lower(), [str(c) for c in info.choices], n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
-    raise ConfigError(
-        dotted,
-        value,
-        f"not one of the possible values{where}",
-        f"Write one of {', '.join(repr(c) for c in info.choices)}{hint}",
-    )
+    remedy = f"Write one of {', '.join(repr(c) for c in info.choices)}{hint}"
+    raise ConfigError(dotted, value, f"not one of the possible values{where}", remedy)
 
 
 def _in_order(types: tuple[type, ...], value: Any) -> tuple[type, ...]:
@@ -215,20 +186,22 @@ def _convert(value: Any, wanted: type, lenient: bool) -> Any:
         value = literal(value.text)
     elif isinstance(value, str) and wanted is not str:
         value = literal(value)
-    if wanted is bool:
-        return value if isinstance(value, bool) else _NO
     if wanted is int:
         return _to_int(value, lenient)
     if wanted is float:
-        ok = isinstance(value, (int, float)) and not isinstance(value, bool)
-        return float(value) if ok else _NO
+        return float(value) if is_number(value) else _NO
     if wanted is str:
         return _to_text(value)
     if wanted in (list, tuple):
         if isinstance(value, (list, tuple)):
-            return plain(value) if wanted is list else tuple(plain(value))
+            return wanted(plain(value))
         return value if lenient and type(value) is int else _NO
     return value if isinstance(value, wanted) else _NO
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is a number and no switch."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _unquoted(text: str) -> str:
@@ -240,31 +213,18 @@ def _unquoted(text: str) -> str:
 
 def _to_int(value: Any, lenient: bool) -> Any:
     """A whole number: ints, and floats without a fraction."""
-    if isinstance(value, bool):
-        return _NO
-    if isinstance(value, int):
-        return value
-    if isinstance(value, float) and value.is_integer():
+    if is_number(value) and value == value // 1:
         return int(value)
     return plain(value) if lenient and isinstance(value, (list, tuple)) else _NO
 
 
 def _to_text(value: Any) -> Any:
     """Text; a bare number in yaml is text for a text key, an empty entry is empty text."""
-    if isinstance(value, str):
-        return value
     if value is None:
         return ""
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return str(value) if is_number else _NO
-
-
-def _describe_type(value: Any) -> str:
-    """The given value's type in words."""
-    given = literal(value.text) if isinstance(value, CommandLineValue) else value
-    if given is None:
-        return "nothing"
-    return _NAMES.get(type(given), type(given).__name__)
+    if isinstance(value, str):
+        return value
+    return str(value) if is_number(value) else _NO
 
 
 def _example(value: Any, info: KeyInfo, given: Any) -> str:

@@ -6,6 +6,7 @@ them for text), and every key's line is kept so that an error can say where it w
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Hashable
 from pathlib import Path
@@ -62,21 +63,12 @@ def dump_yaml(tree: dict[str, Any], **kwargs: Any) -> str:
 
 
 def parse_yaml(text: str, origin: str = "<text>") -> tuple[dict[str, Any], dict[str, int]]:
-    """Parse yaml text whose top level is a mapping.
-
-    Parameters
-    ----------
-    text : str
-        The yaml text; empty text is an empty mapping.
-    origin : str
-        File name for error messages.
+    """Parse yaml text whose top level is a mapping; empty text is an empty one.
 
     Returns
     -------
-    tree : dict
-        The nested values.
-    lines : dict
-        Line number (from 1) of every dotted key.
+    tree, lines : dict
+        The nested values, and the line number (from 1) of every dotted key.
 
     Raises
     ------
@@ -94,12 +86,8 @@ def parse_yaml(text: str, origin: str = "<text>") -> tuple[dict[str, Any], dict[
     if tree is None:
         return {}, {}
     if not isinstance(tree, dict):
-        raise ConfigError(
-            origin,
-            tree,
-            "the file is not a list of keys and values",
-            "Write 'section:' and below it, indented, 'key: value'",
-        )
+        remedy = "Write 'section:' and below it, indented, 'key: value'"
+        raise ConfigError(origin, tree, "the file is not a list of keys and values", remedy)
     lines: dict[str, int] = {}
     _collect_lines(node, "", lines)
     return tree, lines
@@ -122,16 +110,13 @@ def read_yaml_file(path: str | Path, field: str = "--cfg") -> tuple[dict[str, An
         remedy = f"Yaml files nearby: {', '.join(found)}" if found else "Check the path"
         raise ConfigError(field, str(path), reason, remedy) from error
     except UnicodeDecodeError as error:
-        raise ConfigError(
-            field, str(path), "the file is not UTF-8 text", "Save it as UTF-8"
-        ) from error
+        reason = "the file is not UTF-8 text"
+        raise ConfigError(field, str(path), reason, "Save it as UTF-8") from error
     return parse_yaml(text, str(path))
 
 
 def nearby_yamls(path: Path, limit: int = 6) -> list[str]:
     """Yaml files in the nearest folder above ``path`` that exists, the most similar first."""
-    import difflib
-
     folder = path.parent
     while not folder.is_dir() and folder != folder.parent:
         folder = folder.parent
@@ -157,11 +142,6 @@ def _syntax_error(error: yaml.YAMLError, origin: str) -> ConfigError:
     """A :class:`ConfigError` that names file, line and column."""
     mark = getattr(error, "problem_mark", None)
     where = f"line {mark.line + 1}, column {mark.column + 1}" if mark is not None else "the file"
-    problem = getattr(error, "problem", None) or str(error)
-    return ConfigError(
-        origin,
-        where,
-        f"not valid yaml ({problem})",
-        "Look at that line and the one above it: indentation by spaces only, a blank after each"
-        " ':', brackets and quotes closed",
-    )
+    problem = f"not valid yaml ({getattr(error, 'problem', None) or error})"
+    remedy = "Look at that line and the one above it: indentation by spaces only, a blank after"
+    return ConfigError(origin, where, problem, f"{remedy} each ':', brackets and quotes closed")

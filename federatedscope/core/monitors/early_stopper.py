@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 class EarlyStopper:
@@ -57,3 +58,17 @@ class EarlyStopper:
             self.counter_no_improve += 1
         self.early_stopped = self.counter_no_improve >= self.patience
         return self.early_stopped
+
+    def state_dict(self) -> dict[str, Any]:
+        """What later values are compared with."""
+        return {
+            "best_metric": self.best_metric,
+            "counter_no_improve": self.counter_no_improve,
+            "early_stopped": self.early_stopped,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a :meth:`state_dict`."""
+        self.best_metric = state["best_metric"]
+        self.counter_no_improve = int(state["counter_no_improve"])
+        self.early_stopped = bool(state["early_stopped"])

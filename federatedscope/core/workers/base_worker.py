@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from federatedscope.core.message import Message
 from federatedscope.core.monitors.monitor import Monitor
+from federatedscope.core.state import restore, states_of
 
 Handler = Callable[[Message], Any]
 
 # Who overrides one of these may send, or take over, less than the whole shared state.
 _EXCHANGE = (
-    "_content_for",
     "_register_default_handlers",
     "_send_state",
-    "_shared_state",
     "callback_funcs_for_evaluate",
     "callback_funcs_for_model_para",
+    "content_for",
+    "shared_state",
 )
 
 
@@ -49,11 +50,23 @@ class Worker:
     """
 
     starts_from_download: ClassVar[bool] = True
+    comm_manager: Any
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "starts_from_download" not in vars(cls) and any(name in vars(cls) for name in _EXCHANGE):
             cls.starts_from_download = False
+
+    @classmethod
+    def prepare_config(cls, cfg: Any) -> None:
+        """A hook of a method's server: write what the method decides into ``cfg``.
+
+        Called before anything is built; doing it twice changes nothing.
+        """
+
+    @classmethod
+    def prepare_model(cls, model: Any, cfg: Any) -> None:
+        """A hook of a method's server: change a new model, with or without storage."""
 
     def __init__(
         self,
@@ -98,6 +111,47 @@ class Worker:
         self.msg_handlers[msg_type] = callback_func
         name = getattr(callback_func, "__name__", repr(callback_func))
         self.msg_handlers_str[msg_type] = (name, list(send_msg))
+
+    def _take_manager(self, manager: Any) -> None:
+        self.comm_manager = manager
+        manager.monitor = self._monitor
+
+    def _send(
+        self,
+        msg_type: str,
+        receivers: list[int],
+        content: Any = None,
+        state: int | None = None,
+        timestamp: float = 0,
+    ) -> None:
+        """Send a message of the present round, or of another one."""
+        self.comm_manager.send(
+            Message(
+                msg_type=msg_type,
+                sender=self.ID,
+                receiver=receivers,
+                state=self.state if state is None else state,
+                timestamp=timestamp,
+                content=content,
+            )
+        )
+
+    def _stateful_parts(self) -> dict[str, Any]:
+        """What the worker owns that lives over rounds, by name."""
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the next rounds depend on, see :mod:`federatedscope.core.state`.
+
+        A subclass that keeps something over rounds adds it, and takes it back in
+        :meth:`load_state_dict`; the participant's own tensors are the client store's.
+        """
+        return {"state": self.state, **states_of(self._stateful_parts())}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a :meth:`state_dict` of the same worker, between two rounds."""
+        self.state = int(state["state"])
+        restore(self._stateful_parts(), state)
 
     def _register_default_handlers(self) -> None:
         """Bind the message types that every worker of the role understands."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +11,17 @@ import torch
 
 from federatedscope.core.auxiliaries.trainer_builder import get_trainer
 from federatedscope.core.client_store import owned_tensors
-from federatedscope.core.communication import StandaloneCommManager
 from federatedscope.core.message import Message
 from federatedscope.core.metric_values import plain_metrics
 from federatedscope.core.monitors.early_stopper import EarlyStopper
 from federatedscope.core.records import TrainEvent
 from federatedscope.core.seeding import derived_seed
+from federatedscope.core.task import is_isolated
 from federatedscope.core.workers.base_worker import Worker
-from federatedscope.llm.model.layouts import AdapterLayout, Layouts, resize
+from fedlora.layers import resize
+from fedlora.layouts import AdapterLayout, Layouts
 
 logger = logging.getLogger(__name__)
-
-# Methods without communication: every client is a course of its own.
-ISOLATED_METHODS = ("local", "global")
 
 
 class Client(Worker):
@@ -49,7 +48,7 @@ class Client(Worker):
     is_unseen_client : bool
         Never trains and never uploads; only evaluates.
     kwargs
-        ``shared_comm_queue``, ``ledger``, ``callbacks`` of the runner.
+        ``comm_manager``, ``layouts``, ``callbacks`` of the runner.
     """
 
     starts_from_download = True
@@ -90,16 +89,11 @@ class Client(Worker):
             self._monitor.the_larger_the_better,
         )
         self.msg_buffer: dict[str, dict[int, Any]] = {"train": {}, "eval": {}}
-        self.comm_manager = StandaloneCommManager(
-            comm_queue=kwargs["shared_comm_queue"],
-            monitor=self._monitor,
-            ledger=kwargs.get("ledger"),
-            withheld=kwargs.get("withheld", frozenset()),
-        )
+        self._take_manager(kwargs["comm_manager"])
 
     @property
     def _is_isolated(self) -> bool:
-        return self._cfg.federate.method.lower() in ISOLATED_METHODS
+        return is_isolated(self._cfg)
 
     @property
     def _has_training_rows(self) -> bool:
@@ -125,19 +119,7 @@ class Client(Worker):
 
     def join_in(self) -> None:
         """Ask the server to take part."""
-        self._send("join_in", None, receiver=self.server_id)
-
-    def _send(self, msg_type: str, content: Any, receiver: int, timestamp: float = 0) -> None:
-        self.comm_manager.send(
-            Message(
-                msg_type=msg_type,
-                sender=self.ID,
-                receiver=[receiver],
-                state=self.state,
-                timestamp=timestamp,
-                content=content,
-            )
-        )
+        self._send("join_in", [self.server_id])
 
     def callback_funcs_for_model_para(self, message: Message) -> None:
         """Train on the received state and send back ``(sample_size, state_dict)``."""
@@ -151,7 +133,7 @@ class Client(Worker):
         if self._is_isolated:
             # Nothing travels under `local` and `global`; the empty answer ends the round.
             upload = (upload[0], {})
-        self._send("model_para", upload, message.sender, message.timestamp)
+        self._send("model_para", [message.sender], upload, timestamp=message.timestamp)
 
     def _train(self) -> tuple[float, Any]:
         """One routine of local training; returns the aggregation weight and the shared state."""
@@ -163,8 +145,8 @@ class Client(Worker):
         )
         logger.info(line)
         weight = self._sample_size(processed)
-        if self.callbacks is not None:
-            self.callbacks.on_train(self._train_event(metrics, processed, weight))
+        report = self._training_report(metrics, processed, weight)
+        self._send("training_report", [self.server_id], report)
         return weight, shared
 
     def _gen_timestamp(self, init_timestamp: float, instance_number: int = 0) -> float:
@@ -186,7 +168,7 @@ class Client(Worker):
         rows = getattr(self.data, "rows", None)
         return context.get("num_train_data") or (callable(rows) and rows("train")) or processed
 
-    def _train_event(self, metrics: Any, processed: int, weight: float) -> dict[str, Any]:
+    def _training_report(self, metrics: Any, processed: int, weight: float) -> dict[str, Any]:
         monitor = self._monitor
         return TrainEvent(
             round=self.state + 1,
@@ -206,7 +188,7 @@ class Client(Worker):
         is_due = done % self._cfg.eval.freq == 0 or done >= self._cfg.federate.total_round_num
         if "before" not in self._cfg.eval.phases or not is_due:
             return
-        self._send("local_metrics", self._evaluate_splits(), receiver)
+        self._send("local_metrics", [receiver], self._evaluate_splits())
 
     def _evaluate_splits(self) -> dict[str, Any]:
         metrics: dict[str, Any] = {}
@@ -234,7 +216,7 @@ class Client(Worker):
         else:
             metrics = self._evaluate_splits()
         self._keep_results(metrics)
-        self._send("metrics", metrics, message.sender, message.timestamp)
+        self._send("metrics", [message.sender], metrics, timestamp=message.timestamp)
 
     def _keep_results(self, metrics: dict[str, Any]) -> None:
         """Log, remember the best, and let an isolated client decide whether it goes on."""
@@ -274,8 +256,7 @@ class Client(Worker):
         seed = derived_seed(self._cfg.seed, "new ranks", self.ID, self.state)
         resize(self.model, before, layout, torch.Generator().manual_seed(seed))
         self.layouts.set(self.ID, layout)
-        content = {"ranks": dict(layout.ranks), "scales": dict(layout.scales)}
-        self._send("adapter_layout", content, self.server_id)
+        self._send("adapter_layout", [self.server_id], layout.to_json())
 
     def callback_funcs_for_assign_id(self, message: Message) -> None:
         """Take the ID that the server gives."""
@@ -287,7 +268,7 @@ class Client(Worker):
         for requirement in message.content:
             if requirement.lower() == "num_sample":
                 info["num_sample"] = self._sample_size(0)
-        self._send("join_in_info", info, self.server_id, message.timestamp)
+        self._send("join_in_info", [self.server_id], info, timestamp=message.timestamp)
 
     def callback_funcs_for_address(self, message: Message) -> None:
         """Remember where the other clients are reached."""
@@ -304,3 +285,16 @@ class Client(Worker):
     def callback_funcs_for_converged(self, message: Message) -> None:
         """The server stopped early."""
         self._monitor.global_converged()
+
+    def _stateful_parts(self) -> dict[str, Any]:
+        return {"early_stopper": self.early_stopper, "trainer": self.trainer}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the client keeps beside its tensors, which are the client store's."""
+        own = {"best": self.best_results, "history": self.history_results}
+        return {**super().state_dict(), **own}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a :meth:`state_dict` of the same client."""
+        super().load_state_dict(state)
+        self.best_results, self.history_results = dict(state["best"]), dict(state["history"])

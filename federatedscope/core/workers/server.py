@@ -1,44 +1,41 @@
-"""The server, and with it the course of a round.
+"""The server: samples clients, sends the state, aggregates uploads, collects evaluations.
 
-A round is seven steps, each a method below, in this order::
-
-    sample clients       broadcast_model_para
-    slice the state      _content_for
-    train                (the clients)
-    collect              callback_funcs_model_para
-    aggregate            _perform_federated_aggregation (in ``combining.py``)
-    evaluate             eval -> callback_funcs_for_metrics
-    record               _merge_and_format_eval_results, check_and_save (in ``results.py``)
-
-``check_and_move_on`` leads from one to the next. Progress, files and curves are callbacks and
-stay outside.
+What it does when is said in :mod:`federatedscope.core.course`; its handlers only note down what has
+come. Progress, files and curves are callbacks and stay outside.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 
+from federatedscope.core.aggregators.aggregator import takes_singly
 from federatedscope.core.auxiliaries.aggregator_builder import get_aggregator
 from federatedscope.core.auxiliaries.trainer_builder import get_trainer
 from federatedscope.core.client_store import owned_tensors
-from federatedscope.core.communication import SERVER_ID, StandaloneCommManager, TrafficLedger
-from federatedscope.core.errors import ConfigError
+from federatedscope.core.combining import combined, ranks_and_scales, round_event
+from federatedscope.core.communication import TrafficLedger
 from federatedscope.core.message import Message
 from federatedscope.core.metric_values import plain_metrics
+from federatedscope.core.participants import evaluated_clients, untrained_clients
+from federatedscope.core.results import Results
 from federatedscope.core.sampler import get_sampler
+from federatedscope.core.task import is_isolated
 from federatedscope.core.trainers.utils import shared_part
-from federatedscope.core.workers.client import ISOLATED_METHODS
-from federatedscope.core.workers.combining import UploadCombiner
-from federatedscope.llm.model.layouts import Layouts
+from federatedscope.core.workers.base_worker import Worker
+from fedlora.layouts import AdapterLayout, Layouts, Slices
 
 logger = logging.getLogger(__name__)
 
+# Who overrides one of these looks for whole uploads in `msg_buffer`.
+_COLLECTS = ("_perform_federated_aggregation", "callback_funcs_model_para")
 
-class Server(UploadCombiner):
+
+class Server(Worker):
     """The server of the course.
 
     Parameters
@@ -46,7 +43,7 @@ class Server(UploadCombiner):
     ID : int
         0.
     state : int
-        Index of the round.
+        Rounds completed.
     config : CN
         The run's configuration.
     data : ClientData or mapping, optional
@@ -64,11 +61,23 @@ class Server(UploadCombiner):
     unseen_clients_id : list of int, optional
         Clients that never train.
     kwargs
-        ``shared_comm_queue``, ``ledger``, ``callbacks`` of the runner.
+        ``comm_manager``, ``ledger``, ``layouts``, ``callbacks`` of the runner.
+
+    Attributes
+    ----------
+    streams_uploads : bool
+        Whether uploads may be handed on to the aggregator as they come, so that ``msg_buffer`` only
+        says who sent one. A subclass that collects or aggregates in its own way finds them whole
+        in the buffer unless it says ``streams_uploads = True`` itself.
     """
 
     starts_from_download = True
-    streams_uploads = True
+    streams_uploads: ClassVar[bool] = True
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "streams_uploads" not in vars(cls) and any(name in vars(cls) for name in _COLLECTS):
+            cls.streams_uploads = False
 
     def __init__(
         self,
@@ -87,75 +96,47 @@ class Server(UploadCombiner):
         super().__init__(ID, state, config, model, strategy, kwargs.get("callbacks"))
         self._register_default_handlers()
         # Not in the overridable defaults: an extension that lists its own handlers needs
-        # neither to know nor to repeat it.
-        self.msg_handlers.setdefault("local_metrics", self.callback_funcs_for_local_metrics)
-        self.msg_handlers.setdefault("adapter_layout", self.callback_funcs_for_adapter_layout)
+        # neither to know nor to repeat them.
+        for kind in ("local_metrics", "adapter_layout", "training_report"):
+            self.msg_handlers.setdefault(kind, getattr(self, f"callback_funcs_for_{kind}"))
         if config is None:
             return
         self.data = data
         self.device = device
         self.layouts: Layouts | None = kwargs.get("layouts")
-        self.client_num = client_num
-        self.total_round_num = total_round_num
+        self.client_num, self.total_round_num = client_num, total_round_num
         self.sample_client_num = int(config.federate.sample_client_num)
+        self.unseen_clients_id = list(unseen_clients_id or [])
         self._setup_model(config, model, device)
-        self._setup_results(config, list(unseen_clients_id or []))
+        self.results = Results(config, self._monitor, self.callbacks, self.unseen_clients_id)
+        self.best_results, self.history_results = self.results.best, self.results.history
         self._setup_books(config)
         self.ledger: TrafficLedger = kwargs.get("ledger") or TrafficLedger()
-        self.comm_manager = StandaloneCommManager(
-            comm_queue=kwargs["shared_comm_queue"],
-            monitor=self._monitor,
-            ledger=self.ledger,
-            withheld=kwargs.get("withheld", frozenset()),
-        )
+        self._take_manager(kwargs["comm_manager"])
 
     def _setup_model(self, config: Any, model: Any, device: str) -> None:
-        self.models = [model]
-        self.model_num = 1
-        self.aggregator = get_aggregator(
-            config.federate.method,
-            model=model,
-            device=device,
-            online=config.federate.online_aggr,
-            config=config,
-        )
+        method, online = config.federate.method, config.federate.online_aggr
+        self.models, self.model_num = [model], 1
+        self.aggregator = get_aggregator(method, model, device, online, config)
         self.aggregators = [self.aggregator]
-        if config.federate.restore_from:
-            restored = self.aggregator.load_model(config.federate.restore_from)
-            logger.info(
-                "Restored the model of round %d from %s", restored, config.federate.restore_from
-            )
+        if path := config.federate.restore_from:
+            logger.info("Restored round %d from %s", self.aggregator.load_model(path), path)
         if config.federate.make_global_eval:
             self.trainer = get_trainer(
-                model=model,
-                data=self.data,
-                device=device,
-                config=config,
-                only_for_eval=True,
-                monitor=self._monitor,
+                model, self.data, device, config, only_for_eval=True, monitor=self._monitor
             )
             self.trainers = [self.trainer]
 
     def _setup_books(self, config: Any) -> None:
-        self.sampler = get_sampler(
-            config.federate.sampler, client_num=self.client_num, seed=config.seed
-        )
+        self.sampler = get_sampler(config.federate.sampler, self.client_num, seed=config.seed)
         self.msg_buffer: dict[str, dict[int, Any]] = {"train": {}, "eval": {}}
         self.staled_msg_buffer: list[Any] = []
-        self.join_in_client_num = 0
-        self.join_in_info: dict[int, Any] = {}
-        self.is_finish = False
-        self._awaits_evaluation = False
-        self._aggregated_num = 0
-        self._rank_changes: dict[int, tuple[int, ...]] = {}
-        # Clients that were asked to train and whose uploads are not taken in yet, and uploads that
-        # came before their turn.
-        self._asked: list[int] = []
-        self._early: dict[int, Any] = {}
-        # Parts of the state by layout, valid while one state is being sent.
-        self._slices: dict[int, dict[str, torch.Tensor]] = {}
-        self.cur_timestamp: float = 0
-        self.recover_fun = None
+        self.join_in_client_num, self.join_in_info = 0, dict[int, Any]()
+        self.is_finish = self.stopped_early = False
+        self.evaluation_is_due = self.total_round_num == 0
+        self._begun, self._is_complete = -1, False
+        self._slices = Slices({})
+        self.cur_timestamp, self.recover_fun = 0.0, None
 
     def _register_default_handlers(self) -> None:
         register = self.register_handlers
@@ -168,19 +149,17 @@ class Server(UploadCombiner):
         register("model_para", self.callback_funcs_model_para, ["model_para", "evaluate", "finish"])
         register("metrics", self.callback_funcs_for_metrics, ["converged"])
 
-    # Start
+    # Before the first round
 
     def callback_funcs_for_join_in(self, message: Message) -> None:
-        """Take a client in; the last one starts the course."""
+        """Take a client in."""
         if message.msg_type == "join_in_info":
             self.join_in_info[message.sender] = message.content
         else:
             self.join_in_client_num += 1
             self.comm_manager.add_neighbors(message.sender, message.content)
-            if self._cfg.federate.join_in_info:
-                self._send(
-                    "ask_for_join_in_info", [message.sender], list(self._cfg.federate.join_in_info)
-                )
+            if wanted := list(self._cfg.federate.join_in_info):
+                self._send("ask_for_join_in_info", [message.sender], wanted)
         self.trigger_for_start()
 
     def check_client_join_in(self) -> bool:
@@ -190,21 +169,31 @@ class Server(UploadCombiner):
         return self.join_in_client_num == self.client_num
 
     def trigger_for_start(self) -> None:
-        """Begin the first round when everybody is there."""
-        if not self.check_client_join_in():
-            return
-        if self.total_round_num == 0:
-            self.eval()
-            return
-        logger.info("----------- Starting training (Round #%d) -------------", self.state)
+        """A hook, called for each client that joins; the course begins when all have."""
+
+    # 1. Begin the round: sample clients, slice the state for each, send it
+
+    @property
+    def rounds_left(self) -> bool:
+        """Whether there is another round to run."""
+        return self.state < self.total_round_num
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the clients of the present round have been asked."""
+        return self._begun == self.state or bool(self.msg_buffer["train"].get(self.state))
+
+    def begin_round(self) -> None:
+        """Ask the clients of a round to train."""
+        rnd = self.state
+        start = "training" if rnd == 0 else "a new training round"
+        logger.info("----------- Starting %s (Round #%d) -------------", start, rnd)
         self._start_new_training_round()
 
     def _start_new_training_round(self, aggregated_num: int = 0) -> None:
-        self._slices.clear()
-        self._reset_aggregator()
+        if self._streams:
+            self.aggregator.reset(self._aggregation_info())
         self.broadcast_model_para("model_para", sample_client_num=self.sample_client_num)
-
-    # Steps 1 and 2: sample clients, slice the state for each
 
     def broadcast_model_para(
         self,
@@ -223,58 +212,43 @@ class Server(UploadCombiner):
         filter_unseen_clients : bool
             Leave out the clients that never train.
         """
-        idle = [*self.unseen_clients_id, *map(int, self._cfg.federate.untrained_clients)]
+        untrained = untrained_clients(self._cfg)
         if filter_unseen_clients:
-            self.sampler.change_state(idle, "unseen")
+            self.sampler.change_state(untrained, "unseen")
         if sample_client_num > 0:
             receivers = self.sampler.sample(size=sample_client_num)
         else:
-            receivers = list(self.comm_manager.neighbors)
+            receivers = sorted(self.comm_manager.neighbors)
             if filter_unseen_clients:
-                receivers = [i for i in receivers if i not in idle]
+                receivers = [i for i in receivers if i not in untrained]
         if filter_unseen_clients:
-            self.sampler.change_state(idle, "seen")
+            self.sampler.change_state(untrained, "seen")
+        rnd = self.state
         if msg_type == "evaluate":
-            evaluated = self.evaluated_clients
-            receivers = [i for i in receivers if i in evaluated]
-        if msg_type == "model_para" and self.callbacks is not None:
-            self.callbacks.on_round_start(self.state + 1, receivers)
-        # An evaluation belongs to the round before, which has just been completed.
-        rnd = self.state - 1 if msg_type == "evaluate" else self.state
+            # An evaluation belongs to the round before, which has just been completed.
+            rnd -= 1
+            receivers = [i for i in receivers if i in self.evaluated_clients]
+        if msg_type == "model_para":
+            self._begun, self._is_complete = self.state, False
+            if self.callbacks is not None:
+                self.callbacks.on_round_start(self.state + 1, receivers)
         self._send_state(msg_type, receivers, state=min(max(rnd, 0), self.total_round_num))
 
     def _send_state(self, msg_type: str, receivers: list[int], state: int | None = None) -> None:
         """Send each of the receivers its part of the state, equal parts in one message."""
-        shared = self._shared_state()
-        self._slices.clear()
+        shared = self.shared_state()
+        self._slices = Slices(shared, self.layouts)
         groups: dict[int, tuple[Any, list[int]]] = {}
         for receiver in receivers:
-            content = self._content_for(receiver, shared)
+            content = self.content_for(receiver, shared)
             groups.setdefault(id(content), (content, []))[1].append(receiver)
-        if msg_type == "model_para":
-            self._asked = [client for _, ids in groups.values() for client in ids]
         for content, ids in groups.values():
             self._send(msg_type, ids, content, state=state)
+        self._slices = Slices({})
 
-    @property
-    def evaluated_clients(self) -> set[int]:
-        """The clients whose evaluation a round waits for (``eval.clients``)."""
-        known, unseen = set(self.comm_manager.get_neighbors()), set(self.unseen_clients_id)
-        choice = self._cfg.eval.clients
-        return (
-            known if choice == "all" else known & unseen if choice == "unseen" else known - unseen
-        )
-
-    def _content_for(self, receiver: int, shared: dict[str, torch.Tensor]) -> Any:
-        """What one client is sent: of LoRA factors the first rows and columns of its own rank.
-
-        Returning the same object for several clients sends it once to all of them.
-        """
-        return self._slice_for(receiver, shared)
-
-    def _shared_state(self) -> dict[str, torch.Tensor]:
-        """The server's tensors that clients share; nothing without communication."""
-        if self._cfg.federate.method.lower() in ISOLATED_METHODS:
+    def shared_state(self) -> dict[str, torch.Tensor]:
+        """The server's tensors that clients share, copied; nothing without communication."""
+        if is_isolated(self._cfg):
             return {}
         tensors: dict[str, torch.Tensor] = owned_tensors(self.model)
         if self._cfg.personalization.share_non_trainable_para:
@@ -283,37 +257,39 @@ class Server(UploadCombiner):
         # Copies: in one process the receivers would otherwise see later changes.
         return {name: tensor.detach().clone() for name, tensor in shared.items()}
 
-    def _send(
-        self, msg_type: str, receivers: list[int], content: Any = None, state: int | None = None
-    ) -> None:
-        self.comm_manager.send(
-            Message(
-                msg_type=msg_type,
-                sender=self.ID,
-                receiver=receivers,
-                state=self.state if state is None else state,
-                timestamp=self.cur_timestamp,
-                content=content,
-            )
-        )
+    def content_for(self, receiver: int, shared: Mapping[str, torch.Tensor]) -> Any:
+        """What one client is sent: of LoRA factors the first rows and columns of its own rank.
 
-    # Step 4: collect
+        Returning the same object for several clients sends it once to all of them.
+        """
+        return self._slices.of(receiver)
+
+    # 2. Collect
+
+    @property
+    def _streams(self) -> bool:
+        """Whether the aggregator takes uploads one by one, each with its scales."""
+        return self.streams_uploads and takes_singly(self.aggregator)
 
     def callback_funcs_model_para(self, message: Message) -> bool:
-        """Keep an upload; go on when all of the round are there."""
+        """Take an upload in; whether all of the round are there."""
         if self.is_finish:
             return False
-        self.sampler.change_state(message.sender, "idle")
-        if message.state == self.state:
-            content = self._take_upload(message.content, message.sender)
-            self.msg_buffer["train"].setdefault(self.state, {})[message.sender] = content
-        else:
+        sender, content = message.sender, message.content
+        self.sampler.change_state(sender, "idle")
+        if message.state != self.state or self._is_complete:
             logger.warning(
-                "Dropped an upload of client %d for round index %d; the course is at %d.",
-                message.sender,
-                message.state,
+                "%s was dropped: the course is at round index %d, which %s.",
+                message,
                 self.state,
+                "has all it waits for" if self._is_complete else "is another one",
             )
+            return self.check_and_move_on()
+        if self._streams:
+            scales = None if self.layouts is None else dict(self.layouts.of(sender).scales)
+            self.aggregator.inc(content, sender, scales=scales)
+            content = (content[0], {})
+        self.msg_buffer["train"].setdefault(self.state, {})[sender] = content
         return self.check_and_move_on()
 
     def check_buffer(
@@ -328,7 +304,9 @@ class Server(UploadCombiner):
     def check_and_move_on(
         self, check_eval_result: bool = False, min_received_num: int | None = None
     ) -> bool:
-        """Lead to the next step when the present one is complete.
+        """Whether the present step has all answers that it waits for.
+
+        Uploads that come later are dropped; the course leads to the next step.
 
         Parameters
         ----------
@@ -336,55 +314,74 @@ class Server(UploadCombiner):
             Look at evaluation results instead of uploads.
         min_received_num : int, optional
             Answers to wait for; by default all clients of the round, or all clients.
-
-        Returns
-        -------
-        bool
-            Whether the course moved on.
         """
         if min_received_num is None:
             min_received_num = self.sample_client_num
         if check_eval_result:
             min_received_num = len(self.evaluated_clients)
-        if not self.check_buffer(self.state, min_received_num, check_eval_result):
-            return False
-        if check_eval_result:
-            self._awaits_evaluation = False
-            self._merge_and_format_eval_results()
-        else:
-            self._finish_training_round()
-        # The next round waits for the clients' evaluation, where one is under way: it may be the
-        # one that stops the course.
-        if not self._awaits_evaluation and not self.is_finish:
-            self._go_on()
-        return True
+        complete = self.check_buffer(self.state, min_received_num, check_eval_result)
+        if not check_eval_result:
+            self._is_complete = complete
+        return complete
 
-    def _finish_training_round(self) -> None:
-        self._aggregated_num = self._perform_federated_aggregation()
+    # 3. Close the round: aggregate, record
+
+    def close_round(self) -> None:
+        """Aggregate what has come, if anything has since the round began."""
+        if self.is_finish or not self.msg_buffer["train"].get(self.state):
+            return
+        self._perform_federated_aggregation()
         self._record_round()
         self.state += 1
         self.msg_buffer["train"].clear()
-        if self._is_evaluated(self.state):
-            asked = self.ledger.messages["evaluate"]
-            self.eval()
-            self._awaits_evaluation = self.ledger.messages["evaluate"] > asked
+        self.evaluation_is_due = not self.rounds_left or self.state % self._cfg.eval.freq == 0
 
-    def _is_evaluated(self, completed: int) -> bool:
-        """Whether there is an evaluation after so many rounds."""
-        return completed >= self.total_round_num or completed % self._cfg.eval.freq == 0
+    def _perform_federated_aggregation(self) -> int:
+        """Aggregate the round's uploads into the server's model; returns their number."""
+        uploads = self._round_uploads()
+        # What was taken in as it came is not in the buffer any more; a server from outside may
+        # have kept the uploads to itself.
+        whole = any(content[1] for content in uploads["client_feedback"])
+        info = {**uploads, **self._aggregation_info()} if whole or not self._streams else {}
+        own = owned_tensors(self.model)
+        for name, value in combined(self.aggregator, info, self.layouts).items():
+            if name in own:
+                own[name].data.copy_(value)
+        return len(uploads["client_feedback"])
 
-    def _go_on(self) -> None:
-        if self.state >= self.total_round_num:
-            # Only where an extension's evaluation does not end the course by itself.
-            self.terminate(msg_type="finish")
-            return
-        logger.info("----------- Starting a new training round (Round #%d) -----", self.state)
-        self._start_new_training_round(self._aggregated_num)
+    def _round_uploads(self) -> dict[str, Any]:
+        """Uploads of the round in the form that aggregators take, by client ID."""
+        uploads = self.msg_buffer["train"].get(self.state, {})
+        client_ids = sorted(uploads)
+        return {
+            "client_feedback": [uploads[i] for i in client_ids],
+            "recover_fun": self.recover_fun,
+            "staleness": [(i, 0) for i in client_ids],
+        }
 
-    # Step 6: evaluate
+    def _aggregation_info(self) -> dict[str, Any]:
+        """What an aggregator may want to know beside the uploads."""
+        uploads = self.msg_buffer["train"].get(self.state, {})
+        info = {"current": self.shared_state(), "round": self.state}
+        return info if self.layouts is None else {**info, **ranks_and_scales(self.layouts, uploads)}
+
+    def _record_round(self) -> None:
+        traffic = self.ledger.take()
+        changes = {} if self.layouts is None else self.layouts.take_changes()
+        if self.callbacks is not None:
+            uploads = self._round_uploads()
+            event = round_event(self.state + 1, uploads, traffic, self.aggregator, changes)
+            self.callbacks.on_round(event.to_json())
+
+    # 4. Evaluate
+
+    @property
+    def evaluated_clients(self) -> set[int]:
+        """The clients whose evaluation a round waits for (``eval.clients``)."""
+        return evaluated_clients(self._cfg, self.comm_manager.neighbors, self.unseen_clients_id)
 
     def eval(self) -> None:
-        """Evaluate on the server (``federate.make_global_eval``) or on the clients."""
+        """Evaluate on the server (``federate.make_global_eval``), or ask the clients to."""
         if "after" not in self._cfg.eval.phases:
             self.check_and_save()
             return
@@ -394,89 +391,111 @@ class Server(UploadCombiner):
         metrics: dict[str, Any] = {}
         for split in self._cfg.eval.split:
             metrics.update(plain_metrics(self.trainer.evaluate(target_data_split_name=split)))
-        self._check_best_key([metrics])
-        formatted = self._monitor.format_eval_res(
-            metrics, rnd=self.state - 1, role="Server #", return_raw=True
-        )
-        self._monitor.save_formatted_results(formatted)
-        improved = self._monitor.update_best_result(
-            self.best_results, metrics, results_type="server_global_eval"
-        )
-        self._remember({"Results_avg": metrics})
-        self._emit_eval(self.ID, metrics, phase="after", scope="global", rnd=self.state)
-        if improved:
-            self._keep_best()
+        self.results.take_server(metrics, rnd=self.state - 1, completed=self.state)
+        self._keep_best()
         self.check_and_save()
 
     def callback_funcs_for_metrics(self, message: Message) -> bool:
-        """Keep a client's evaluation; go on when all are there."""
+        """Keep a client's evaluation; whether all are there."""
+        if message.state < self.state - 1:
+            logger.warning("%s is of an evaluation that is over; it was dropped.", message)
+            return False
         self.msg_buffer["eval"].setdefault(message.state, {})[message.sender] = message.content
         return self.check_and_move_on(check_eval_result=True)
 
-    # Step 7: record
+    def callback_funcs_for_local_metrics(self, message: Message) -> None:
+        """Record what a client reached right after local training, before aggregation."""
+        self.results.emit(message.sender, message.content, "before", "personal", message.state + 1)
 
-    def _check_best_key(self, results: Iterable[Mapping[str, Any]]) -> None:
-        """Stop at the first evaluation that lacks the figure by which rounds are compared."""
-        key = self._monitor.round_wise_update_key
-        names = sorted({name for metrics in results for name in metrics})
-        if names and key not in names:
-            raise ConfigError(
-                "eval.best_res_update_round_wise_key",
-                key,
-                "the evaluation gives no such figure",
-                f"It gives {', '.join(names)}; write one of them",
-            )
+    def callback_funcs_for_training_report(self, message: Message) -> None:
+        """Record a client's local training."""
+        if self.callbacks is not None:
+            self.callbacks.on_train(dict(message.content))
+
+    def close_evaluation(self) -> None:
+        """Make of the clients' evaluations what is to be made of them, if any have come."""
+        self.evaluation_is_due = False
+        if self.msg_buffer["eval"]:
+            self._merge_and_format_eval_results()
 
     def _merge_and_format_eval_results(self) -> None:
         for results in self.msg_buffer["eval"].values():
-            self._check_best_key(results.values())
+            self.results.check_key(results.values())
             self._revise_ranks(results)
-        self._remember(self.merge_eval_results_from_all_clients())
+        self.results.remember(self.merge_eval_results_from_all_clients())
         self.msg_buffer["eval"].clear()
         self.check_and_save()
 
+    def merge_eval_results_from_all_clients(self) -> dict[str, Any]:
+        """Summaries over clients, participating and unseen ones apart; written and compared."""
+        rnd = max(self.msg_buffer["eval"])
+        merged = self.results.take_clients(self.msg_buffer["eval"][rnd], rnd, completed=self.state)
+        self._keep_best()
+        return dict(merged)
+
+    # Ranks that change while the course goes on
+
     def _revise_ranks(self, results: Mapping[int, Mapping[str, float]]) -> None:
         """Give clients the ranks that the run's plan wants after this evaluation."""
-        if self.layouts is None or self.layouts.revise is None or self.layouts.make is None:
+        if self.layouts is None:
             return
         seen = {k: v for k, v in results.items() if k not in self.unseen_clients_id}
-        for client, ranks in self.layouts.revise(self.state, seen).items():
-            now = self.layouts.of(client).ranks
-            wanted = ranks if isinstance(ranks, Mapping) else dict.fromkeys(now, ranks)
-            # Nobody loses rows that were trained.
-            layout = self.layouts.make(
-                {m: max(r, wanted.get(m, r)) for m, r in now.items()}, client
-            )
-            if layout.ranks == now:
-                continue
-            self._rank_changes[client] = tuple(layout.distinct_ranks)
+        for client, layout in self.layouts.revised(self.state, seen).items():
             logger.info("Client %d: rank %s from now on.", client, layout.distinct_ranks)
-            content = {"ranks": dict(layout.ranks), "scales": dict(layout.scales)}
-            self._send("adapter_layout", [client], content)
-            self.layouts.set(client, layout)
-            self._on_new_layout(client)
+            self._send("adapter_layout", [client], layout.to_json())
+            self._take_layout(client, layout)
 
-    def _on_new_layout(self, client: int) -> None:
+    def callback_funcs_for_adapter_layout(self, message: Message) -> None:
+        """A client has changed its ranks by itself; what it is sent next fits them."""
+        self._take_layout(message.sender, AdapterLayout(**message.content))
+
+    def _take_layout(self, client: int, layout: AdapterLayout) -> None:
+        if self.layouts is not None and self.layouts.change(client, layout):
+            self.ranks_changed(client)
+
+    def ranks_changed(self, client: int) -> None:
         """A hook: a client has other ranks from now on."""
+
+    # The end
 
     def check_and_save(self) -> None:
         """Early stopping, checkpoints, and the end of the course."""
-        if self._should_stop():
+        if self.results.should_stop():
             self.stopped_early = True
             self._monitor.global_converged()
-            self._send("converged", list(self.comm_manager.neighbors))
+            self._send("converged", sorted(self.comm_manager.neighbors))
         federate = self._cfg.federate
         if federate.save_to and federate.save_freq > 0 and self.state % federate.save_freq == 0:
             self._save(f"{self.state}_")
-        if self.stopped_early or self.state >= self.total_round_num:
+        if self.stopped_early or not self.rounds_left:
             self.save_best_results()
             self.terminate(msg_type="finish")
+
+    def _keep_best(self) -> None:
+        if self._cfg.federate.save_to and self.results.best_round == self.state:
+            self._save("")
+
+    def _save(self, prefix: str) -> None:
+        path = Path(self._cfg.federate.save_to)
+        self.aggregator.save_model(str(path.with_name(prefix + path.name)), self.state)
+
+    def save_best_results(self) -> None:
+        """Write the final model and the line of best results."""
+        if self._cfg.federate.save_to:
+            self._save("final_")
+        self.results.save_best()
 
     def terminate(self, msg_type: str = "finish") -> None:
         """End the course for everybody."""
         self.is_finish = True
         self._monitor.finish_fl()
-        self._send_state(msg_type, list(self.comm_manager.neighbors))
+        self._send_state(msg_type, sorted(self.comm_manager.neighbors))
 
-
-__all__ = ["SERVER_ID", "Server"]
+    def _stateful_parts(self) -> dict[str, Any]:
+        return {
+            "sampler": self.sampler,
+            "aggregator": self.aggregator,
+            "results": self.results,
+            "ledger": self.ledger,
+            "layouts": self.layouts,
+        }

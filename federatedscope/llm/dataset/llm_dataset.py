@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from federatedscope.core.data.array_cache import cache_folder
+from federatedscope.core.data.base_translator import BaseDataTranslator
+from federatedscope.core.data.dummy_translator import DummyDataTranslator
 from federatedscope.core.data.utils import take
 from federatedscope.core.errors import ConfigError
 from federatedscope.llm.dataset import natural_instructions
@@ -64,6 +67,14 @@ def load_llm_dataset(config: Any) -> tuple[Any, Any]:
         take(rows, order[:held_out]),
         InstructionRows(test, tokenizer, config.llm.tok_len, cache),
     ), config
+
+
+def split_llm_dataset(config: Any, client_cfgs: Any) -> tuple[dict[int, Any], Any]:
+    """The data of all workers for ``data.type: NAME@llm``; see :func:`load_llm_dataset`."""
+    dataset, config = load_llm_dataset(config)
+    divided = isinstance(dataset, Mapping)
+    translator = DummyDataTranslator if divided else BaseDataTranslator
+    return translator(config, client_cfgs)(dataset), config
 
 
 def _tokenizer(config: Any) -> Any:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import re
-from collections.abc import Mapping
 from typing import Any
 
 from federatedscope.core.errors import ConfigError
+from federatedscope.core.task import ADAPTER_FIELD as FIELD
+from federatedscope.core.task import adapter_arguments, adapter_method
+from fedlora.names import base_name, matches
 
 _REMEDY = "change or leave out the argument that it names"
-FIELD = "llm.adapter.args"
 _OURS = ("adapter_package", "adapter_method")
 
 
@@ -25,26 +25,6 @@ def _config_classes() -> dict[str, Any]:
         "prompt": peft.PromptTuningConfig,
         "p-tuning": peft.PromptEncoderConfig,
     }
-
-
-def adapter_arguments(cfg: Any) -> dict[str, Any]:
-    """The first entry of ``llm.adapter.args`` as a plain dict."""
-    args = cfg.llm.adapter.args
-    entry = args[0] if args else {}
-    return {key: _plain(value) for key, value in dict(entry).items()}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {k: _plain(v) for k, v in value.items()}
-    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
-
-
-def adapter_method(cfg: Any) -> str:
-    """``lora``, ``vera``, ... or ``""`` without an adapter."""
-    if not cfg.llm.adapter.use:
-        return ""
-    return str(adapter_arguments(cfg).get("adapter_method", "lora")).lower()
 
 
 def peft_config(cfg: Any, task: str) -> Any:
@@ -142,7 +122,7 @@ def _freeze_a(model: Any) -> None:
         if "lora_embedding_A" in name:
             raise ConfigError(
                 f"{FIELD}.target_modules",
-                name.split(".lora_embedding_A")[0].removeprefix("base_model.model."),
+                base_name(name.split(".lora_embedding_A")[0]),
                 "the A of an embedding starts at zero, and a frozen A stays as it starts",
                 "Name linear layers only, write federate.freeze_A: False, or use another "
                 "federate.method than ffa",
@@ -163,7 +143,7 @@ def _check_names(model: Any, arguments: dict[str, Any]) -> None:
     adapted = [name for name, layer in model.named_modules() if isinstance(layer, BaseTunerLayer)]
     for field in ("rank_pattern", "alpha_pattern"):
         for pattern in arguments.get(field) or {}:
-            if adapted and not any(re.match(rf"(.*\.)?({pattern})$", name) for name in adapted):
+            if adapted and not any(matches(pattern, name) for name in adapted):
                 raise _no_module(field, pattern, adapted, "no module with an adapter has this name")
 
 
@@ -194,21 +174,4 @@ def _refused(cfg: Any, error: Exception) -> ConfigError:
         f"PEFT cannot place the adapter in this architecture ({error})",
         "name existing linear layers, e.g. target_modules: ['query', 'value'] for BERT and "
         "RoBERTa or ['q_proj', 'v_proj'] for LLaMA, or 'all-linear'",
-    )
-
-
-def head_names(names: list[str]) -> list[str]:
-    """Those of the trainable parameters that belong to the classification head."""
-    return [name for name in names if is_head(name)]
-
-
-def is_head(name: str) -> bool:
-    """Whether a parameter belongs to the classification head.
-
-    PEFT trains a copy of it under ``modules_to_save``; without an adapter it is the module
-    ``classifier``, ``score`` or ``classification_head``.
-    """
-    parts = name.split(".")
-    return "modules_to_save" in parts or any(
-        part in ("classifier", "score", "classification_head") for part in parts
     )

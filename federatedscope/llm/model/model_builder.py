@@ -10,9 +10,10 @@ from safetensors import SafetensorError
 
 from federatedscope.core.auxiliaries.worker_builder import get_server_cls
 from federatedscope.core.errors import ConfigError
+from federatedscope.core.task import SEQ_CLS, split_model_type, task_type
 from federatedscope.llm.hub import from_pretrained
-from federatedscope.llm.model.adapter_builder import add_adapter, is_head
-from federatedscope.llm.task import SEQ_CLS, split_model_type, task_type
+from federatedscope.llm.model.adapter_builder import add_adapter
+from fedlora.heads import is_head
 
 logger = logging.getLogger(__name__)
 
@@ -89,10 +90,8 @@ def build_skeleton(cfg: Any) -> torch.nn.Module:
 
 
 def _prepared(model: torch.nn.Module, cfg: Any) -> torch.nn.Module:
-    """The model as head rule and method want it (a server class may have ``prepare_model``)."""
-    prepare = getattr(get_server_cls(cfg), "prepare_model", None)
-    if prepare is not None:
-        prepare(model, cfg)
+    """The model as head rule and method want it."""
+    get_server_cls(cfg).prepare_model(model, cfg)
     if cfg.personalization.head == "frozen":
         for name, parameter in model.named_parameters():
             if is_head(name):

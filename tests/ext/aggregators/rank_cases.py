@@ -10,7 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from federatedscope_ext.aggregators import RULES, LoraRule
+from federatedscope_ext.aggregators import LoraRule
+from federatedscope_ext.methods import METHODS
+
+RULES: dict[str, type[LoraRule]] = {key: m.rule for key, m in METHODS.items() if m.rule is not None}
 
 State = dict[str, Tensor]
 Matrix = np.ndarray

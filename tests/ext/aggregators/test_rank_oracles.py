@@ -13,6 +13,7 @@ from rank_cases import (
     EXACT,
     LAYERS,
     RANKS,
+    RULES,
     SERVER,
     SERVER_SCALES,
     Case,
@@ -30,8 +31,8 @@ from rank_cases import (
     wide,
 )
 
-from federatedscope_ext.aggregators import RULES, AggregationError
-from federatedscope_ext.aggregators.fedrot import procrustes_rotation
+from federatedscope_ext.methods.fedrot import procrustes_rotation
+from fedlora.errors import AggregationError
 
 ORACLES = Path(os.environ.get("FEDERATEDSCOPE_TEST_DATA", "")) / "oracles"
 

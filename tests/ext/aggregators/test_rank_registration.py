@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from rank_cases import LAYERS, RANKS, assert_close, case, product, wide
+from rank_cases import LAYERS, RANKS, RULES, assert_close, case, product, wide
 
 from federatedscope import register
-from federatedscope_ext.aggregators import RULES, AggregationError, rule_for
-from federatedscope_ext.aggregators.flexlora import FlexLora
-from federatedscope_ext.aggregators.replication_pad import ReplicationPad
-from federatedscope_ext.aggregators.zero_pad import ZeroPad
+from federatedscope_ext.methods import rule_for
+from federatedscope_ext.methods.flexlora import FlexLora
+from federatedscope_ext.methods.replication_pad import ReplicationPad
+from federatedscope_ext.methods.zero_pad import ZeroPad
+from fedlora.errors import AggregationError
 
 
 def config(**adapter: Any) -> dict[str, Any]:

@@ -1,0 +1,99 @@
+"""What a server asks of an aggregator, its own or one from outside, and makes of the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from federatedscope.core.communication import TrafficLedger
+from federatedscope.core.errors import UserError
+from federatedscope.core.records import RoundEvent
+from fedlora.layouts import Layouts
+
+__all__ = ["combined", "ranks_and_scales", "round_event"]
+
+
+def combined(aggregator: Any, info: Mapping[str, Any], layouts: Layouts | None) -> dict[str, Any]:
+    """The new state of the shared names.
+
+    Parameters
+    ----------
+    aggregator : Aggregator
+        Or any object with ``aggregate(agg_info)``.
+    info : mapping
+        ``agg_info``; empty where it took the uploads in as they came.
+    layouts : Layouts or None
+        Where clients differ in rank.
+
+    Raises
+    ------
+    UserError
+        A rule from outside that cannot combine unequal ranks.
+    """
+    try:
+        return dict(aggregator.aggregate(info) or {})
+    except RuntimeError as error:
+        if layouts is None:
+            raise
+        rule = type(getattr(aggregator, "rule", aggregator)).__name__
+        raise UserError(
+            f"{rule} cannot combine the uploads ({error}). Clients have LoRA adapters of unequal "
+            "rank here; a rule for them finds each client's scales in agg_info['scales'] and the "
+            "server's in agg_info['server_scales']. Write federate.method: zero_pad, or give all "
+            "clients one rank."
+        ) from error
+
+
+def ranks_and_scales(layouts: Layouts, clients: Iterable[int]) -> dict[str, Any]:
+    """What a rule for unequal ranks is told about server and clients."""
+    return {
+        "scales": {client: dict(layouts.of(client).scales) for client in clients},
+        "server_scales": dict(layouts.server.scales),
+        "ranks": layouts.ranks_of_modules(),
+    }
+
+
+def round_event(
+    rnd: int,
+    uploads: Mapping[str, Any],
+    traffic: TrafficLedger,
+    aggregator: Any,
+    rank_changes: Mapping[int, tuple[int, ...]],
+) -> RoundEvent:
+    """The record of a round that has just been aggregated.
+
+    Parameters
+    ----------
+    rnd : int
+        The round, from 1.
+    uploads : mapping
+        ``agg_info`` of its uploads.
+    traffic : TrafficLedger
+        Bytes since the round before.
+    aggregator : Aggregator
+        Asked for its weights and findings, which one from outside need not have.
+    rank_changes : mapping of int to tuple
+        Clients that have other ranks from now on.
+    """
+    found = getattr(aggregator, "diagnostics", None)
+    return RoundEvent(
+        round=rnd,
+        sampled=tuple(client_id for client_id, _ in uploads["staleness"]),
+        bytes_up=dict(sorted(traffic.up.items())),
+        bytes_down=dict(sorted(traffic.down.items())),
+        bytes_evaluation=dict(sorted(traffic.evaluation.items())),
+        weights=_weights_used(aggregator, uploads),
+        diagnostics=dict(found) if isinstance(found, Mapping) else {},
+        rank_changes=dict(rank_changes),
+    )
+
+
+def _weights_used(aggregator: Any, uploads: Mapping[str, Any]) -> dict[int, float]:
+    weights = getattr(aggregator, "weights", None)
+    if not callable(weights) or not uploads["client_feedback"]:
+        return {}
+    try:
+        return {int(client): float(share) for client, share in weights(uploads).items()}
+    except UserError:
+        # Uploads of another form than the built-in rules read, aggregated by an extension.
+        return {}
