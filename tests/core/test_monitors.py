@@ -14,7 +14,7 @@ from federatedscope.core.monitors.formatting import result_line, split_of, summa
 from federatedscope.core.monitors.metric_calculator import MetricCalculator
 from federatedscope.core.monitors.monitor import Monitor, larger_is_better
 from federatedscope.core.monitors.trackers import TensorBoardTracker, _MeanTracker, check_trackers
-from federatedscope.core.workers.results import ResultKeeper
+from federatedscope.core.results import Results
 
 TABLE = {
     "val_acc": [0.5, 1.0, 0.9],
@@ -34,28 +34,21 @@ def monitor(key: str = "val_acc", **keys: Any) -> Monitor:
     return Monitor(cfg)
 
 
-def keeper(**keys: Any) -> ResultKeeper:
-    """A server without a course."""
+def keeper(**keys: Any) -> Results:
+    """What a server keeps, without a course."""
     cfg = global_cfg.clone()
     cfg.eval.metrics = ["acc"]
     cfg.eval.best_res_update_round_wise_key = "val_acc"
-    mine = ResultKeeper.__new__(ResultKeeper)
-    mine._cfg, mine._monitor, mine.callbacks = cfg, monitor(**keys), None
-    mine.msg_buffer = {"eval": {}}
-    mine._setup_results(cfg, [3])
-    return mine
+    return Results(cfg, monitor(**keys), None, [3])
 
 
-def evaluated(mine: ResultKeeper, rnd: int, *values: float) -> None:
+def evaluated(mine: Results, rnd: int, *values: float) -> None:
     """Take in a round of clients 1, 2, 3 (unseen) with 100, 200, 300 rows."""
-    mine.state = rnd
-    mine.msg_buffer["eval"] = {
-        rnd: {
-            client: {"val_acc": value, "val_total": 100 * client}
-            for client, value in enumerate(values, start=1)
-        }
+    results = {
+        client: {"val_acc": value, "val_total": 100 * client}
+        for client, value in enumerate(values, start=1)
     }
-    mine.merge_eval_results_from_all_clients()
+    mine.take_clients(results, rnd, rnd)
 
 
 class TestTheBestRound:
@@ -65,8 +58,8 @@ class TestTheBestRound:
         evaluated(mine, 2, 0.9, 0.5)
         evaluated(mine, 3, 0.6, 0.6)
         assert (mine.best_round, mine.best_round_weighted) == (2, 1)
-        assert mine.best_results["client_summarized_avg"]["val_acc"] == 0.7
-        assert mine.best_results["client_summarized_weighted_avg"]["val_acc"] == 0.7
+        assert mine.best["client_summarized_avg"]["val_acc"] == 0.7
+        assert mine.best["client_summarized_weighted_avg"]["val_acc"] == 0.7
 
     def test_does_not_depend_on_the_digits_of_the_log(self) -> None:
         mine = keeper(print_decimal_digits=1)
@@ -80,16 +73,19 @@ class TestTheBestRound:
         evaluated(mine, 2, 0.7, 0.5, 0.9)
         assert mine.best_round == 1
 
-    def test_saves_its_model(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_is_the_one_whose_model_is_saved(self) -> None:
+        """The server saves after a round that has become the best one."""
         mine = keeper()
-        mine._cfg.federate.save_to = "model.pt"
         saved: list[int] = []
-        monkeypatch.setattr(mine, "_save", lambda prefix: saved.append(mine.state))
         nan = float("nan")
         for rnd, value in enumerate((nan, 0.5, 0.4, nan, 0.6), start=1):
             evaluated(mine, rnd, value, 0.5)
+            saved += [rnd] if mine.best_round == rnd else []
         assert saved == [1, 2, 5]
-        assert mine.best_round == 5
+        again = keeper()
+        again.load_state_dict(mine.state_dict())
+        evaluated(again, 6, 0.6, 0.5)
+        assert (again.best_round, mine.best_round) == (5, 5)
 
 
 class TestSummaries:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from federatedscope.core.errors import UserError
 from federatedscope.core.machine import available_cores
 from federatedscope_ext.errors import ExtensionError
 from federatedscope_ext.tools.report.compare import compare, load_runs
@@ -23,12 +24,7 @@ from federatedscope_ext.tools.sweep.display import counts_line, show_failures, w
 from federatedscope_ext.tools.sweep.jobs import Stop, run_points, stop_on_signals
 from federatedscope_ext.tools.sweep.plan import Found, Point, Status, make_points
 from federatedscope_ext.tools.sweep.record import SWEEP_FILE, only_one, recorder
-from federatedscope_ext.tools.sweep.slots import (
-    Slots,
-    choose_slots,
-    visible_gpus,
-    wished_threads,
-)
+from federatedscope_ext.tools.sweep.slots import Slots, choose_slots, visible_gpus, wished_threads
 
 __all__ = ["sweep"]
 
@@ -156,7 +152,7 @@ def _compare(
         return True
     try:
         comparison = compare(load_runs(folders, settings.metric))
-    except ExtensionError as error:
+    except (ExtensionError, UserError) as error:
         # The runs are done; `compare` on this folder does the rest.
         console.print(Text(f"No comparison: {error}", style="red"), soft_wrap=True)
         return False

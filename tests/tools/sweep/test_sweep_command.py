@@ -112,6 +112,14 @@ def test_a_point_that_cannot_run_stops_the_sweep_before_it_starts(
     assert not list(tmp_path.rglob("run.json"))
 
 
+def test_a_seed_that_is_refused_does_not_speak_for_the_others(
+    tmp_path: Path, checker: FakeChecker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sweep(tmp_path / "s", "--grid", "seed=13,0") == 2
+    assert "1 of 2 points cannot run" in capsys.readouterr().err
+    assert [full for _, full in checker.asked] == [True, True]
+
+
 def test_a_finished_run_of_other_settings_is_an_error_that_says_what_differs(
     tmp_path: Path, checker: FakeChecker, capsys: pytest.CaptureFixture[str]
 ) -> None:
