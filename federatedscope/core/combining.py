@@ -82,6 +82,7 @@ def round_event(
         bytes_up=dict(sorted(traffic.up.items())),
         bytes_down=dict(sorted(traffic.down.items())),
         bytes_evaluation=dict(sorted(traffic.evaluation.items())),
+        bytes_encoding=traffic.encoding,
         weights=_weights_used(aggregator, uploads),
         diagnostics=dict(found) if isinstance(found, Mapping) else {},
         rank_changes=dict(rank_changes),

@@ -6,12 +6,13 @@ is the exchange's business (:mod:`federatedscope.core.exchange`).
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections import Counter
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any
 
+from federatedscope.core.codec import overhead
 from federatedscope.core.exchange import Exchange
 from federatedscope.core.message import SERVER_ID, Message, payload_bytes
 
@@ -27,17 +28,19 @@ class TrafficLedger:
 
     ``up`` and ``down`` belong to training; ``evaluation`` is what was sent down only so that
     clients could evaluate the new state (a deployment sends it once, at the next round's start).
-    ``messages`` counts all messages of a run by type and is never set back.
+    ``encoding`` is what the codec adds to the tensors of all messages, to every receiver.
     """
 
     up: dict[int, int] = field(default_factory=dict)
     down: dict[int, int] = field(default_factory=dict)
     evaluation: dict[int, int] = field(default_factory=dict)
-    messages: Counter[str | None] = field(default_factory=Counter)
+    encoding: int = 0
 
     def record(self, message: Message) -> None:
         """Count one message."""
-        self.messages[message.msg_type] += 1
+        # What a worker from outside sends need not be encodable while it stays in this process.
+        with contextlib.suppress(TypeError):
+            self.encoding += overhead(message) * len(message.receivers)
         size = payload_bytes(message.content)
         if not size or message.msg_type == "finish":
             return
@@ -50,8 +53,8 @@ class TrafficLedger:
 
     def take(self) -> TrafficLedger:
         """Return what was counted and start again from zero."""
-        taken = TrafficLedger(self.up, self.down, self.evaluation)
-        self.up, self.down, self.evaluation = {}, {}, {}
+        taken = TrafficLedger(self.up, self.down, self.evaluation, self.encoding)
+        self.up, self.down, self.evaluation, self.encoding = {}, {}, {}, 0
         return taken
 
     def state_dict(self) -> dict[str, Any]:
@@ -60,7 +63,7 @@ class TrafficLedger:
             "up": dict(self.up),
             "down": dict(self.down),
             "evaluation": dict(self.evaluation),
-            "messages": dict(self.messages),
+            "encoding": self.encoding,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -69,7 +72,7 @@ class TrafficLedger:
             {int(k): int(v) for k, v in state[name].items()}
             for name in ("up", "down", "evaluation")
         )
-        self.messages = Counter(state["messages"])
+        self.encoding = int(state["encoding"])
 
 
 class StandaloneCommManager:

@@ -230,8 +230,9 @@ class RoundEvent(Event):
     """The end of one round: who took part and what travelled (bytes by client).
 
     ``bytes_evaluation`` is what was sent for evaluations only; ``seconds``, which the recorder
-    adds, leave them out. ``diagnostics`` are the aggregator's findings, ``rank_changes`` the ranks
-    that clients have from this round on.
+    adds, leave them out. All bytes are of tensors; ``bytes_encoding`` is what names, shapes and
+    everything else add to all messages since the round before. ``diagnostics`` are the aggregator's
+    findings, ``rank_changes`` the ranks that clients have from this round on.
     """
 
     event: ClassVar[str] = "round"
@@ -241,6 +242,7 @@ class RoundEvent(Event):
     bytes_up: dict[int, int] = field(default_factory=dict)
     bytes_down: dict[int, int] = field(default_factory=dict)
     bytes_evaluation: dict[int, int] = field(default_factory=dict)
+    bytes_encoding: int = 0
     weights: dict[int, float] = field(default_factory=dict)
     diagnostics: dict[str, Any] = field(default_factory=dict, metadata=_BRIEF)
     rank_changes: dict[int, tuple[int, ...]] = field(default_factory=dict, metadata=_BRIEF)

@@ -56,8 +56,6 @@ class Server(Worker):
         Rounds to run.
     device : str
         Where to compute.
-    strategy : object, optional
-        Kept for extensions.
     unseen_clients_id : list of int, optional
         Clients that never train.
     kwargs
@@ -169,7 +167,7 @@ class Server(Worker):
         return self.join_in_client_num == self.client_num
 
     def trigger_for_start(self) -> None:
-        """A hook, called for each client that joins; the course begins when all have."""
+        """A hook, called for each client that joins."""
 
     # 1. Begin the round: sample clients, slice the state for each, send it
 
@@ -332,6 +330,8 @@ class Server(Worker):
             return
         self._perform_federated_aggregation()
         self._record_round()
+        # Also those that have not answered: nobody is at work between two rounds.
+        self.sampler.change_state(sorted(self.comm_manager.neighbors), "idle")
         self.state += 1
         self.msg_buffer["train"].clear()
         self.evaluation_is_due = not self.rounds_left or self.state % self._cfg.eval.freq == 0
@@ -390,7 +390,7 @@ class Server(Worker):
             return
         metrics: dict[str, Any] = {}
         for split in self._cfg.eval.split:
-            metrics.update(plain_metrics(self.trainer.evaluate(target_data_split_name=split)))
+            metrics |= plain_metrics(self.trainer.evaluate(target_data_split_name=split))
         self.results.take_server(metrics, rnd=self.state - 1, completed=self.state)
         self._keep_best()
         self.check_and_save()
@@ -398,7 +398,7 @@ class Server(Worker):
     def callback_funcs_for_metrics(self, message: Message) -> bool:
         """Keep a client's evaluation; whether all are there."""
         if message.state < self.state - 1:
-            logger.warning("%s is of an evaluation that is over; it was dropped.", message)
+            logger.warning("%s was dropped: that evaluation is over.", message)
             return False
         self.msg_buffer["eval"].setdefault(message.state, {})[message.sender] = message.content
         return self.check_and_move_on(check_eval_result=True)
