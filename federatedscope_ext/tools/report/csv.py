@@ -35,6 +35,8 @@ def csv_rows(record: RunRecord) -> Iterator[list[Value]]:
             yield [*head, *split_metric(name), value]
     for end in record.rounds:
         yield [end.round, "", "round", "", "", "", "seconds", end.seconds]
+        if end.bytes_encoding:
+            yield [end.round, "", "round", "", "", "", "bytes_encoding", end.bytes_encoding]
         for name in ("bytes_up", "bytes_down", "bytes_evaluation"):
             for client, size in getattr(end, name).items():
                 yield [end.round, client, "round", "", "", "", name, size]

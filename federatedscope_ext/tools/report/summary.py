@@ -66,7 +66,8 @@ class RoundRow:
 class Communication:
     """What was measured on the wire. ``per_round_*`` and ``per_client_*`` are means in bytes.
 
-    ``evaluation`` is what was sent for evaluations only; it is in none of the other figures.
+    ``evaluation`` is what was sent for evaluations only, ``encoding`` what all messages have beside
+    their tensors; they are in none of the other figures.
     ``clients_*`` are by client, ``cumulative`` holds ``(round, up, down)`` so far.
     """
 
@@ -82,6 +83,7 @@ class Communication:
         self.rounds = len(events)
         self.up, self.down = self.clients_up.total(), self.clients_down.total()
         self.evaluation = sum(sum(event.bytes_evaluation.values()) for event in events)
+        self.encoding = sum(event.bytes_encoding for event in events)
         self.per_round_up = _ratio(self.up, self.rounds)
         self.per_round_down = _ratio(self.down, self.rounds)
         self.per_client_up = _ratio(self.up, sum(len(event.bytes_up) for event in events))

@@ -218,6 +218,14 @@ def test_the_weighted_means_best_round_is_told_where_it_is_another(make_run: Any
     assert "own choice, the best round is" not in page_of(make_run("b"))
 
 
+def test_what_the_codec_adds_is_told_beside_the_bytes(make_run: Any) -> None:
+    event = {"event": "round", "round": 4, "bytes_up": {"1": 1}, "bytes_encoding": 4321}
+    folder = make_run(more=[event])
+    assert "4.32 kB more for names, shapes" in page_of(folder)
+    assert ",bytes_encoding,4321" in write_csv(RunRecord.load(folder)).read_text()
+    assert "for names, shapes" not in page_of(make_run("b"))
+
+
 def test_options_that_are_on_are_told(make_run: Any) -> None:
     folder = make_run(robust_rule="krum")
     (folder / "config.yaml").write_text(

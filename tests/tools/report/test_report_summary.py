@@ -194,6 +194,6 @@ def test_metric_names_tell_direction_and_kind(metric: str, larger: bool, proport
 
 def test_bytes_of_evaluations_are_counted_apart(make_run: Any) -> None:
     event = {"event": "round", "round": 4, "seconds": 1, "sampled": [1], "bytes_up": {"1": 10},
-             "bytes_down": {"1": 20}, "bytes_evaluation": {"1": 7, "2": 7}}  # fmt: skip
+             "bytes_down": {"1": 20}, "bytes_evaluation": {"1": 7, "2": 7}, "bytes_encoding": 5}  # fmt: skip
     wire = summary_of(make_run(more=[event])).communication
-    assert (wire.up, wire.down, wire.evaluation) == (6010, 12020, 14)
+    assert (wire.up, wire.down, wire.evaluation, wire.encoding) == (6010, 12020, 14, 5)
