@@ -19,6 +19,7 @@ setup(
     long_description=(HERE / "README.md").read_text("utf-8"),
     long_description_content_type="text/markdown",
     packages=find_packages(include=["federatedscope*", "federatedscope_ext*", "fedlora*"]),
+    package_data={"federatedscope_ext.tools.report": ["templates/*.j2"]},
     python_requires=">=3.10",
     install_requires=[
         "torch>=2.6",
@@ -31,6 +32,7 @@ setup(
         "scipy>=1.11",
         "scikit-learn>=1.4",
         "matplotlib>=3.8",
+        "Jinja2>=3.1",
         "rich>=13.7",
         "PyYAML>=6",
     ],

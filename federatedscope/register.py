@@ -21,6 +21,7 @@ __all__ = [
     "data_dict",
     "first_answer",
     "hub_dict",
+    "larger_is_better",
     "metric_dict",
     "model_dict",
     "optimizer_dict",
@@ -167,6 +168,16 @@ def register_worker(key: str, module: Builder) -> None:
 
 
 metric_dict = Builders()
+
+_SMALLER_IS_BETTER = ("loss", "perplexity", "ppl", "error", "mse", "mae", "std")
+
+
+def larger_is_better(figure: str) -> bool:
+    """Whether larger values of a figure are better, as its name tells (``val_avg_loss``: no).
+
+    What :func:`register_metric` is told about a metric comes before this.
+    """
+    return not any(word in figure.lower() for word in _SMALLER_IS_BETTER)
 
 
 def register_metric(key: str, module: Builder) -> None:

@@ -1,6 +1,7 @@
-"""What the runtime lacks: tasks, methods, trainers and the report.
+"""What the runtime lacks: tasks, methods and trainers.
 
-Importing this package registers all of it with ``federatedscope.register``.
+Importing this package registers all of it with ``federatedscope.register``; what is done with runs
+stands above it, in ``tools``.
 """
 
 from __future__ import annotations
@@ -45,8 +46,6 @@ PARTS = (
     "splitters",
     "ranks",
     "trainers",
-    "report",
-    "tools",
 )
 
 for _part in PARTS:

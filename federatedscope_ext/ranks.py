@@ -22,7 +22,6 @@ from typing import Any
 from federatedscope import register
 from federatedscope_ext.errors import ExtensionError
 from federatedscope_ext.rank_files import FIELD, read_rank_file
-from federatedscope_ext.report.evaluations import larger_is_better
 from fedlora.names import base_name, matched
 
 __all__ = ["MIXES", "TYPES", "RankPlan", "group_of", "rank_plan"]
@@ -68,6 +67,12 @@ def group_of(module: str) -> str:
     return "ffn" if "output.dense" in last and not _ATTENTION.search(last) else "attention"
 
 
+def _larger_is_better(metric: str) -> bool:
+    """As the runtime judges by name; upstream, which cannot, has no promotion either."""
+    judge = getattr(register, "larger_is_better", None)
+    return bool(judge(metric)) if judge is not None else "loss" not in metric
+
+
 @dataclass(frozen=True)
 class Promotion:
     """``llm.adapter.promotion``.
@@ -91,7 +96,7 @@ class Promotion:
 
     def chosen(self, results: Mapping[int, Mapping[str, float]]) -> list[int]:
         """The best clients, ties by ID; clients without the figure are not considered."""
-        sign = -1.0 if larger_is_better(self.metric) else 1.0
+        sign = -1.0 if _larger_is_better(self.metric) else 1.0
         scored = [
             (sign * float(metrics[self.metric]), client)
             for client, metrics in results.items()

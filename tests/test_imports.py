@@ -15,9 +15,8 @@ ROOT = Path(__file__).resolve().parents[1]
 ALGEBRA, RUNTIME, EXTENSION = (
     ROOT / name for name in ("fedlora", "federatedscope", "federatedscope_ext")
 )
-TOOLS = EXTENSION / "tools"
-# The command's entry, which hands on to the tools.
-ENTRY = EXTENSION / "__main__.py"
+# The command line is a tool; Python looks for it in the package itself.
+TOOLS = (EXTENSION / "tools", EXTENSION / "__main__.py")
 
 # What FederatedScope itself can register; the extension asks for further kinds by `getattr`.
 UPSTREAM_KINDS = ("config", "criterion", "data", "metric", "model", "optimizer", "regularizer",
@@ -67,15 +66,15 @@ def files(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*.py"))
 
 
-def below_the_tools() -> list[Path]:
-    """The extension without its tools."""
-    return [file for file in files(EXTENSION) if file != ENTRY and TOOLS not in file.parents]
+def is_tool(file: Path) -> bool:
+    return any(file.is_relative_to(one) for one in TOOLS)
 
 
 def test_the_extension_imports_contract_names_only() -> None:
     wrong = [
         f"{file.relative_to(ROOT)}:{line}: {module} {name}"
-        for file in below_the_tools()
+        for file in files(EXTENSION)
+        if not is_tool(file)
         for line, module, name in imports(file.read_text(encoding="utf-8"))
         if not is_contract(module, name)
     ]
@@ -108,19 +107,49 @@ def test_the_core_of_the_runtime_never_imports_language_models() -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def test_nothing_below_imports_the_tools() -> None:
+def test_the_runtime_never_imports_the_extension() -> None:
+    wrong = arrows(RUNTIME, "federatedscope_ext")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_nobody_below_knows_the_tools() -> None:
     wrong = [
         f"{file.relative_to(ROOT)}:{line}: {module} {name}"
-        for file in (*files(RUNTIME), *below_the_tools())
+        for file in (*files(RUNTIME), *files(EXTENSION))
+        if not is_tool(file)
         for line, module, name in imports(file.read_text(encoding="utf-8"))
-        if f"{module}.{name}.".startswith("federatedscope_ext.tools.")
+        if is_of_the_tools(module, name)
     ]
     assert not wrong, "\n".join(wrong)
 
 
-def test_the_runtime_never_imports_the_extension() -> None:
-    wrong = arrows(RUNTIME, "federatedscope_ext")
-    assert not wrong, "\n".join(wrong)
+def is_of_the_tools(module: str, name: str = "") -> bool:
+    return f"{module}.{name}.".startswith("federatedscope_ext.tools.")
+
+
+@pytest.mark.parametrize(
+    ("line", "of_the_tools"),
+    [
+        ("from federatedscope_ext.tools.report.records import RunRecord", True),
+        ("from federatedscope_ext import tools", True),
+        ("import federatedscope_ext.tools", True),
+        ("import_module('federatedscope_ext.tools.report')", True),
+        ("from federatedscope_ext import ranks", False),
+        ("from federatedscope_ext.toolshed import hammer", False),
+    ],
+)
+def test_the_arrow_itself(line: str, of_the_tools: bool) -> None:
+    ((_, module, name),) = imports(line)
+    assert is_of_the_tools(module, name) is of_the_tools
+
+
+def test_the_extension_alone_loads_no_tool() -> None:
+    script = "import sys, federatedscope_ext; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "federatedscope_ext.ranks" in done.stdout.split()
+    assert not [name for name in done.stdout.split() if is_of_the_tools(name)]
 
 
 def test_no_relative_imports() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
@@ -19,7 +20,9 @@ logger = logging.getLogger(__name__)
 def load_extensions(names: Iterable[str]) -> list[ModuleType]:
     """Import every contrib file, then the named modules in the given order.
 
-    Importing a module twice has no effect, so the call can be repeated.
+    A package's sub-package ``tools`` is imported after it, where there is one: what stands above
+    the package and registers something, such as a callback. Importing a module twice has no effect,
+    so the call can be repeated.
 
     Parameters
     ----------
@@ -40,7 +43,7 @@ def load_extensions(names: Iterable[str]) -> list[ModuleType]:
     """
     for name, file in contrib_modules():
         _import_contrib(name, file)
-    return [_import_named(name) for name in names]
+    return [_import_extension(name) for name in names]
 
 
 def contrib_modules(package: ModuleType = contrib) -> list[tuple[str, Path]]:
@@ -65,6 +68,15 @@ def _import_contrib(name: str, file: Path) -> None:
             f"{file}: the file cannot be imported ({error}). Every Python file in that folder is"
             " imported at the start: repair it, move it away, or let its name start with '_'."
         ) from error
+
+
+def _import_extension(name: str) -> ModuleType:
+    """Import one module of ``extensions``, and what stands above it."""
+    module = _import_named(name)
+    tools = f"{name}.tools"
+    if hasattr(module, "__path__") and find_spec(tools) is not None:
+        _import_named(tools)
+    return module
 
 
 def _import_named(name: str) -> ModuleType:

@@ -12,13 +12,18 @@ from federatedscope.core.errors import ConfigError
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write a text file atomically (temporary file beside it, then rename)."""
+    """Write a text file in UTF-8, atomically."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write a file atomically (temporary file beside it, then rename)."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
         os.chmod(temporary, 0o644)
         os.replace(temporary, target)
     except BaseException:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from federatedscope.core.errors import ConfigError
 from federatedscope.core.monitors.early_stopper import EarlyStopper
 from federatedscope.core.monitors.formatting import SUPPORTED_FORMS
+from federatedscope.core.monitors.means import Best, mean
 from federatedscope.core.monitors.monitor import Monitor
 from federatedscope.core.records import EvalEvent
 from federatedscope.core.task import is_isolated
@@ -58,7 +58,7 @@ class Results:
         self.best: dict[str, Any] = {}
         self.best_round: int | None = None
         self.best_round_weighted: int | None = None
-        self._best_mean = math.nan
+        self._best = Best(monitor.the_larger_the_better)
         self.history: dict[str, dict[str, list[float]]] = {}
         self.early_stopper = EarlyStopper(
             config.early_stop.patience,
@@ -173,9 +173,7 @@ class Results:
         if not values:
             return
         # Not of the summary, which is rounded for the log: rounds may look equal there.
-        mean = math.fsum(values) / len(values)
-        if self.best_round is None or self.monitor.is_better(mean, self._best_mean):
-            self._best_mean = mean
+        if self._best.offer(completed, mean(values)):
             self.best_round = completed
 
     @property
@@ -227,7 +225,7 @@ class Results:
             "best": self.best,
             "best_round": self.best_round,
             "best_round_weighted": self.best_round_weighted,
-            "best_mean": self._best_mean,
+            "best_mean": self._best.value,
             "history": self.history,
             "early_stopper": self.early_stopper.state_dict(),
         }
@@ -241,5 +239,5 @@ class Results:
         self.history.update(state["history"])
         self.best_round = state["best_round"]
         self.best_round_weighted = state["best_round_weighted"]
-        self._best_mean = state["best_mean"]
+        self._best.round, self._best.value = state["best_round"], state["best_mean"]
         self.early_stopper.load_state_dict(state["early_stopper"])

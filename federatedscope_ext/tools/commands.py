@@ -140,14 +140,13 @@ def _add_sweep(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run_compare(arguments: argparse.Namespace) -> int:
     """``compare``."""
-    from federatedscope_ext.report.compare import compare, load_runs
-    from federatedscope_ext.report.compare_client import check_client
-    from federatedscope_ext.report.compare_tables import (
+    from federatedscope_ext.tools.report.compare import check_client, compare, load_runs
+    from federatedscope_ext.tools.report.compare_tables import (
         compare_csv,
         compare_markdown,
         print_comparison,
     )
-    from federatedscope_ext.report.files import check_writable
+    from federatedscope_ext.tools.report.files import check_writable
 
     if arguments.out is not None:
         check_writable(arguments.out, "--out")
@@ -165,7 +164,7 @@ def run_compare(arguments: argparse.Namespace) -> int:
         for note in comparison.notes:
             print(f"Note: {note}", file=sys.stderr)
     if arguments.out is not None:
-        from federatedscope_ext.report.compare_page import write_comparison
+        from federatedscope_ext.tools.report.compare_page import write_comparison
 
         for path in write_comparison(comparison, arguments.out):
             print(f"Wrote {path}", file=sys.stderr)
@@ -174,9 +173,9 @@ def run_compare(arguments: argparse.Namespace) -> int:
 
 def run_report(arguments: argparse.Namespace) -> int:
     """``report``."""
-    from federatedscope_ext.report import RunRecord, RunSummary, make_report, print_summary
-    from federatedscope_ext.report.files import check_writable
-    from federatedscope_ext.report.records import find_runs
+    from federatedscope_ext.tools.report import RunRecord, RunSummary, make_report, print_summary
+    from federatedscope_ext.tools.report.files import check_writable
+    from federatedscope_ext.tools.report.records import find_runs
 
     console = _console()
     for outdir in arguments.outdirs:

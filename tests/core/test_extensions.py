@@ -86,3 +86,21 @@ def test_named_modules_are_returned(folder: Path) -> None:
     assert module.value == 3
     with pytest.raises(ConfigError, match="no such module"):
         load_extensions(["good_extension_abc.sub"])
+
+
+def test_the_tools_of_a_package_are_imported_after_it(folder: Path) -> None:
+    (folder / "with_tools_abc" / "tools").mkdir(parents=True)
+    (folder / "with_tools_abc" / "__init__.py").write_text("order = ['package']\n")
+    (folder / "with_tools_abc" / "tools" / "__init__.py").write_text(
+        "from with_tools_abc import order\norder.append('tools')\n"
+    )
+    (package,) = load_extensions(["with_tools_abc"])
+    assert package.order == ["package", "tools"]
+
+
+def test_tools_that_are_broken_are_named(folder: Path) -> None:
+    (folder / "broken_tools_abc" / "tools").mkdir(parents=True)
+    (folder / "broken_tools_abc" / "__init__.py").write_text("")
+    (folder / "broken_tools_abc" / "tools" / "__init__.py").write_text("import no_such_abc\n")
+    with pytest.raises(ConfigError, match=r"broken_tools_abc.tools.*no_such_abc"):
+        load_extensions(["broken_tools_abc"])

@@ -35,7 +35,7 @@ def monitor(key: str = "val_acc", **keys: Any) -> Monitor:
 
 
 def keeper(**keys: Any) -> Results:
-    """The results of a course that nobody runs."""
+    """What a server keeps, without a course."""
     cfg = global_cfg.clone()
     cfg.eval.metrics = ["acc"]
     cfg.eval.best_res_update_round_wise_key = "val_acc"
@@ -48,7 +48,7 @@ def evaluated(mine: Results, rnd: int, *values: float) -> None:
         client: {"val_acc": value, "val_total": 100 * client}
         for client, value in enumerate(values, start=1)
     }
-    mine.take_clients(results, rnd, completed=rnd)
+    mine.take_clients(results, rnd, rnd)
 
 
 class TestTheBestRound:
@@ -73,13 +73,19 @@ class TestTheBestRound:
         evaluated(mine, 2, 0.7, 0.5, 0.9)
         assert mine.best_round == 1
 
-    def test_changes_when_a_round_is_better(self) -> None:
-        """Which is when the server saves its model."""
-        mine, best = keeper(), []
-        for rnd, value in enumerate((float("nan"), 0.5, 0.4, float("nan"), 0.6), start=1):
+    def test_is_the_one_whose_model_is_saved(self) -> None:
+        """The server saves after a round that has become the best one."""
+        mine = keeper()
+        saved: list[int] = []
+        nan = float("nan")
+        for rnd, value in enumerate((nan, 0.5, 0.4, nan, 0.6), start=1):
             evaluated(mine, rnd, value, 0.5)
-            best.append(mine.best_round)
-        assert best == [1, 2, 2, 2, 5]
+            saved += [rnd] if mine.best_round == rnd else []
+        assert saved == [1, 2, 5]
+        again = keeper()
+        again.load_state_dict(mine.state_dict())
+        evaluated(again, 6, 0.6, 0.5)
+        assert (again.best_round, mine.best_round) == (5, 5)
 
 
 class TestSummaries:

@@ -23,7 +23,7 @@ from federatedscope.core.records import (
 EVENTS = [
     TrainEvent(1, 2, {"train_avg_loss": 0.5}, 3, 24, 99, 1.5, 40.0, 1),
     EvalEvent(1, 2, "before", "global", True, {"val_acc": 0.5}),
-    RoundEvent(1, (1, 2), {1: 10, 2: 20}, {1: 5}, {}, {1: 0.25}, {"energy": {"8": 1.0, "16": 1.0}},
+    RoundEvent(1, (1, 2), {1: 10, 2: 20}, {1: 5}, {}, 7, {1: 0.25}, {"energy": {"8": 1.0, "16": 1.0}},
                {2: (4, 8)}, 2.5),
     RoundEvent(2, (1,)),
 ]  # fmt: skip
@@ -36,7 +36,8 @@ def test_events_come_back(event: Event) -> None:
 
 def test_what_says_nothing_is_not_written() -> None:
     assert set(RoundEvent(2, (1,)).to_json()) == {
-        "event", "round", "sampled", "bytes_up", "bytes_down", "bytes_evaluation", "weights",
+        "event", "round", "sampled", "bytes_up", "bytes_down", "bytes_evaluation",
+        "bytes_encoding", "weights",
     }  # fmt: skip
     assert list(RoundEvent(diagnostics={"energy": {"16": 0.9, "8": 0.5}}).energy) == [8, 16]
 

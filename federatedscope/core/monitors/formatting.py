@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from federatedscope.core.monitors.means import mean, std, weighted_mean
+
 SUPPORTED_FORMS = ("weighted_avg", "avg", "fairness", "raw")
 _COUNTS = ("total", "correct")
 
@@ -33,16 +35,14 @@ def summarize(results: Mapping[str, Sequence[float]], form: str) -> dict[str, fl
     """
     summary: dict[str, float] = {}
     for key, values in results.items():
-        value = np.asarray(values, dtype=np.float64)
         if key.split("_", 1)[-1] in _COUNTS or form == "avg":
-            summary[key] = float(value.mean())
+            summary[key] = mean(values)
         elif form == "weighted_avg":
-            rows = np.asarray(_rows_of(results, key), dtype=np.float64)
-            summary[key] = float((value * rows).sum() / rows.sum()) if rows.sum() else float("nan")
-        elif value.size > 1:
-            summary.update({f"{key}_{name}": v for name, v in _spread(value).items()})
+            summary[key] = weighted_mean(zip(values, _rows_of(results, key), strict=True))
+        elif len(values) > 1:
+            summary.update({f"{key}_{name}": v for name, v in _spread(values).items()})
         else:
-            summary[key] = float(value[0])
+            summary[key] = float(values[0])
     return summary
 
 
@@ -57,21 +57,21 @@ def _rows_of(results: Mapping[str, Sequence[float]], key: str) -> Sequence[float
     return results[total]
 
 
-def _spread(values: np.ndarray) -> dict[str, float]:
+def _spread(values: Sequence[float]) -> dict[str, float]:
     """The fairness figures of FederatedScope for one metric."""
-    ordered = np.sort(values)
+    ordered = np.sort(np.asarray(values, dtype=np.float64))
     tenth, nine_tenths = ordered.size // 10, ordered.size * 9 // 10
     norm = float(np.sqrt(np.mean(ordered**2)))
     spread = {
-        "std": float(ordered.std()),
+        "std": std(values),
         "bottom_decile": float(ordered[tenth]),
         "top_decile": float(ordered[nine_tenths]),
         "min": float(ordered[0]),
         "max": float(ordered[-1]),
         # With fewer than ten clients the lowest tenth is empty; its closest meaning is the minimum.
-        "bottom10%": float(ordered[: max(tenth, 1)].mean()),
-        "top10%": float(ordered[nine_tenths:].mean()),
-        "cos1": float(ordered.mean() / norm) if norm else float("nan"),
+        "bottom10%": mean(ordered[: max(tenth, 1)]),
+        "top10%": mean(ordered[nine_tenths:]),
+        "cos1": mean(values) / norm if norm else float("nan"),
     }
     if ordered[0] >= 0:
         share = (ordered + 1e-9) / (ordered + 1e-9).sum()

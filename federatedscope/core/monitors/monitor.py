@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from federatedscope import register
 from federatedscope.core.monitors.formatting import SUPPORTED_FORMS, result_line, summarize
+from federatedscope.core.monitors.means import is_better
 from federatedscope.core.monitors.metric_calculator import MetricCalculator
 
 logger = logging.getLogger(__name__)
@@ -142,9 +143,7 @@ class Monitor:
 
     def is_better(self, new: float, old: float) -> bool:
         """Whether one value of the deciding metric is better than another; NaN is the worst."""
-        if math.isnan(old):
-            return not math.isnan(new)
-        return new > old if self.the_larger_the_better else new < old
+        return is_better(new, old, self.the_larger_the_better)
 
     def _pick(self, name: str, value: Any) -> Any:
         if not isinstance(value, list | tuple) or not value:
@@ -207,4 +206,4 @@ def larger_is_better(key: str, calculator: MetricCalculator) -> bool:
     known = calculator.eval_metric.get(metric)
     if known is not None:
         return bool(known[1])
-    return not any(word in key for word in ("loss", "error", "mse", "perplexity", "std"))
+    return register.larger_is_better(key)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
@@ -13,6 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from federatedscope.core.callbacks import Callback, Event
+from federatedscope.core.monitors.means import mean
+from federatedscope.core.records import Majority, RunInfo
 
 
 def human_bytes(count: float | None) -> str:
@@ -139,7 +142,7 @@ class Progress(Callback):
         """Print the mean over clients of the evaluation that just ended."""
         if not self._sums:
             return
-        self.last_mean = {key: sum(v) / len(v) for key, v in self._sums.items()}
+        self.last_mean = {key: mean(v) for key, v in self._sums.items()}
         count = max(len(v) for v in self._sums.values())
         self._sums = {}
         keys = sorted(self.last_mean, key=lambda k: (k != self._main_metric, k))
@@ -185,107 +188,97 @@ class Progress(Callback):
         return table
 
 
-def _kinds_of_ranks(clients: list[dict[str, Any]]) -> list[str]:
-    """``2 clients rank 4 (scale 4)`` for every rank and scale that occurs."""
-    counts = Counter((_shown(c.get("rank")), _shown(c.get("scale"))) for c in clients)
-    return [
-        f"{number} client{'s' if number > 1 else ''} rank {rank} (scale {scale})"
-        for (rank, scale), number in sorted(counts.items(), key=lambda item: _first(item[0][0]))
-    ]
-
-
-def _shown(value: Any) -> str:
-    """A number, or those of different modules with slashes between."""
-    values = value if isinstance(value, list) else [value]
-    return "/".join("-" if v is None else f"{v:g}" for v in values)
-
-
-def _first(text: str) -> float:
-    head = text.split("/")[0]
-    return float(head) if head != "-" else 0.0
-
-
 def print_run_summary(run: Event, console: Console) -> None:
     """One table of what will run, before training."""
+    info = RunInfo.from_json(run)
     table = Table(title="This run", show_header=False, title_justify="left")
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    for label, value in _summary_rows(run):
-        table.add_row(label, value)
+    for label, value in _summary_rows(info):
+        if value:
+            table.add_row(label, value)
     console.print(table)
-    if len(run["clients"]) <= 20:
-        console.print(_client_table(run))
-    for note in run["notes"]:
+    if len(info.clients) <= 20:
+        console.print(_client_table(info))
+    for note in info.notes:
         console.print(f"Note: {note}", highlight=False)
-    for swap in run["swaps"]:
+    for swap in info.swaps:
         console.print(
-            f"Embedded: {swap['field']} {swap['was']!r} -> {swap['now']!r} ({swap['why']})",
-            highlight=False,
+            f"Embedded: {swap.field} {swap.was!r} -> {swap.now!r} ({swap.why})", highlight=False
         )
 
 
-def _summary_rows(run: Event) -> list[tuple[str, str]]:
-    rows = [("method", f"{run['variant']} ({run['method']})"), ("task", run["task"])]
-    rows.append(("model", run["model"]))
-    counts = run["parameters"]
-    if counts:
-        share = counts["trainable"] / max(1, counts["total"])
-        rows.append(
-            (
-                "parameters",
-                f"{counts['total']:,} in total, {counts['trainable']:,} trainable ({share:.2%}), "
-                f"{counts['sent']:,} sent",
-            )
+def _summary_rows(run: RunInfo) -> Iterator[tuple[str, str]]:
+    """Labels and what they are; what has nothing to say is empty."""
+    yield "method", f"{run.variant} ({run.method})"
+    yield "task", run.task
+    yield "model", run.model
+    if (counts := run.parameters) is not None:
+        share = counts.trainable / max(1, counts.total)
+        yield (
+            "parameters",
+            f"{counts.total:,} in total, {counts.trainable:,} trainable ({share:.2%}), "
+            f"{counts.sent:,} sent",
         )
-    adapter = run["adapter"]
-    if adapter:
-        where = ", ".join(adapter["target_modules"] or [])
-        scale = f", scale {adapter['scale']:g}" if adapter["scale"] else ""
-        rows.append(("adapter", f"{adapter['method']}, rank {adapter['r']}{scale} on {where}"))
-        kinds = _kinds_of_ranks(run["clients"])
-        if len(kinds) > 1:
-            rows.append(("ranks", "; ".join(kinds)))
-            rule = adapter["scale_rule"]
-            rows.append(("scale rule", f"{rule}, lora_alpha {adapter['alpha']}"))
-    kept = ", ".join(run["local_param"]) or "nothing"
-    rows.append(("stays on the client", f"{kept} (head: {run['head_rule']})"))
-    count, rows_each = run["local_update_steps"], f"{run['batch_size']} rows"
-    steps = f"{count} {'batch' if count == 1 else 'batches'} of {rows_each}"
-    if run["batch_or_epoch"] != "batch":
-        steps = f"{count} {'epoch' if count == 1 else 'epochs'} in batches of {rows_each}"
-    optimizer = run["optimizer"]
-    rows.append(
-        (
-            "training",
-            f"{run['rounds']} rounds, {run['sample_client_num']} of {len(run['clients'])} clients "
-            f"a round, {steps}, {optimizer.get('type')} lr "
-            f"{optimizer.get('lr')}",
-        )
+    yield from _adapter_rows(run)
+    kept = ", ".join(run.local_param) or "nothing"
+    yield "stays on the client", f"{kept} (head: {run.head_rule})"
+    yield (
+        "training",
+        f"{run.rounds} rounds, {run.sample_client_num} of {len(run.clients)} clients a round, "
+        f"{_steps(run)}, {run.optimizer.get('type')} lr {run.optimizer.get('lr')}",
     )
-    options = run.get("options") or {}
-    if options:
-        rows.append(("with", ", ".join(map(_option_text, options, options.values()))))
-    rows.append(("weights", run["weights"]))
-    rows.append(("evaluation", run["evaluation"]["note"]))
-    rows.append(
-        (
-            "device",
-            f"{run['device']}, {run['threads']} threads, {run['precision']} "
-            f"({run['precision_reason']})",
-        )
+    options = run.options or {}
+    yield "with", ", ".join(map(_option_text, options, options.values()))
+    yield "weights", run.weights
+    yield "evaluation", run.evaluation.note
+    yield (
+        "device",
+        f"{run.device}, {run.threads} threads, {run.precision} ({run.precision_reason})",
     )
-    memory, traffic = run["memory_estimate_bytes"], run["bytes_per_round"]
-    if memory:
-        rows.append(("memory", f"about {human_bytes(memory['total'])} (estimate)"))
-    if traffic:
-        rows.append(
-            (
-                "a round sends",
-                f"{human_bytes(traffic['up'])} up, {human_bytes(traffic['down'])} down",
-            )
-        )
-    rows.append(("seed", f"{run['seed']} (data: {run['data_seed']})"))
-    return rows
+    if memory := run.memory_estimate_bytes:
+        yield "memory", f"about {human_bytes(memory['total'])} (estimate)"
+    if traffic := run.bytes_per_round:
+        up, down = human_bytes(traffic["up"]), human_bytes(traffic["down"])
+        yield "a round sends", f"{up} up, {down} down"
+    yield "seed", f"{run.seed} (data: {run.data_seed})"
+
+
+def _adapter_rows(run: RunInfo) -> Iterator[tuple[str, str]]:
+    """The adapter, and the ranks that occur where they differ."""
+    if (adapter := run.adapter) is None:
+        return
+    where = ", ".join(adapter.target_modules or ())
+    scale = f", scale {adapter.scale:g}" if adapter.scale else ""
+    yield "adapter", f"{adapter.method}, rank {adapter.r}{scale} on {where}"
+    counts = Counter((client.rank, client.scale) for client in run.clients)
+    if len(counts) > 1:
+        ordered = sorted(counts.items(), key=lambda item: _first(item[0][0]))
+        kinds = [
+            f"{number} client{'s' if number > 1 else ''} rank {_shown(rank)} "
+            f"(scale {_shown(scale)})"
+            for (rank, scale), number in ordered
+        ]
+        yield "ranks", "; ".join(kinds)
+        yield "scale rule", f"{adapter.scale_rule}, lora_alpha {adapter.alpha}"
+
+
+def _shown(value: float | tuple[float, ...] | None) -> str:
+    """A number, or those of different modules with slashes between."""
+    values = value if isinstance(value, tuple) else (value,)
+    return "/".join("-" if v is None else f"{v:g}" for v in values)
+
+
+def _first(rank: int | tuple[int, ...] | None) -> int:
+    return (rank[0] if isinstance(rank, tuple) else rank) or 0
+
+
+def _steps(run: RunInfo) -> str:
+    """``2 batches of 8 rows``, ``1 epoch in batches of 8 rows``."""
+    count, rows = run.local_update_steps, f"{run.batch_size} rows"
+    if run.batch_or_epoch != "batch":
+        return f"{count} {'epoch' if count == 1 else 'epochs'} in batches of {rows}"
+    return f"{count} {'batch' if count == 1 else 'batches'} of {rows}"
 
 
 def _option_text(name: str, value: Any) -> str:
@@ -295,37 +288,22 @@ def _option_text(name: str, value: Any) -> str:
     return name if value is True else f"{name} ({value})"
 
 
-def _client_table(run: Event) -> Table:
+def _client_table(run: RunInfo) -> Table:
     table = Table(title="Clients", title_justify="left")
-    for column in (
-        "client",
-        "train",
-        "val",
-        "test",
-        "weight",
-        "rank",
-        "training labels",
-        "majority",
-    ):
+    for column in ("client", "train", "val", "test", "weight", "rank", "training labels",
+                   "majority"):  # fmt: skip
         table.add_column(column, justify="left" if "labels" in column else "right")
-    names = run["label_names"]
-    for client in run["clients"]:
-        labels = (client["labels"] or {}).get("train") or {}
-        shown = "  ".join(f"{_label_name(k, names)} {v}" for k, v in sorted(labels.items()))
-        majority = client["majority"] or {}
-        value = majority.get("val") if majority.get("val") is not None else majority.get("test")
+    for client in run.clients:
+        labels = (client.labels or {}).get("train") or {}
+        shown = "  ".join(f"{run.label_name(k)} {v}" for k, v in sorted(labels.items()))
+        majority = client.majority or Majority()
+        value = majority.val if majority.val is not None else majority.test
         table.add_row(
-            f"{client['id']}{' (unseen)' if client['unseen'] else ''}",
-            *(str(client["rows"][split]) for split in ("train", "val", "test")),
-            f"{client['weight']:.3f}",
-            str(client["rank"] or "-"),
+            f"{client.id}{' (unseen)' if client.unseen else ''}",
+            *(str(client.rows[split]) for split in ("train", "val", "test")),
+            f"{client.weight:.3f}",
+            str(list(client.rank) if isinstance(client.rank, tuple) else client.rank or "-"),
             shown or "-",
             f"{value:.3f}" if value is not None else "-",
         )
     return table
-
-
-def _label_name(key: str, names: list[str] | None) -> str:
-    if names and key.isdigit() and int(key) < len(names):
-        return str(names[int(key)])
-    return key

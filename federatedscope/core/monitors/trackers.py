@@ -8,6 +8,7 @@ from typing import Any
 
 from federatedscope.core.callbacks import Callback, Event
 from federatedscope.core.errors import ConfigError
+from federatedscope.core.monitors.means import mean
 
 
 def tracker_callbacks(cfg: Any) -> list[Callback]:
@@ -81,7 +82,7 @@ class _MeanTracker(Callback):
 
     def _flush(self) -> None:
         if self._values:
-            means = {f"mean/{k}": sum(v) / len(v) for k, v in self._values.items()}
+            means = {f"mean/{k}": mean(v) for k, v in self._values.items()}
             self.log(means, self._round)
             self._values = {}
 

@@ -22,9 +22,9 @@ from federatedscope.core.errors import UserError, is_user_error
 from federatedscope.core.launch import prepare
 from federatedscope.core.logging_setup import quiet_libraries
 from federatedscope.core.monitors.metric_calculator import DEFAULT_METRICS
-from federatedscope_ext.report.records import RunRecord
-from federatedscope_ext.report.summary import RunSummary
 from federatedscope_ext.tools.catalog import is_own
+from federatedscope_ext.tools.report.records import RunRecord
+from federatedscope_ext.tools.report.summary import RunSummary
 from federatedscope_ext.tools.sweep.differences import config_differences, merged_settings
 from federatedscope_ext.tools.sweep.plan import Found, Point, Status, found_in, saved_run
 

@@ -14,10 +14,10 @@ from rich.text import Text
 from federatedscope.core.errors import UserError
 from federatedscope.core.machine import available_cores
 from federatedscope_ext.errors import ExtensionError
-from federatedscope_ext.report.compare import compare, load_runs
-from federatedscope_ext.report.compare_page import write_comparison
-from federatedscope_ext.report.compare_tables import print_comparison
-from federatedscope_ext.report.files import check_writable
+from federatedscope_ext.tools.report.compare import compare, load_runs
+from federatedscope_ext.tools.report.compare_page import write_comparison
+from federatedscope_ext.tools.report.compare_tables import print_comparison
+from federatedscope_ext.tools.report.files import check_writable
 from federatedscope_ext.tools.sweep.arguments import Settings, parse_tokens
 from federatedscope_ext.tools.sweep.check import check_points
 from federatedscope_ext.tools.sweep.display import counts_line, show_failures, watcher

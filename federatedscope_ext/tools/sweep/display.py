@@ -17,7 +17,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from federatedscope_ext.report.records import METRICS_FILE, mean
+from federatedscope.core.monitors.means import mean
+from federatedscope.core.records import METRICS_FILE
 from federatedscope_ext.tools.sweep.plan import Point, Status, saved_run
 
 if TYPE_CHECKING:

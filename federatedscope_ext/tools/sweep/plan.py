@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import federatedscope
-from federatedscope_ext.report.records import RUN_FILE
+from federatedscope.core.records import RUN_FILE
 from federatedscope_ext.tools.sweep.arguments import Settings
 from federatedscope_ext.tools.sweep.grid import Values, all_points, point_names
 

@@ -1,0 +1,86 @@
+"""Means over clients and the best round: each is computed here and nowhere else.
+
+The *plain* mean counts every client the same and decides which round is best. The *weighted* mean
+counts a client by the rows it was evaluated on (FederatedScope's ``Results_weighted_avg``). Sums
+are exact (``math.fsum``), so that neither depends on the order of clients. A value that is not a
+number makes the mean none: a client that diverged is not averaged away.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+__all__ = ["Best", "is_better", "mean", "std", "weighted_mean"]
+
+
+def mean(values: Iterable[float]) -> float:
+    """Arithmetic mean; NaN for no values."""
+    items = list(values)
+    return _sum(items) / len(items) if items else math.nan
+
+
+def weighted_mean(pairs: Iterable[tuple[float, float]]) -> float:
+    """Mean of ``(value, weight)`` pairs; NaN where the weights add up to nothing."""
+    items = list(pairs)
+    total = _sum([weight for _, weight in items])
+    return _sum([value * weight for value, weight in items]) / total if total > 0 else math.nan
+
+
+def _sum(items: list[float]) -> float:
+    try:
+        return math.fsum(items)
+    except (OverflowError, ValueError):
+        # What diverged is not summed exactly: infinite, or not a number.
+        return float(sum(items))
+
+
+def std(values: Iterable[float], sample: bool = False) -> float:
+    """Standard deviation.
+
+    Parameters
+    ----------
+    values : iterable of float
+        The clients of a run are all there are; the seeds of a comparison are a ``sample``.
+    sample : bool
+        Divide by ``n - 1``; NaN for fewer than two values.
+    """
+    items = list(values)
+    count = len(items) - (1 if sample else 0)
+    centre = mean(items)
+    squares = [(value - centre) * (value - centre) for value in items]
+    return math.sqrt(_sum(squares) / count) if count > 0 else math.nan
+
+
+def is_better(new: float, old: float, larger: bool) -> bool:
+    """Whether one value of the deciding metric is better than another; NaN is the worst."""
+    if math.isnan(old):
+        return not math.isnan(new)
+    return new > old if larger else new < old
+
+
+@dataclass
+class Best:
+    """The best round so far, the first of equal ones.
+
+    Attributes
+    ----------
+    larger : bool
+        Whether larger values are better.
+    round : int or None
+        Rounds completed; ``None`` before the first.
+    value : float
+        Its value.
+    """
+
+    larger: bool
+    round: int | None = None
+    value: float = math.nan
+
+    def offer(self, rnd: int, value: float) -> bool:
+        """Take a round in; returns whether it is the best so far."""
+        if self.round is not None and not is_better(value, self.value, self.larger):
+            return False
+        self.round, self.value = rnd, value
+        return True
