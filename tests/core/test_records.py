@@ -23,8 +23,8 @@ from federatedscope.core.records import (
 EVENTS = [
     TrainEvent(1, 2, {"train_avg_loss": 0.5}, 3, 24, 99, 1.5, 40.0, 1),
     EvalEvent(1, 2, "before", "global", True, {"val_acc": 0.5}),
-    RoundEvent(1, (1, 2), {1: 10, 2: 20}, {1: 5}, {}, 7, {1: 0.25}, {"energy": {"8": 1.0, "16": 1.0}},
-               {2: (4, 8)}, 2.5),
+    RoundEvent(1, (1, 2), {1: 10, 2: 20}, {1: 5}, {}, 7, {1: 0.25},
+               {"energy": {"8": 1.0, "16": 1.0}}, {2: (4, 8)}, 2.5),
     RoundEvent(2, (1,)),
 ]  # fmt: skip
 
