@@ -18,7 +18,9 @@ setup(
     description="Federated LoRA fine-tuning of language models: FS-LLM's yamls on today's stack",
     long_description=(HERE / "README.md").read_text("utf-8"),
     long_description_content_type="text/markdown",
-    packages=find_packages(include=["federatedscope*", "federatedscope_ext*", "fedlora*"]),
+    packages=find_packages(
+        include=["federatedscope*", "federatedscope_ext*", "fedfiles*", "fedlora*"]
+    ),
     package_data={"federatedscope_ext.tools.report": ["templates/*.j2"]},
     python_requires=">=3.10",
     install_requires=[

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-ALGEBRA, RUNTIME, EXTENSION = (
-    ROOT / name for name in ("fedlora", "federatedscope", "federatedscope_ext")
+ALGEBRA, FILES, RUNTIME, EXTENSION = (
+    ROOT / name for name in ("fedlora", "fedfiles", "federatedscope", "federatedscope_ext")
 )
 # The command line is a tool; Python looks for it in the package itself.
 TOOLS = (EXTENSION / "tools", EXTENSION / "__main__.py")
@@ -102,6 +102,11 @@ def test_the_algebra_stands_on_pytorch_alone() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_the_readers_of_files_know_nobody_above_them() -> None:
+    wrong = arrows(FILES, "federatedscope", "federatedscope_ext")
+    assert not wrong, "\n".join(wrong)
+
+
 def test_the_core_of_the_runtime_never_imports_language_models() -> None:
     wrong = arrows(RUNTIME / "core", "federatedscope.llm")
     assert not wrong, "\n".join(wrong)
@@ -156,7 +161,8 @@ def test_no_relative_imports() -> None:
     """They would hide from the two tests above."""
     wrong = [
         f"{file.relative_to(ROOT)}:{line}"
-        for file in (*files(ALGEBRA), *files(RUNTIME), *files(EXTENSION))
+        for folder in (ALGEBRA, FILES, RUNTIME, EXTENSION)
+        for file in files(folder)
         for line, module, _ in imports(file.read_text(encoding="utf-8"))
         if module.startswith(".")
     ]
@@ -217,7 +223,8 @@ for name in sys.argv[1:]:
 )
 def test_the_extension_registers_itself_in_an_upstream_checkout(tmp_path: Path) -> None:
     """Workers, options and trainers, beside upstream's own registry; its servers bring rules."""
-    (tmp_path / "federatedscope_ext").symlink_to(EXTENSION)
+    for folder in (ALGEBRA, FILES, EXTENSION):
+        (tmp_path / folder.name).symlink_to(folder)
     script = """
 import federatedscope, federatedscope_ext
 from federatedscope import register

@@ -13,7 +13,14 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted(
     file
-    for folder in ("fedlora", "federatedscope", "federatedscope_ext", "scripts", "examples")
+    for folder in (
+        "fedfiles",
+        "fedlora",
+        "federatedscope",
+        "federatedscope_ext",
+        "scripts",
+        "examples",
+    )
     for file in (ROOT / folder).rglob("*.py")
 )
 LONGEST_FUNCTION, LONGEST_FILE = 80, 500
@@ -37,7 +44,7 @@ def test_format() -> None:
 
 def test_types() -> None:
     scripts = ["scripts"] if any(file.is_relative_to(ROOT / "scripts") for file in SOURCES) else []
-    packages = ("fedlora", "federatedscope", "federatedscope_ext", *scripts)
+    packages = ("fedfiles", "fedlora", "federatedscope", "federatedscope_ext", *scripts)
     tool("mypy", "--cache-dir", str(ROOT / ".mypy_cache"), *packages)
 
 

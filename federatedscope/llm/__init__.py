@@ -25,7 +25,7 @@ class Hub:
     def check(self, cfg: Any) -> None:
         """Is the model a local folder, in the cache, or can it be fetched?"""
         if self.checks:
-            from federatedscope.llm.hub import check_model_source
+            from federatedscope.llm.model_files import check_model_source
 
             name = cfg.model.type.rpartition("@")[0]
             revision = cfg.model.get("revision")

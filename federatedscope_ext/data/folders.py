@@ -3,17 +3,52 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from federatedscope_ext.data.csv_rows import original_layout, shown
-from federatedscope_ext.data.sources import FileSource, find_split
+from federatedscope_ext.data.original_csv import original_csv
+from federatedscope_ext.data.splits import FileSplit
 from federatedscope_ext.errors import ExtensionError
 from federatedscope_ext.tasks import TextTask
+from fedfiles.readers import FileError, shown
 
-__all__ = ["content", "task_folder", "why_not"]
+__all__ = ["SUFFIXES", "content", "find_files", "task_folder", "why_not"]
 
 logger = logging.getLogger(__name__)
+
+SUFFIXES = (".parquet", ".jsonl", ".json", ".csv")
+
+
+def find_files(folder: Path, split: str) -> list[Path]:
+    """Files of a split: ``SPLIT.parquet`` (.jsonl, .csv) or the shards ``SPLIT-*.parquet``.
+
+    Raises
+    ------
+    ExtensionError
+        Some shards are not there: a part of the rows would pass for all.
+    """
+    for suffix in SUFFIXES:
+        file = folder / f"{split}{suffix}"
+        if file.is_file():
+            return [file]
+    files = sorted(folder.glob(f"{split}-*-of-*.parquet"))
+    numbers: dict[int, list[int]] = {}
+    for file in files:
+        # A name may end with a hash of the content, as in older data sets of the hub.
+        found = re.fullmatch(r"-(\d+)-of-(\d+)(-\w+)?", file.stem[len(split) :])
+        if found:
+            numbers.setdefault(int(found[2]), []).append(int(found[1]))
+    whole = [sorted(there) == list(range(count)) for count, there in numbers.items()]
+    if len(whole) > 1 or not all(whole):
+        raise ExtensionError(
+            "data.root",
+            str(folder),
+            f"the shards of the {split} split are not those of one whole: "
+            f"{shown(file.name for file in files)}",
+            f"Put all of {split}-00000-of-N.parquet to the last there, and no others",
+        )
+    return files
 
 
 def task_folder(
@@ -33,7 +68,7 @@ def task_folder(
         Names of the folder above the task's own.
     """
     for folder in _named(root, task, above):
-        if folder.is_dir() and any(find_split(folder, split) for split in splits):
+        if folder.is_dir() and any(find_files(folder, split) for split in splits):
             return folder
     for folder in _unnamed(root):
         # Any task's files could be there: they have to have this one's splits and columns.
@@ -66,8 +101,7 @@ def content(folder: Path) -> str:
 
 def _named(root: Path, task: TextTask, above: Sequence[str]) -> list[Path]:
     """Folders with the name of the task, in the order of search."""
-    own = [root / folder / task.name for folder in above]
-    own += [root / task.name]
+    own = [root / folder / task.name for folder in (*above, "")]
     own += [root / "data" / folder / task.name for folder in (*above, "")]
     # What a data set of the hub has as folder of its files.
     return own + [folder / inner for folder in own for inner in ("data", task.name)]
@@ -80,20 +114,18 @@ def _unnamed(root: Path) -> list[Path]:
 
 def _misfit(folder: Path, task: TextTask, splits: Sequence[str]) -> str | None:
     """Why the files of a folder are not the task's: empty where they are, ``None`` without any."""
+    wanted = (*task.sentence_keys, "label")
     try:
-        sources = {
-            split: FileSource(files, original_layout(task))
-            for split in splits
-            if (files := find_split(folder, split))
-        }
-        if not sources:
-            return None
-        for source in sources.values():
-            columns, wanted = source.columns, (*task.sentence_keys, "label")
+        files = {split: found for split in splits if (found := find_files(folder, split))}
+        for found in files.values():
+            split = FileSplit(found, original_csv(task))
+            columns = split.columns
             if not {*wanted} <= {*columns}:
                 there = shown(columns) or "none"
-                return f"{source.name} has the columns {there}, not {', '.join(wanted)}"
-    except ExtensionError as error:
+                return f"{split.name} has the columns {there}, not {', '.join(wanted)}"
+    except (FileError, ExtensionError) as error:
         return f"{error.value}: {error.problem}"
-    missing = [split for split in splits if split not in sources]
+    if not files:
+        return None
+    missing = [split for split in splits if split not in files]
     return f"{folder} has no {' and no '.join(missing)} split" if missing else ""

@@ -8,27 +8,31 @@ there is no test split. Rows are tokenised once.
 from __future__ import annotations
 
 import logging
-import math
 from pathlib import Path
 from typing import Any
 
 from federatedscope.core.data import BaseDataTranslator
 from federatedscope.register import register_data
-from federatedscope_ext.data.csv_rows import original_layout
-from federatedscope_ext.data.folders import content, task_folder, why_not
-from federatedscope_ext.data.hub import WAYS_OUT, load_from_hub, load_tokenizer
+from federatedscope_ext.data.folders import content, find_files, task_folder, why_not
+from federatedscope_ext.data.labels import listed, mention_class_0
+from federatedscope_ext.data.original_csv import original_csv
 from federatedscope_ext.data.rows import TextRows
-from federatedscope_ext.data.sources import FileSource, HubSource, Source, find_split
-from federatedscope_ext.data.tokenise import cache_folder, encode_source
+from federatedscope_ext.data.splits import FileSplit, HubSplit, Split
+from federatedscope_ext.data.tokenise import encode_split
+from federatedscope_ext.data.tokenizer import WAYS_OUT, model_tokenizer
 from federatedscope_ext.errors import ExtensionError
 from federatedscope_ext.metrics.glue import check_metrics
 from federatedscope_ext.tasks import GLUE_ALIASES, GLUE_TASKS, TextTask
+from fedfiles.cache import cache_folder
+from fedfiles.hub import load_dataset
+from fedfiles.readers import raised_as
 
-__all__ = ["build_glue", "class_number", "encode_rows", "find_sources", "set_task"]
+__all__ = ["build_glue", "encode_rows", "find_splits", "set_task"]
 
 logger = logging.getLogger(__name__)
 
 
+@raised_as(ExtensionError)
 def build_glue(config: Any, client_cfgs: Any = None) -> tuple[dict[int, Any], Any] | None:
     """Data of all workers for ``TASK@glue``, ``None`` for other types.
 
@@ -47,9 +51,9 @@ def build_glue(config: Any, client_cfgs: Any = None) -> tuple[dict[int, Any], An
     split = task.validation[0 if matched else -1]
     if len(task.validation) > 1:
         logger.info("%s: validation rows are %s.", task.name, split)
-    sources = find_sources(config, task, ("train", split), ("glue",))
+    splits = find_splits(config, task, ("train", split), ("glue",))
     logger.info("%s: test labels are not public; only validation rows are evaluated.", task.name)
-    train, val = encode_rows(config, task, sources)
+    train, val = encode_rows(config, task, splits)
     return BaseDataTranslator(config, client_cfgs)((train, val, [])), config
 
 
@@ -73,7 +77,7 @@ def set_task(config: Any, task: TextTask) -> None:
         ``data.num_labels``, ``data.label_list`` or ``eval.metrics`` contradict the task.
     """
     if config.data.num_labels not in (0, task.num_labels):
-        labels = f"its labels are {_listed(task)}" if task.labels else "its labels are real numbers"
+        labels = f"its labels are {listed(task)}" if task.labels else "its labels are real numbers"
         raise ExtensionError(
             "data.num_labels",
             config.data.num_labels,
@@ -85,7 +89,7 @@ def set_task(config: Any, task: TextTask) -> None:
         raise ExtensionError(
             "data.label_list",
             given,
-            f"the labels of {task.name} are {_listed(task) or 'real numbers'}, in this order",
+            f"the labels of {task.name} are {listed(task) or 'real numbers'}, in this order",
             "Write [] to take them from the data",
         )
     check_metrics(config.eval.metrics, task)
@@ -95,16 +99,9 @@ def set_task(config: Any, task: TextTask) -> None:
     config.data.label_list = list(task.labels)
 
 
-def _listed(task: TextTask) -> str:
-    """The task's labels as text, cut where there are many."""
-    few = [label if len(label) <= 40 else f"{label[:40]}..." for label in task.labels[:20]]
-    more = ["..."] if len(task.labels) > len(few) else []
-    return ", ".join([*few, *more])
-
-
-def find_sources(
+def find_splits(
     config: Any, task: TextTask, splits: tuple[str, ...], folders: tuple[str, ...] = ()
-) -> list[Source]:
+) -> list[Split]:
     """The splits of a task from ``data.root``, the cache or the hub.
 
     Parameters
@@ -128,8 +125,8 @@ def find_sources(
     folder = task_folder(root, task, splits, folders)
     if folder is not None:
         return [_local(folder, split, task) for split in splits]
-    found = load_from_hub(task.hub)
-    if found is None:
+    dataset = load_dataset(task.hub)
+    if dataset is None:
         layout = "/".join((*folders, task.name, "SPLIT.parquet"))
         raise ExtensionError(
             "data.root",
@@ -138,109 +135,39 @@ def find_sources(
             "in the Hugging Face cache, and the hub cannot be reached or does not have it",
             WAYS_OUT.format(layout=layout),
         )
-    dataset, origin = found
-    logger.info("%s: from %s", task.name, origin)
-    return [HubSource(dataset[split], f"{task.name} {split}") for split in splits]
+    return [HubSplit(dataset[split], f"{task.name} {split}") for split in splits]
 
 
-def _local(folder: Path, split: str, task: TextTask) -> Source:
-    files = find_split(folder, split)
+def _local(folder: Path, name: str, task: TextTask) -> Split:
+    files = find_files(folder, name)
     if not files:
         raise ExtensionError(
             "data.root",
             str(folder),
-            f"there is no {split} split in this folder, only {content(folder)}",
-            f"Put {split}.parquet (or .jsonl, .csv) there, or give another data.root",
+            f"there is no {name} split in this folder, only {content(folder)}",
+            f"Put {name}.parquet (or .jsonl, .csv) there, or give another data.root",
         )
-    source = FileSource(files, original_layout(task))
-    if source.is_original:
+    split = FileSplit(files, original_csv(task))
+    if split.is_original:
         logger.info(
             "%s: read as the original file: the first column is the class, counted from 1 (%s); "
             "the other two are the title and the text.",
-            source.name,
+            split.name,
             task.labels[0],
         )
-    return source
+    return split
 
 
-def encode_rows(config: Any, task: TextTask, sources: list[Source]) -> list[TextRows]:
-    """Tokenised rows of each source with the tokenizer of ``model.type``."""
-    tokenizer = load_tokenizer(config)
-    cache = cache_folder(config)
+def encode_rows(config: Any, task: TextTask, splits: list[Split]) -> list[TextRows]:
+    """Tokenised rows of each split with the tokenizer of ``model.type``."""
+    tokenizer = model_tokenizer(config)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
-
-    def to_label(value: Any) -> int | float:
-        return class_number(value, task)
-
     rows = []
-    for source in sources:
-        encoded = encode_source(
-            source,
-            tokenizer,
-            task.sentence_keys,
-            to_label,
-            config.llm.tok_len,
-            cache,
-            label_tag=repr(task.labels),
-            labels_are=_labels_are(task),
-        )
-        _mention_class_0(source, task, encoded.labels)
+    for split in splits:
+        encoded = encode_split(split, task, tokenizer, config.llm.tok_len, cache_folder(config))
+        mention_class_0(split, task, encoded.labels)
         rows.append(TextRows(encoded, pad, task.labels))
     return rows
-
-
-def class_number(value: Any, task: TextTask) -> int | float:
-    """A value of the label column as a class number (-1: none) or a regression's target.
-
-    Raises
-    ------
-    ValueError
-        It is no label of the task; the text says so, the caller knows the row.
-    """
-    # A name first, also where it looks like a number: data.label_list gives the order.
-    if str(value) in task.labels:
-        return task.labels.index(str(value))
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if task.is_regression and math.isfinite(number):
-        return number
-    if not (-1 <= number < task.num_labels and number == int(number)) or task.is_regression:
-        problem = f"the label {value!r} is none of {_listed(task) or 'the real numbers'}"
-        if math.isfinite(number) and _are_names(task):
-            problem += f"; numbers count from 0 ({_numbers(task)})"
-        raise ValueError(problem)
-    return int(number)
-
-
-def _are_names(task: TextTask) -> bool:
-    """Whether labels have names that are not their numbers again."""
-    return bool(task.labels) and task.labels != tuple(map(str, range(task.num_labels)))
-
-
-def _numbers(task: TextTask) -> str:
-    return f"{task.labels[0]} is 0, {task.labels[-1]} is {task.num_labels - 1}"
-
-
-def _labels_are(task: TextTask) -> str:
-    """A sentence on the values of the label column."""
-    if not task.labels:
-        return "The label is a real number"
-    if not _are_names(task):
-        return f"The label is a number from 0 to {task.num_labels - 1}"
-    return f"The label is a name, or a number from 0 ({_numbers(task)})"
-
-
-def _mention_class_0(source: Source, task: TextTask, labels: Any) -> None:
-    """Say that no row has the first label: the file's numbers may count from 1."""
-    if _are_names(task) and task.num_labels > 2 and labels.min() > 0:
-        logger.warning(
-            "%s: no row is of %s. Labels that are numbers count from 0 (%s).",
-            source.name,
-            task.labels[0],
-            _numbers(task),
-        )
 
 
 register_data("glue", build_glue)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 __all__ = ["EncodedText", "TextRows"]
@@ -93,18 +94,12 @@ class TextRows(Dataset[dict[str, Any]]):
             ``(batch, longest)``; ``labels`` and ``label``, one tensor of shape ``(batch,)``,
             int64 for classes, float32 for a regression.
         """
-        longest = max(len(item["input_ids"]) for item in items)
-        batch = {}
-        for key, fill in (
-            ("input_ids", self.pad_token_id),
-            ("attention_mask", 0),
-            ("token_type_ids", 0),
-        ):
-            if key in items[0]:
-                padded = torch.full((len(items), longest), fill, dtype=torch.int64)
-                for row, item in zip(padded, items, strict=True):
-                    row[: len(item[key])] = item[key]
-                batch[key] = padded
+        batch = {
+            key: pad_sequence([item[key] for item in items], True, fill)
+            for key, fill in (("input_ids", self.pad_token_id), ("attention_mask", 0),
+                              ("token_type_ids", 0))
+            if key in items[0]
+        }  # fmt: skip
         dtype = torch.int64 if self.label_names else torch.float32
         labels = torch.tensor([item["label"] for item in items], dtype=dtype)
         return {**batch, "labels": labels, "label": labels}

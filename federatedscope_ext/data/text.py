@@ -8,9 +8,6 @@ and test rows by ``data.splits``. Named data sets are the entries of
 
 from __future__ import annotations
 
-import logging
-import math
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +16,20 @@ from torch.utils.data import Subset
 
 from federatedscope.core.data import BaseDataTranslator
 from federatedscope.register import register_data
-from federatedscope_ext.data.csv_rows import shown
-from federatedscope_ext.data.glue import encode_rows, find_sources, set_task
-from federatedscope_ext.data.sources import SUFFIXES, FileSource
-from federatedscope_ext.data.tokenise import is_missing
+from federatedscope_ext.data.folders import SUFFIXES
+from federatedscope_ext.data.glue import encode_rows, find_splits, set_task
+from federatedscope_ext.data.labels import label_names
+from federatedscope_ext.data.splits import FileSplit
 from federatedscope_ext.errors import ExtensionError
 from federatedscope_ext.tasks import TEXT_TASKS, TextTask
+from fedfiles.readers import raised_as, shown
 
 __all__ = ["build_text"]
-
-logger = logging.getLogger(__name__)
 
 SENTENCE_COLUMNS = (("text",), ("sentence",), ("sentence1", "sentence2"))
 
 
+@raised_as(ExtensionError)
 def build_text(config: Any, client_cfgs: Any = None) -> tuple[dict[int, Any], Any] | None:
     """Data of all workers for ``...@text``, ``None`` for other types.
 
@@ -55,7 +52,7 @@ def build_text(config: Any, client_cfgs: Any = None) -> tuple[dict[int, Any], An
 
 def _named(config: Any, task: TextTask) -> tuple[Any, Any, Any]:
     set_task(config, task)
-    train, test = encode_rows(config, task, find_sources(config, task, ("train", task.test)))
+    train, test = encode_rows(config, task, find_splits(config, task, ("train", task.test)))
     # The test rows are given; data.splits says how many of the others validate.
     shares = [float(share) for share in config.data.splits[:2]]
     order = np.random.RandomState(config.data.seed).permutation(len(train))
@@ -64,30 +61,26 @@ def _named(config: Any, task: TextTask) -> tuple[Any, Any, Any]:
 
 
 def _own_file(config: Any, name: str) -> Any:
-    source = FileSource([_locate(config, name)])
-    columns = source.columns
+    split = FileSplit([_locate(config, name)])
+    columns = split.columns
     keys = next((keys for keys in SENTENCE_COLUMNS if set(keys) <= set(columns)), None)
     if keys is None or "label" not in columns:
-        raise _wrong_columns(config, source, columns)
-    names = _label_names(config, source)
+        raise _wrong_columns(config, split, columns)
+    names = label_names(config, split)
     metrics = ("accuracy",) if names else ("pearson", "spearmanr")
     task = TextTask(Path(name).name, "", keys, names, metrics, metrics[0])
     set_task(config, task)
-    return encode_rows(config, task, [source])[0]
+    return encode_rows(config, task, [split])[0]
 
 
-def _wrong_columns(config: Any, source: FileSource, columns: list[str]) -> ExtensionError:
+def _wrong_columns(config: Any, split: FileSplit, columns: list[str]) -> ExtensionError:
     problem = f"the file's columns are {shown(columns)}" if columns else "the file is empty"
     known = {"label", *(key for keys in SENTENCE_COLUMNS for key in keys)}
-    if source.name.endswith(".csv") and columns and not known & {*columns}:
+    if split.name.endswith(".csv") and columns and not known & {*columns}:
         # The first row is no header line where somebody forgot it.
         problem += " (the first line of a CSV file has to name them)"
-    return ExtensionError(
-        "data.type",
-        config.data.type,
-        problem,
-        "Name them text (or sentence1 and sentence2) and label",
-    )
+    remedy = "Name them text (or sentence1 and sentence2) and label"
+    return ExtensionError("data.type", config.data.type, problem, remedy)
 
 
 def _locate(config: Any, name: str) -> Path:
@@ -111,71 +104,6 @@ def _locate(config: Any, name: str) -> Path:
         f"there is no file {' or '.join(str(c) for c in candidates)}",
         "Give the path in data.type, or its folder in data.root",
     )
-
-
-def _label_names(config: Any, source: FileSource) -> tuple[str, ...]:
-    """Names of the labels in order: ``data.label_list``, else those in the file, sorted.
-
-    Empty for a regression (numbers that are not whole).
-    """
-    if config.data.label_list:
-        return tuple(map(str, config.data.label_list))
-    values = _distinct_labels(source)
-    if not values:
-        raise ExtensionError(
-            "data.type", config.data.type, "the file has no rows", "Use another file"
-        )
-    numbers = [_number(value) for value in values]
-    if any(number is None for number in numbers):
-        return tuple(sorted(map(str, values)))
-    whole = [number for number in numbers if number is not None]
-    if not all(map(math.isfinite, whole)):
-        raise ExtensionError(
-            "data.type",
-            config.data.type,
-            "the labels are numbers, and inf is among them",
-            "Write a number in its place, or leave the row out",
-        )
-    if any(number != round(number) for number in whole):
-        return ()
-    highest = int(max(whole, default=0))
-    if not 0 < highest < 1000 or min(whole) < -1:
-        raise ExtensionError(
-            "data.type",
-            config.data.type,
-            f"the labels are numbers from {int(min(whole, default=0))} to {highest}",
-            "Number the labels 0, 1, 2, ..., use names, or write real numbers (0.0, 0.5) for a "
-            "regression",
-        )
-    return tuple(map(str, range(highest + 1)))
-
-
-def _distinct_labels(source: FileSource) -> set[Any]:
-    """All values of the label column, none of them missing."""
-    values: set[Any] = set()
-    first = 0
-    for piece in source.pieces(["label"]):
-        for row, value in enumerate(piece["label"], start=first):
-            blank = isinstance(value, str) and value.strip().lower() in ("", "nan")
-            # A list or an object cannot be a label either, nor be counted.
-            if blank or is_missing(value) or not isinstance(value, str | int | float | Decimal):
-                file, number = source.place(row)
-                raise ExtensionError(
-                    "data.type",
-                    file,
-                    f"row {number} has no label that can be used ({value!r})",
-                    "Write a name or a number, or leave the row out",
-                )
-            values.add(value)
-        first += len(piece["label"])
-    return values
-
-
-def _number(value: Any) -> float | None:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return None
 
 
 register_data("text", build_text)

@@ -2,119 +2,69 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import math
-import os
-import shutil
-import tempfile
 import time
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from federatedscope_ext.data.csv_rows import shown
+from federatedscope_ext.data.labels import are_labels, class_number, is_missing
 from federatedscope_ext.data.rows import EncodedText
-from federatedscope_ext.data.sources import Source
-from federatedscope_ext.errors import ExtensionError
+from federatedscope_ext.data.splits import Split
+from federatedscope_ext.tasks import TextTask
+from fedfiles.cache import cached_arrays
+from fedfiles.readers import PIECE, file_error, shown
+from fedfiles.tokenizers import tokenizer_text
 
-__all__ = ["cache_folder", "encode_source", "is_missing"]
+__all__ = ["encode_split"]
 
 logger = logging.getLogger(__name__)
 
-FORMAT = "2"
-_ARRAYS = ("input_ids", "offsets", "labels", "token_type_ids")
 
-
-def cache_folder(config: Any) -> Path:
-    """Where processed data are kept.
-
-    ``data.cache_dir``, else the environment's ``FEDERATEDSCOPE_CACHE``, else
-    ``federatedscope`` in the user's cache folder.
-    """
-    named = config.data.get("cache_dir", "") or os.environ.get("FEDERATEDSCOPE_CACHE", "")
-    if named:
-        return Path(named).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "federatedscope"
-
-
-def encode_source(
-    source: Source,
-    tokenizer: Any,
-    sentence_keys: Sequence[str],
-    to_label: Callable[[Any], int | float],
-    tok_len: int,
-    cache: Path,
-    label_key: str = "label",
-    label_tag: str = "",
-    labels_are: str = "",
+def encode_split(
+    split: Split, task: TextTask, tokenizer: Any, tok_len: int, cache: Path
 ) -> EncodedText:
     """Tokenise one split, or read what an earlier start left in the cache.
 
     Parameters
     ----------
-    source : Source
+    split : Split
         The rows.
+    task : TextTask
+        Its columns of text, and its labels; -1 drops a row.
     tokenizer : PreTrainedTokenizerBase
         The model's tokenizer.
-    sentence_keys : sequence of str
-        One or two columns of text.
-    to_label : callable
-        From a value of the label column to a class number or a target; -1 drops the row. A
-        ``ValueError`` says why the value is no label.
     tok_len : int
         Rows are cut to this many tokens.
     cache : path
         Folder of the cache; it need not be writable.
-    label_key : str
-        Column of the label.
-    label_tag : str
-        Text that changes with the meaning of ``to_label``; part of the cache's key.
-    labels_are : str
-        A sentence on the values that labels may have, for messages.
-
-    Returns
-    -------
-    EncodedText
 
     Raises
     ------
-    ExtensionError
+    FileError
         A column is missing, a row lacks its text or has a wrong label, or there are no labelled
         rows.
     """
-    _refuse_columns(source, (*sentence_keys, label_key), labels_are)
-    parts = (FORMAT, source.fingerprint(), _tokenizer_hash(tokenizer), tok_len)
-    key = repr((*parts, tuple(sentence_keys), label_key, label_tag))
-    folder = cache / "tokenised" / hashlib.sha256(key.encode()).hexdigest()[:32]
-    encoded = _read(folder)
-    if encoded is not None:
-        logger.info("%s: %d rows, tokenised before (%s)", source.name, len(encoded.labels), folder)
-        return encoded
-    started = time.perf_counter()
-    encoded = _encode(source, tokenizer, sentence_keys, to_label, tok_len, label_key)
-    lengths = np.diff(encoded.offsets)
-    logger.info(
-        "%s: %d rows tokenised in %.1f s (%d tokens, longest %d, %d rows at llm.tok_len %d)",
-        source.name,
-        len(lengths),
-        time.perf_counter() - started,
-        lengths.sum(),
-        lengths.max(),
-        int(np.sum(lengths == tok_len)),
-        tok_len,
+    _refuse_columns(split, task)
+    key = repr((3, split.fingerprint(), tokenizer_text(tokenizer), tok_len, task.sentence_keys,
+                task.labels))  # fmt: skip
+    arrays, known = cached_arrays(
+        cache / "tokenised", key, lambda: _encode(split, task, tokenizer, tok_len)
     )
-    _write(folder, encoded)
-    return encoded
+    if known:
+        rows = len(arrays["labels"])
+        logger.info("%s: %d rows, tokenised before (%s)", split.name, rows, cache)
+    return EncodedText(**arrays)
 
 
-def _refuse_columns(source: Source, wanted: tuple[str, ...], labels_are: str) -> None:
-    """Refuse a source that lacks one of the columns."""
-    there = source.columns
+def _refuse_columns(split: Split, task: TextTask) -> None:
+    """Refuse a split that lacks one of the columns."""
+    there, wanted = split.columns, (*task.sentence_keys, "label")
     missing = [key for key in wanted if key not in there]
     if not missing:
         return
@@ -123,140 +73,79 @@ def _refuse_columns(source: Source, wanted: tuple[str, ...], labels_are: str) ->
     remedy = f"Name the columns {columns}"
     if not there:
         problem, remedy = "the file is empty", f"Write rows with the columns {columns} into it"
-    elif source.name.endswith(".csv") and not {name.strip().lower() for name in there} & {*wanted}:
+    elif split.name.endswith(".csv") and not {name.strip().lower() for name in there} & {*wanted}:
         problem = (
             f"its first line names none of the columns {columns}; it reads {shown(there)}. Either "
             "the file has no header line, or one with other names"
         )
         remedy = f"Write a first line with the names of all columns, {columns} among them, with "
-        remedy += f"commas between. {labels_are}"
-    raise ExtensionError("data.type", source.name, problem, remedy)
+        remedy += f"commas between. {are_labels(task)}"
+    raise file_error(split.name, problem, remedy)
 
 
 def _encode(
-    source: Source,
-    tokenizer: Any,
-    sentence_keys: Sequence[str],
-    to_label: Callable[[Any], int | float],
-    tok_len: int,
-    label_key: str,
-) -> EncodedText:
+    split: Split, task: TextTask, tokenizer: Any, tok_len: int
+) -> dict[str, npt.NDArray[Any]]:
     """Tokenise piece by piece, so that the text is never in memory as a whole."""
-    tokens, types, ends = array("i"), array("B"), [0]
+    started = time.perf_counter()
+    tokens, types, ends = array("i"), array("B"), array("q", [0])
     labels: list[int | float] = []
-    dropped = seen = 0
     typed = "token_type_ids" in tokenizer.model_input_names
-    for piece in source.pieces([*sentence_keys, label_key]):
-        values = _labels(source, seen, piece[label_key], to_label)
-        kept = [i for i, value in enumerate(values) if value != -1]
-        _refuse_missing(source, seen, {key: piece[key] for key in sentence_keys}, kept)
-        seen += len(values)
-        dropped += len(values) - len(kept)
-        if not kept:
-            continue
-        labels.extend(values[i] for i in kept)
-        texts = [[str(piece[key][i]) for i in kept] for key in sentence_keys]
-        batch = tokenizer(*texts, truncation=True, max_length=tok_len, padding=False)
+    rows = _labelled(split, task)
+    while piece := list(islice(rows, PIECE)):
+        labels.extend(label for _, label in piece)
+        texts = zip(*(texts for texts, _ in piece), strict=True)
+        batch = tokenizer(*map(list, texts), truncation=True, max_length=tok_len, padding=False)
         for row, ids in enumerate(batch["input_ids"]):
             tokens.extend(ids)
             ends.append(len(tokens))
             if typed:
                 types.extend(batch["token_type_ids"][row])
-    if dropped:
-        logger.info("%s: %d rows without a label (-1) are left out.", source.name, dropped)
-    if not labels:
-        problem = "there are no rows with a label" if seen else "the file has no rows"
-        raise ExtensionError("data.type", source.name, problem, "Use another split or file")
-    return EncodedText(
-        np.asarray(tokens, dtype=np.int32),
-        np.asarray(ends, dtype=np.int64),
-        np.asarray(labels, dtype=np.float32 if isinstance(labels[0], float) else np.int64),
-        np.asarray(types, dtype=np.uint8) if typed else None,
+    lengths = np.diff(ends)
+    logger.info(
+        "%s: %d rows tokenised in %.1f s (%d tokens, longest %d, %d rows at llm.tok_len %d)",
+        split.name,
+        len(lengths),
+        time.perf_counter() - started,
+        lengths.sum(),
+        lengths.max(),
+        int(np.sum(lengths == tok_len)),
+        tok_len,
     )
+    arrays: dict[str, npt.NDArray[Any]] = {
+        "input_ids": np.asarray(tokens, dtype=np.int32),
+        "offsets": np.asarray(ends, dtype=np.int64),
+        "labels": np.asarray(labels, dtype=np.float32 if task.is_regression else np.int64),
+    }
+    if typed:
+        arrays["token_type_ids"] = np.asarray(types, dtype=np.uint8)
+    return arrays
 
 
-def _labels(
-    source: Source, first: int, values: Sequence[Any], to_label: Callable[[Any], int | float]
-) -> list[int | float]:
-    """The labels of a piece that begins at row ``first``; what is wrong gets its place."""
-    labels = []
-    for row, value in enumerate(values, start=first):
+def _labelled(split: Split, task: TextTask) -> Iterator[tuple[list[str], int | float]]:
+    """Texts and label of each row that has one; what is wrong gets its place."""
+    kept = dropped = 0
+    for (file, number), row in split.rows([*task.sentence_keys, "label"]):
         try:
-            labels.append(to_label(value))
+            label = class_number(row["label"], task)
         except ValueError as error:
-            file, number = source.place(row)
-            raise ExtensionError(
-                "data.type",
+            raise file_error(
                 file,
                 f"row {number}: {error}",
                 "Use the label numbers or names in this order, -1 for rows without a label",
             ) from error
-    return labels
-
-
-def _refuse_missing(
-    source: Source, first: int, texts: Mapping[str, Sequence[Any]], rows: Sequence[int]
-) -> None:
-    """Refuse rows without a text: as words, 'None' and 'nan' would be trained on."""
-    for key, values in texts.items():
-        for row in rows:
-            if is_missing(values[row]):
-                file, number = source.place(first + row)
-                raise ExtensionError(
-                    "data.type",
-                    file,
-                    f"row {number} has no {key}",
-                    "Fill it in or leave the row out (an empty text is '')",
-                )
-
-
-def is_missing(value: Any) -> bool:
-    """Whether a cell is empty: null, or the NaN that tables of numbers have in its place."""
-    return value is None or (isinstance(value, float) and math.isnan(value))
-
-
-def _tokenizer_hash(tokenizer: Any) -> str:
-    """SHA-256 of everything that decides what the tokenizer does."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is not None:
-        # Left from an earlier call; every call sets them again.
-        backend.no_truncation()
-        backend.no_padding()
-        content = backend.to_str()
-    else:
-        content = repr(sorted(tokenizer.get_vocab().items()))
-    text = f"{type(tokenizer).__name__}\n{tokenizer.truncation_side}\n{content}"
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _read(folder: Path) -> EncodedText | None:
-    """The arrays of a cache folder, mapped into memory; ``None`` where it is not complete."""
-    try:
-        arrays = {
-            name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-            for name in _ARRAYS
-            if name != "token_type_ids" or (folder / f"{name}.npy").is_file()
-        }
-    except (OSError, ValueError):
-        return None
-    return EncodedText(**arrays)
-
-
-def _write(folder: Path, encoded: EncodedText) -> None:
-    """Write the arrays into a new folder and move it into place in one step."""
-    temporary = None
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".new-"))
-        for name in _ARRAYS:
-            values = getattr(encoded, name)
-            if values is not None:
-                np.save(temporary / f"{name}.npy", values, allow_pickle=False)
-        os.replace(temporary, folder)
-    except OSError as error:
-        # Another process may have been first; a cache that cannot be written costs only time.
-        if not folder.is_dir():
-            logger.info("The tokenised rows are not cached: %s", error)
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
+        if label == -1:
+            dropped += 1
+            continue
+        for key in task.sentence_keys:
+            # As words, 'None' and 'nan' would be trained on.
+            if is_missing(row[key]):
+                remedy = "Fill it in or leave the row out (an empty text is '')"
+                raise file_error(file, f"row {number} has no {key}", remedy)
+        kept += 1
+        yield [str(row[key]) for key in task.sentence_keys], label
+    if dropped:
+        logger.info("%s: %d rows without a label (-1) are left out.", split.name, dropped)
+    if not kept:
+        problem = "there are no rows with a label" if dropped else "the file has no rows"
+        raise file_error(split.name, problem, "Use another split or file")

@@ -22,10 +22,10 @@ from federatedscope.core.auxiliaries.data_builder import get_data
 from federatedscope.core.auxiliaries.dataloader_builder import get_dataloader
 from federatedscope.core.configs.config import global_cfg
 from federatedscope.core.data.utils import label_histogram, labels_of, lengths_of
-from federatedscope_ext.data import hub
 from federatedscope_ext.data.rows import TextRows
 from federatedscope_ext.errors import ExtensionError
 from federatedscope_ext.tasks import GLUE_ALIASES, GLUE_TASKS, TEXT_TASKS
+from fedfiles import hub
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *(f"w{i}" for i in range(20))]
 CLS, SEP = 2, 3

@@ -300,7 +300,7 @@ def test_bad_input(config, tmp_path, kind, content, problem):
 
 
 def test_no_hub_and_no_file(config, monkeypatch):
-    monkeypatch.setattr("federatedscope.llm.dataset.sources.hub_is_reachable", lambda: False)
+    monkeypatch.setattr("fedfiles.hub.hub_is_reachable", lambda: False)
     with pytest.raises(ConfigError, match=r"gsm8k_train\.jsonl.*hub.*--embedded"):
         get_data(config("gsm8k@llm"))
 

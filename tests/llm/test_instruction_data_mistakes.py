@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from federatedscope.core.errors import ConfigError
 from federatedscope.llm.dataset import InstructionRows, build_prompt, get_tokenizer
-from federatedscope.llm.dataset.sources import INSTRUCTION_DATA, read_own_file, read_records
+from federatedscope.llm.dataset.instruction_files import INSTRUCTION_DATA, read_named, read_own_file
 
 
 def characters():
@@ -144,7 +144,7 @@ def test_broken_parquet(tmp_path, content):
     file.parent.mkdir()
     file.write_bytes(content)
     with pytest.raises(ConfigError, match="cannot be read as Parquet") as caught:
-        read_records(str(tmp_path), INSTRUCTION_DATA["alpaca"])
+        read_named(str(tmp_path), INSTRUCTION_DATA["alpaca"])
     assert caught.value.value == str(file)
 
 
@@ -153,7 +153,7 @@ def test_gzip_that_breaks_off(tmp_path):
     file.parent.mkdir(parents=True)
     file.write_bytes(gzip.compress(b'{"docstring": "a", "code": "b", "language": "go"}\n')[:-12])
     with pytest.raises(ConfigError, match="cannot be read"):
-        read_records(str(tmp_path), INSTRUCTION_DATA["code_search_net"])
+        read_named(str(tmp_path), INSTRUCTION_DATA["code_search_net"])
 
 
 @pytest.mark.parametrize("cached", [False, True])

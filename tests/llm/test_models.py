@@ -21,8 +21,9 @@ from federatedscope.core.task import (
     split_model_type,
     task_type,
 )
-from federatedscope.llm import hub
+from federatedscope.llm import model_files
 from federatedscope.llm.model.model_builder import build_skeleton, get_llm
+from fedfiles import hub
 from fedlora.heads import head_names, is_head
 
 LORA = {"adapter_package": "peft", "adapter_method": "lora", "r": 4, "lora_alpha": 8}
@@ -193,28 +194,28 @@ class TestTheHub:
     @pytest.mark.parametrize("name", ["/no/such/folder", "./nothing", "~/nothing", "a/b/c"])
     def test_paths_that_are_not_there(self, name: str) -> None:
         with pytest.raises(ConfigError, match="there is no such folder"):
-            hub.check_model_source("model.type", name)
+            model_files.check_model_source("model.type", name)
 
     def test_a_folder_without_a_model(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=r"no config\.json"):
-            hub.check_model_source("model.type", str(tmp_path))
+            model_files.check_model_source("model.type", str(tmp_path))
 
     def test_a_folder_with_one(self, tiny_model: Path) -> None:
-        hub.check_model_source("model.type", str(tiny_model))
+        model_files.check_model_source("model.type", str(tiny_model))
 
     def test_offline(self) -> None:
         assert not hub.hub_is_reachable()
         with pytest.raises(ConfigError, match="--embedded"):
-            hub.check_model_source("model.type", "some/model")
+            model_files.check_model_source("model.type", "some/model")
 
     def test_in_the_cache(self, monkeypatch: Any, tiny_model: Path) -> None:
         file = str(tiny_model / "config.json")
-        monkeypatch.setattr(hub, "try_to_load_from_cache", lambda name, part, **where: file)
-        hub.check_model_source("model.type", "some/model")
+        monkeypatch.setattr(model_files, "try_to_load_from_cache", lambda name, part, **where: file)
+        model_files.check_model_source("model.type", "some/model")
 
     def test_with_a_hub(self, monkeypatch: Any) -> None:
-        monkeypatch.setattr(hub, "hub_is_reachable", lambda: True)
-        hub.check_model_source("model.type", "some/model")
+        monkeypatch.setattr(model_files, "hub_is_reachable", lambda: True)
+        model_files.check_model_source("model.type", "some/model")
 
     @pytest.mark.parametrize(
         ("answer", "reachable"),

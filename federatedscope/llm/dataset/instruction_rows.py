@@ -7,29 +7,28 @@ import json
 import logging
 import time
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
-from federatedscope.core.data.array_cache import cached_arrays
 from federatedscope.core.errors import ConfigError
+from federatedscope.llm.dataset.instructions import Instruction
 from federatedscope.llm.dataset.prompts import PROMPT_DICT, build_prompt
+from fedfiles.cache import cached_arrays
+from fedfiles.readers import PIECE
+from fedfiles.tokenizers import tokenizer_text
 
-__all__ = ["IGNORE_INDEX", "InstructionRows"]
+__all__ = ["IGNORE_INDEX", "InstructionRows", "LLMDataCollator", "encode"]
 
 logger = logging.getLogger(__name__)
 
 IGNORE_INDEX = -100
-PIECE = 1000
-# Key of a record that has several right answers: all of them as a JSON list.
-REFERENCES = "references"
-
-Record = dict[str, str]
 
 
 class InstructionRows(Dataset[dict[str, Any]]):
@@ -43,8 +42,7 @@ class InstructionRows(Dataset[dict[str, Any]]):
     Parameters
     ----------
     records : sequence of dict
-        ``instruction``, ``input``, ``output`` and ``category``, all text; where there are several
-        right answers, ``references`` is the JSON list of them and ``output`` the first.
+        What :func:`~federatedscope.llm.dataset.instructions.to_instructions` makes.
     tokenizer : PreTrainedTokenizerBase
         The model's tokenizer.
     tok_len : int
@@ -69,15 +67,14 @@ class InstructionRows(Dataset[dict[str, Any]]):
 
     def __init__(
         self,
-        records: Sequence[Record],
+        records: Sequence[Instruction],
         tokenizer: Any,
         tok_len: int,
         cache: Path | None = None,
     ) -> None:
         self.records = list(records)
         self.tokenizer = tokenizer
-        pad = tokenizer.pad_token_id
-        self.pad_token_id = 0 if pad is None else int(pad)
+        self.collate_fn = LLMDataCollator(tokenizer)
         self.labels = _categories(self.records)
         codes = np.unique([] if self.labels is None else self.labels, return_inverse=True)[1]
         self._codes = None if self.labels is None else codes
@@ -114,7 +111,7 @@ class InstructionRows(Dataset[dict[str, Any]]):
             ``prompt`` and ``answer``; ``references``, all right answers, ``answer`` first.
         """
         record = self.records[index]
-        references = json.loads(record.get(REFERENCES, "null")) or [record["output"]]
+        references = json.loads(record.get("references", "null")) or [record["output"]]
         return {
             **record,
             "prompt": build_prompt(record),
@@ -122,66 +119,83 @@ class InstructionRows(Dataset[dict[str, Any]]):
             "references": references,
         }
 
-    def collate_fn(self, items: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """Pad to the longest row of the batch.
+
+class LLMDataCollator:
+    """Pads rows to the longest of a batch.
+
+    Parameters
+    ----------
+    tokenizer : PreTrainedTokenizerBase
+        Its padding token fills ``input_ids``, token 0 where it has none.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+
+    def __call__(self, instances: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+        """Make a batch of rows.
+
+        Parameters
+        ----------
+        instances : sequence of mapping
+            ``input_ids`` and ``labels``, int64 of shape ``(tokens,)``.
 
         Returns
         -------
         dict
-            ``input_ids``, ``labels`` (-100 where there is no loss) and ``attention_mask``, int64
-            of shape ``(batch, longest)``. The mask comes from the rows' lengths, never from the
-            padding token, which may be a real token.
+            ``input_ids``, ``labels`` (-100 on the padding) and ``attention_mask``, each of shape
+            ``(batch, longest)``. The mask comes from the rows' lengths: the padding token may be
+            a real one, as the end of text.
         """
-        longest = max(len(item["input_ids"]) for item in items)
-        shape = (len(items), longest)
-        input_ids = torch.full(shape, self.pad_token_id, dtype=torch.int64)
-        labels = torch.full(shape, IGNORE_INDEX, dtype=torch.int64)
-        mask = torch.zeros(shape, dtype=torch.int64)
-        for row, item in enumerate(items):
-            length = len(item["input_ids"])
-            input_ids[row, :length] = item["input_ids"]
-            labels[row, :length] = item["labels"]
-            mask[row, :length] = 1
-        return {"input_ids": input_ids, "labels": labels, "attention_mask": mask}
+        pad = self.tokenizer.pad_token_id
+        rows = [row["input_ids"] for row in instances]
+        labels = [row["labels"] for row in instances]
+        return {
+            "input_ids": pad_sequence(rows, True, 0 if pad is None else int(pad)),
+            "labels": pad_sequence(labels, True, IGNORE_INDEX),
+            "attention_mask": pad_sequence([torch.ones_like(row) for row in rows], True, 0),
+        }
 
 
-def _categories(records: Sequence[Record]) -> npt.NDArray[Any] | None:
+def _categories(records: Sequence[Instruction]) -> npt.NDArray[Any] | None:
     if not any(record.get("category") for record in records):
         return None
     return np.asarray([record.get("category", "") for record in records])
 
 
 def _tokens_of(
-    records: Sequence[Record], tokenizer: Any, tok_len: int, cache: Path | None
+    records: Sequence[Instruction], tokenizer: Any, tok_len: int, cache: Path | None
 ) -> Mapping[str, npt.NDArray[Any]]:
     """The rows' tokens, from the cache where there is one."""
     if cache is None:
-        return _encode(records, tokenizer, tok_len)
+        return encode(records, tokenizer, tok_len)
     digest = hashlib.sha256()
     for record in records:
         digest.update(json.dumps(record, sort_keys=True).encode())
-    key = repr((2, digest.hexdigest(), _tokenizer_text(tokenizer), PROMPT_DICT, tok_len))
+    key = repr((2, digest.hexdigest(), tokenizer_text(tokenizer), PROMPT_DICT, tok_len))
     arrays, known = cached_arrays(
-        cache / "instructions", key, lambda: _encode(records, tokenizer, tok_len)
+        cache / "instructions", key, lambda: encode(records, tokenizer, tok_len)
     )
     if known:
         logger.info("%d rows, tokenised before (%s)", len(records), cache)
     return arrays
 
 
-def _tokenizer_text(tokenizer: Any) -> str:
-    """Everything that decides what the tokenizer does."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        return repr((type(tokenizer).__name__, sorted(tokenizer.get_vocab().items())))
-    # Left from an earlier call; every call sets them again.
-    backend.no_truncation()
-    backend.no_padding()
-    return f"{type(tokenizer).__name__} {tokenizer.eos_token_id} {backend.to_str()}"
+def encode(
+    records: Sequence[Mapping[str, Any]],
+    tokenizer: Any,
+    tok_len: int,
+    prompt_of: Callable[[Mapping[str, Any]], str] = build_prompt,
+) -> dict[str, npt.NDArray[Any]]:
+    """Tokenise prompts and answers.
 
-
-def _encode(records: Sequence[Record], tokenizer: Any, tok_len: int) -> dict[str, npt.NDArray[Any]]:
-    """Tokens of all rows one after the other, where rows begin, tokens of each prompt."""
+    Returns
+    -------
+    dict
+        ``tokens`` of all rows one after the other; ``offsets`` of shape ``(rows + 1,)``, where each
+        begins; ``answers``, tokens of each prompt; ``cut`` and ``answer_cut``, whether a row lost
+        something, and a part of its answer.
+    """
     started = time.perf_counter()
     tokens, offsets, answers = array("i"), [0], array("i")
     cut: list[tuple[bool, bool]] = []
@@ -189,11 +203,11 @@ def _encode(records: Sequence[Record], tokenizer: Any, tok_len: int) -> dict[str
     for start in range(0, len(records), PIECE):
         piece = records[start : start + PIECE]
         # Not verbose: rows are cut below, so their length is no reason for a warning.
-        prompts = tokenizer([build_prompt(r) for r in piece], verbose=False)["input_ids"]
-        outputs = tokenizer([r["output"] for r in piece], add_special_tokens=False, verbose=False)
-        for prompt, output in zip(prompts, outputs["input_ids"], strict=True):
-            prompt = _without_end(prompt, tokenizer)
-            whole = [*output, *end]
+        prompts = tokenizer([prompt_of(r) for r in piece], verbose=False)["input_ids"]
+        outputs = [str(r["output"]) for r in piece]
+        outputs = tokenizer(outputs, add_special_tokens=False, verbose=False)["input_ids"]
+        for prompt, output in zip(prompts, outputs, strict=True):
+            prompt, whole = _without_end(prompt, tokenizer), [*output, *end]
             kept_prompt, answer = _fit(prompt, whole, tok_len, tokenizer.bos_token_id)
             lost = len(answer) < len(whole)
             cut.append((lost or len(kept_prompt) < len(prompt), lost))
@@ -201,12 +215,8 @@ def _encode(records: Sequence[Record], tokenizer: Any, tok_len: int) -> dict[str
             tokens.extend(answer)
             offsets.append(len(tokens))
             answers.append(len(kept_prompt))
-    logger.info(
-        "%d rows tokenised in %.1f s (%d tokens)",
-        len(records),
-        time.perf_counter() - started,
-        len(tokens),
-    )
+    seconds = time.perf_counter() - started
+    logger.info("%d rows tokenised in %.1f s (%d tokens)", len(records), seconds, len(tokens))
     flags = np.asarray(cut, dtype=bool).reshape(-1, 2)
     return {
         "tokens": np.asarray(tokens, dtype=np.int32),

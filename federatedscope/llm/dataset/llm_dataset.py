@@ -8,18 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from federatedscope.core.data.array_cache import cache_folder
 from federatedscope.core.data.base_translator import BaseDataTranslator
 from federatedscope.core.data.dummy_translator import DummyDataTranslator
 from federatedscope.core.data.utils import take
 from federatedscope.core.errors import ConfigError
 from federatedscope.llm.dataset import natural_instructions
 from federatedscope.llm.dataset.instruction_dataset import DefaultToken, LLMDataset
+from federatedscope.llm.dataset.instruction_files import INSTRUCTION_DATA, read_named, read_own_file
 from federatedscope.llm.dataset.instruction_rows import InstructionRows
+from federatedscope.llm.dataset.instructions import Instruction
 from federatedscope.llm.dataset.prompts import PROMPT_DICT
-from federatedscope.llm.dataset.records import Record
-from federatedscope.llm.dataset.sources import INSTRUCTION_DATA, read_own_file, read_records
 from federatedscope.llm.dataset.tokenizer import get_tokenizer
+from fedfiles.cache import cache_folder
 
 __all__ = ["PROMPT_DICT", "DefaultToken", "LLMDataset", "load_llm_dataset"]
 
@@ -89,7 +89,7 @@ def _tokenizer(config: Any) -> Any:
     )[0]
 
 
-def _records(config: Any, name: str) -> tuple[list[Record], list[Record] | None]:
+def _records(config: Any, name: str) -> tuple[list[Instruction], list[Instruction] | None]:
     """Records by the name of the data set, with what each needs done to it."""
     root = config.data.root
     if name.lower().endswith((".json", ".jsonl")):
@@ -103,7 +103,7 @@ def _records(config: Any, name: str) -> tuple[list[Record], list[Record] | None]
             "there is no such instruction data set",
             f"Write one of {known}, FILE.json@llm or FILE.jsonl@llm",
         )
-    records, test = read_records(root, INSTRUCTION_DATA[name])
+    records, test = read_named(root, INSTRUCTION_DATA[name])
     if name == "gsm8k":
         for record in [*records, *(test or [])]:
             record["output"] = record["output"].replace("####", "The answer is")

@@ -30,13 +30,14 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from federatedscope.core.data.array_cache import cache_folder
 from federatedscope.core.data.utils import take
 from federatedscope.core.errors import ConfigError
+from federatedscope.llm.dataset.instruction_files import read_files
 from federatedscope.llm.dataset.instruction_rows import InstructionRows
-from federatedscope.llm.dataset.records import Record, to_records
-from federatedscope.llm.dataset.sources import read_files
-from federatedscope.llm.dataset.task_files import Division, TaskFiles, has_tasks
+from federatedscope.llm.dataset.instructions import Instruction, to_instructions
+from federatedscope.llm.dataset.task_files import Division, TaskFiles, task_files
+from fedfiles.cache import cache_folder
+from fedfiles.readers import raised_as, reading_parquet
 
 __all__ = ["CLIENTS", "NAME", "choose_clients", "load"]
 
@@ -52,14 +53,14 @@ _COLUMNS = ("instruction", "input", "output", "category")
 IntArray = npt.NDArray[np.int64]
 
 
-class Source(Protocol):
+class ClientRows(Protocol):
     """Rows of all clients in one of the layouts."""
 
     @property
     def clients(self) -> list[int]:
         """Numbers of the clients in the files, ascending."""
 
-    def read(self, split: str, chosen: Sequence[int]) -> tuple[list[Record], IntArray]:
+    def read(self, split: str, chosen: Sequence[int]) -> tuple[list[Instruction], IntArray]:
         """The rows of some clients, and whose each is."""
 
 
@@ -78,64 +79,43 @@ class Tables:
     def _file(self, split: str) -> Path:
         return self.folder / f"{TABLES[split]}.parquet"
 
-    def _columns(self, split: str, names: Sequence[str]) -> Any:
-        import pyarrow
+    @raised_as(ConfigError)
+    def _columns(self, split: str, names: Sequence[str]) -> tuple[Any, IntArray]:
+        """Some columns of a table, and whose each row is."""
         import pyarrow.parquet
 
-        file = self._file(split)
-        try:
-            return pyarrow.parquet.read_table(file, columns=list(names))
-        # Damaged pages are an OSError, anything else that is no Parquet an ArrowException.
-        except (pyarrow.lib.ArrowException, OSError) as error:
-            raise ConfigError(
-                "data.root",
-                str(file),
-                f"the table cannot be read ({error})",
-                f"It needs the columns client_id, {', '.join(_COLUMNS)}; copy it again",
-            ) from error
+        remedy = f"It needs the columns client_id, {', '.join(_COLUMNS)}; copy it again"
+        with reading_parquet(self._file(split), remedy):
+            table = pyarrow.parquet.read_table(self._file(split), columns=["client_id", *names])
+        owners = table["client_id"].to_pylist()
+        for row, value in enumerate(owners):
+            # Where one is missing, pandas writes whole numbers as 3.0.
+            if isinstance(value, float) and value.is_integer():
+                owners[row] = value = int(value)
+            if type(value) is not int or not 0 <= value < 2**63:
+                shown = "nothing (null)" if value is None else repr(value)
+                raise ConfigError(
+                    "data.root",
+                    str(self._file(split)),
+                    f"the column client_id has {shown} in row {row + 1}",
+                    "Write the clients' numbers in it: whole numbers from 0",
+                )
+        return table, np.asarray(owners, dtype=np.int64)
 
     @property
     def clients(self) -> list[int]:
         """Numbers of the clients in the files, ascending."""
-        found: set[int] = set()
-        for split in TABLES:
-            if self._file(split).is_file():
-                column = self._columns(split, ["client_id"])["client_id"]
-                found.update(np.unique(self._owners(split, column)).tolist())
-        return sorted(found)
+        there = [split for split in TABLES if self._file(split).is_file()]
+        return sorted({k for split in there for k in self._columns(split, [])[1].tolist()})
 
-    def _owners(self, split: str, column: Any) -> IntArray:
-        """Whose each row is, of the column ``client_id``."""
-        values = column.to_pylist()
-        # Where one is missing, pandas writes whole numbers as 3.0.
-        whole = [
-            int(value) if isinstance(value, float) and value.is_integer() else value
-            for value in values
-        ]
-        for row, value in enumerate(whole, start=1):
-            if type(value) is not int or not 0 <= value < 2**63:
-                raise ConfigError(
-                    "data.root",
-                    str(self._file(split)),
-                    f"the column client_id has {_shown(value)} in row {row}",
-                    "Write the clients' numbers in it: whole numbers from 0",
-                )
-        return np.asarray(whole, dtype=np.int64)
-
-    def read(self, split: str, chosen: Sequence[int]) -> tuple[list[Record], IntArray]:
+    def read(self, split: str, chosen: Sequence[int]) -> tuple[list[Instruction], IntArray]:
         """The rows of some clients, and whose each is."""
         if not self._file(split).is_file():
             return [], np.empty(0, dtype=np.int64)
-        table = self._columns(split, ["client_id", *_COLUMNS])
-        owners = self._owners(split, table["client_id"])
+        table, owners = self._columns(split, _COLUMNS)
         kept = np.flatnonzero(np.isin(owners, np.asarray(chosen, dtype=np.int64)))
         rows = table.take(kept).to_pylist()
-        return to_records(rows, {}, self._file(split), kept + 1), owners[kept]
-
-
-def _shown(value: Any) -> str:
-    """A value for a message."""
-    return "nothing (null)" if value is None else repr(value)
+        return to_instructions(rows, {}, self._file(split), kept + 1), owners[kept]
 
 
 class Files:
@@ -158,21 +138,19 @@ class Files:
         found = {int(match.group(2)) for match in matches if match is not None}
         return sorted(number for number in found if number < CLIENTS)
 
-    def read(self, split: str, chosen: Sequence[int]) -> tuple[list[Record], IntArray]:
+    def read(self, split: str, chosen: Sequence[int]) -> tuple[list[Instruction], IntArray]:
         """The rows of some clients, and whose each is."""
-        records: list[Record] = []
+        records: list[Instruction] = []
         owners: list[int] = []
         for client in chosen:
             file = self.folder / f"{FILES[split]}_{client}.json"
-            if not file.is_file():
-                continue
-            mine = read_files([file], {})
+            mine = read_files([file] if file.is_file() else [])
             records += mine
             owners += [client] * len(mine)
         return records, np.asarray(owners, dtype=np.int64)
 
 
-def find(root: str, division: Division | None = None) -> Source:
+def find(root: str, division: Division | None = None) -> ClientRows:
     """The data below ``data.root``.
 
     Parameters
@@ -198,7 +176,7 @@ def find(root: str, division: Division | None = None) -> Source:
             return Files(folder)
     repositories = [base / REPOSITORY, *folders, base / "data" / REPOSITORY]
     for folder in (part for top in repositories for part in (top / "tasks", top)):
-        if has_tasks(folder):
+        if task_files(folder):
             return TaskFiles(folder, division or Division())
     raise ConfigError(
         "data.root",

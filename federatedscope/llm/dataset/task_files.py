@@ -23,10 +23,10 @@ import numpy.typing as npt
 from federatedscope.core.data.base_translator import split_sizes
 from federatedscope.core.errors import ConfigError
 from federatedscope.core.seeding import derived_seed
-from federatedscope.llm.dataset.records import Record, to_records
-from federatedscope.llm.dataset.sources import reading
+from federatedscope.llm.dataset.instructions import Instruction, to_instructions
+from fedfiles.readers import raised_as, reading_text
 
-__all__ = ["Division", "TaskFiles", "has_tasks"]
+__all__ = ["Division", "TaskFiles", "task_files"]
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class TaskFiles:
         self.division = division
         listed = folder.parent / "splits" / "default" / "excluded_tasks.txt"
         excluded = _names(listed)
-        found = _task_files(folder)
+        found = task_files(folder)
         self.files = [file for file in found if file.stem not in excluded]
         if not self.files:
             raise ConfigError(
@@ -96,16 +96,18 @@ class TaskFiles:
             )
         if len(self.files) < len(found):
             logger.info("%d tasks are left out (%s).", len(found) - len(self.files), listed)
-        self._read: dict[tuple[str, int], list[Record]] = {}
+        self._read: dict[tuple[str, int], list[Instruction]] = {}
 
     @property
     def clients(self) -> list[int]:
         """Numbers of the clients: places in the order of the tasks, from 0."""
         return list(range(len(self.files)))
 
-    def read(self, split: str, chosen: Sequence[int]) -> tuple[list[Record], npt.NDArray[np.int64]]:
+    def read(
+        self, split: str, chosen: Sequence[int]
+    ) -> tuple[list[Instruction], npt.NDArray[np.int64]]:
         """The rows of some clients, and whose each is."""
-        records: list[Record] = []
+        records: list[Instruction] = []
         owners: list[int] = []
         for client in chosen:
             # Files are large: each is parsed once, and its other splits are kept till asked for.
@@ -117,7 +119,7 @@ class TaskFiles:
             owners += [client] * len(mine)
         return records, np.asarray(owners, dtype=np.int64)
 
-    def _parts(self, file: Path) -> dict[str, list[Record]]:
+    def _parts(self, file: Path) -> dict[str, list[Instruction]]:
         """The rows of a task by split."""
         content = _content(file)
         categories = content.get("Categories")
@@ -126,58 +128,52 @@ class TaskFiles:
         same = {"Definition": content["Definition"], "Categories": categories}
         instances = content["Instances"]
         return {
-            split: to_records(
+            split: to_instructions(
                 [{**instances[row], **same} for row in rows.tolist()], _COLUMNS, file, rows + 1
             )
             for split, rows in self.division.of(file.stem, len(instances)).items()
         }
 
 
-def has_tasks(folder: Path) -> bool:
-    """Whether there are files of tasks in a folder."""
-    return any(_FILE.fullmatch(file.name) for file in folder.glob("task*_*.json"))
+def task_files(folder: Path) -> list[Path]:
+    """Files of tasks in a folder, in the order of the tasks' numbers."""
+    found = [(m, file) for file in folder.glob("*.json") if (m := _FILE.fullmatch(file.name))]
+    return [file for m, file in sorted(found, key=lambda pair: (int(pair[0][1]), pair[1].name))]
 
 
-def _task_files(folder: Path) -> list[Path]:
-    numbered = []
-    for file in folder.glob("task*_*.json"):
-        match = _FILE.fullmatch(file.name)
-        if match is not None:
-            numbered.append((int(match.group(1)), file.name, file))
-    return [file for _, _, file in sorted(numbered)]
-
-
+@raised_as(ConfigError)
 def _names(file: Path) -> set[str]:
     """Names of tasks, one a line; none where the file is not there."""
-    if not file.is_file():
-        return set()
-    with reading(file, _REMEDY):
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    with reading_text(file, _REMEDY):
+        lines = file.read_text(encoding="utf-8-sig").splitlines() if file.is_file() else []
     return {line.strip().removesuffix(".json") for line in lines}
 
 
+@raised_as(ConfigError)
 def _content(file: Path) -> dict[str, Any]:
     """What the file of a task holds, with a definition and a list of instances."""
-    with reading(file, _REMEDY):
+    with reading_text(file, _REMEDY):
         content = json.loads(file.read_text(encoding="utf-8-sig"))
+    problem = _what_lacks(content)
+    if problem:
+        raise ConfigError(
+            "data.root",
+            str(file),
+            f"this is no task of Natural Instructions: {problem}",
+            f"{_REMEDY}, or take it out of the folder",
+        )
+    return dict(content)
+
+
+def _what_lacks(content: Any) -> str:
     if not isinstance(content, dict):
-        raise _no_task(file, "it holds no object")
+        return "it holds no object"
     for key in ("Definition", "Instances"):
         if key not in content:
-            raise _no_task(file, f"it has no {key}")
-    instances = content["Instances"]
-    if not isinstance(instances, list):
-        raise _no_task(file, "its Instances are no list")
-    for number, instance in enumerate(instances, start=1):
+            return f"it has no {key}"
+    if not isinstance(content["Instances"], list):
+        return "its Instances are no list"
+    for number, instance in enumerate(content["Instances"], start=1):
         if not isinstance(instance, dict):
-            raise _no_task(file, f"instance {number} is no object")
-    return content
-
-
-def _no_task(file: Path, problem: str) -> ConfigError:
-    return ConfigError(
-        "data.root",
-        str(file),
-        f"this is no task of Natural Instructions: {problem}",
-        f"{_REMEDY}, or take it out of the folder",
-    )
+            return f"instance {number} is no object"
+    return ""

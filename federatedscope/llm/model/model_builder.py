@@ -11,8 +11,8 @@ from safetensors import SafetensorError
 from federatedscope.core.auxiliaries.worker_builder import get_server_cls
 from federatedscope.core.errors import ConfigError
 from federatedscope.core.task import SEQ_CLS, split_model_type, task_type
-from federatedscope.llm.hub import from_pretrained
 from federatedscope.llm.model.adapter_builder import add_adapter
+from fedfiles.hub import from_pretrained
 from fedlora.heads import is_head
 
 logger = logging.getLogger(__name__)

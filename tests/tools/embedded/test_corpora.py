@@ -9,7 +9,7 @@ from collections import Counter
 
 import pytest
 
-from federatedscope_ext.data.glue import find_sources
+from federatedscope_ext.data.glue import find_splits
 from federatedscope_ext.tasks import GLUE_TASKS, TEXT_TASKS
 from federatedscope_ext.tools.embedded.corpora import (
     arithmetic,
@@ -224,7 +224,7 @@ def test_the_layout_is_the_one_that_the_loader_reads(root):
     cfg = global_cfg.clone()
     cfg.data.root = str(root)
     task = GLUE_TASKS["mnli"]
-    sources = find_sources(cfg, task, ("train", "validation_matched"), ("glue",))
+    sources = find_splits(cfg, task, ("train", "validation_matched"), ("glue",))
     assert len(sources) == 2
 
 

@@ -27,7 +27,7 @@ def cache_folder(config: Any) -> Path:
     ``data.cache_dir``, else the environment's ``FEDERATEDSCOPE_CACHE``, else ``federatedscope``
     in the user's cache folder.
     """
-    named = config.data.cache_dir or os.environ.get("FEDERATEDSCOPE_CACHE", "")
+    named = config.data.get("cache_dir", "") or os.environ.get("FEDERATEDSCOPE_CACHE", "")
     if named:
         return Path(named).expanduser()
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"

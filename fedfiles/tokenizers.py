@@ -1,0 +1,63 @@
+"""Tokenizers: from a folder, the cache or the hub, and never one that knows no words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fedfiles.hub import hub_is_reachable
+
+__all__ = ["UnreadableTokenizer", "load_tokenizer", "tokenizer_text"]
+
+# What transformers lets through of files that are missing, or hold other JSON than it expects.
+_BROKEN_FILES = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError)
+
+
+class UnreadableTokenizer(Exception):
+    """The files of a tokenizer are missing or broken; the text says how."""
+
+
+def load_tokenizer(loader: Any, name: str, **options: Any) -> Any:
+    """``loader.from_pretrained``, from folder or cache where possible, else from the hub.
+
+    Raises
+    ------
+    UnreadableTokenizer
+        There is none in the folder, or neither in the cache nor on a hub that answers.
+    """
+    try:
+        return _read(loader, name, local_files_only=True, **options)
+    except UnreadableTokenizer:
+        if Path(name).is_dir() or not hub_is_reachable():
+            raise
+    return _read(loader, name, **options)
+
+
+def _read(loader: Any, name: str, **options: Any) -> Any:
+    try:
+        tokenizer = loader.from_pretrained(name, **options)
+    except Exception as error:
+        # The parser of tokenizer.json, in Rust, raises Exception itself and none of its kinds.
+        if not isinstance(error, _BROKEN_FILES) and type(error) is not Exception:
+            raise
+        raise UnreadableTokenizer(f"{type(error).__name__}: {error}") from error
+    # Where no vocabulary is there, transformers makes up a tokenizer that has only the special
+    # tokens (and a mark of the beginning of words): all text would be unknown to it.
+    special = set(tokenizer.all_special_tokens)
+    if not any(piece.strip("\u2581\u0120 ") for piece in set(tokenizer.get_vocab()) - special):
+        raise UnreadableTokenizer(
+            "it knows nothing but its special tokens; tokenizer.json or the vocabulary is missing"
+        )
+    return tokenizer
+
+
+def tokenizer_text(tokenizer: Any) -> str:
+    """Everything that decides what a tokenizer does, for the key of a cache."""
+    kind = f"{type(tokenizer).__name__} {tokenizer.truncation_side} {tokenizer.eos_token_id}"
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return f"{kind} {sorted(tokenizer.get_vocab().items())}"
+    # Left from an earlier call; every call sets them again.
+    backend.no_truncation()
+    backend.no_padding()
+    return f"{kind} {backend.to_str()}"
