@@ -26,9 +26,7 @@ class TextTask:
     labels : tuple of str
         Names of the labels in order; empty for a regression.
     metrics : tuple of str
-        The task's official metrics.
-    main_metric : str
-        The one to quote.
+        The task's official metrics; the first is the one to quote.
     validation : tuple of str
         Names of the validation splits; empty where rows of ``train`` serve as such.
     test : str
@@ -42,7 +40,6 @@ class TextTask:
     sentence_keys: tuple[str, ...]
     labels: tuple[str, ...]
     metrics: tuple[str, ...]
-    main_metric: str
     validation: tuple[str, ...] = ("validation",)
     test: str = ""
     hub: tuple[tuple[str, str | None], ...] = ()
@@ -58,81 +55,63 @@ class TextTask:
         return len(self.labels) or 1
 
 
-_ACCURACY = ("accuracy",)
-_F1_ACCURACY = ("f1", "accuracy")
-_PAIR = ("sentence1", "sentence2")
-_ENTAILMENT = ("entailment", "not_entailment")
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
 
 
 def _glue(
     name: str,
     title: str,
-    sentence_keys: tuple[str, ...],
-    labels: tuple[str, ...],
-    metrics: tuple[str, ...] = _ACCURACY,
-    validation: tuple[str, ...] = ("validation",),
+    keys: str,
+    labels: str,
+    metrics: str = "accuracy",
+    validation: str = "validation",
 ) -> TextTask:
-    return TextTask(
-        name,
-        title,
-        sentence_keys,
-        labels,
-        metrics,
-        metrics[0],
-        validation,
-        hub=(("nyu-mll/glue", name), ("glue", name)),
-    )
+    """A task of GLUE; lists are words of a text."""
+    hub = (("nyu-mll/glue", name), ("glue", name))
+    lists = (_words(keys), _words(labels), _words(metrics), _words(validation))
+    return TextTask(name, title, *lists, hub=hub)
 
+
+def _topics(name: str, title: str, keys: str, labels: str) -> TextTask:
+    """A task whose validation rows are cut from the training rows by ``data.splits``."""
+    hub = ((f"fancyzhx/{name}", None), (name, None))
+    return TextTask(name, title, _words(keys), _words(labels), ("accuracy",), (), "test", hub)
+
+
+_PAIR, _ENTAILMENT, _F1 = "sentence1 sentence2", "entailment not_entailment", "f1 accuracy"
 
 GLUE_TASKS: dict[str, TextTask] = {
     task.name: task
     for task in (
         _glue(
-            "cola",
-            "grammatical acceptability of a sentence",
-            ("sentence",),
-            ("unacceptable", "acceptable"),
-            ("matthews_correlation",),
+            "cola", "grammatical acceptability of a sentence", "sentence",
+            "unacceptable acceptable", "matthews_correlation",
         ),
-        _glue("sst2", "sentiment of a film review", ("sentence",), ("negative", "positive")),
+        _glue("sst2", "sentiment of a film review", "sentence", "negative positive"),
         _glue(
-            "mrpc",
-            "whether two sentences are paraphrases",
-            _PAIR,
-            ("not_equivalent", "equivalent"),
-            _F1_ACCURACY,
+            "mrpc", "whether two sentences are paraphrases", _PAIR,
+            "not_equivalent equivalent", _F1,
         ),
         _glue(
-            "stsb",
-            "similarity of two sentences from 0 to 5 (regression)",
-            _PAIR,
-            (),
-            ("pearson", "spearmanr"),
+            "stsb", "similarity of two sentences from 0 to 5 (regression)", _PAIR, "",
+            "pearson spearmanr",
         ),
         _glue(
-            "qqp",
-            "whether two questions ask the same",
-            ("question1", "question2"),
-            ("not_duplicate", "duplicate"),
-            _F1_ACCURACY,
+            "qqp", "whether two questions ask the same", "question1 question2",
+            "not_duplicate duplicate", _F1,
         ),
         _glue(
             "mnli",
             "whether a premise entails a hypothesis (data.matched chooses the validation rows)",
-            ("premise", "hypothesis"),
-            ("entailment", "neutral", "contradiction"),
-            validation=("validation_matched", "validation_mismatched"),
+            "premise hypothesis", "entailment neutral contradiction",
+            validation="validation_matched validation_mismatched",
         ),
-        _glue(
-            "qnli",
-            "whether a sentence answers a question",
-            ("question", "sentence"),
-            _ENTAILMENT,
-        ),
+        _glue("qnli", "whether a sentence answers a question", "question sentence", _ENTAILMENT),
         _glue("rte", "whether a text entails a sentence", _PAIR, _ENTAILMENT),
-        _glue("wnli", "what a pronoun refers to", _PAIR, ("not_entailment", "entailment")),
+        _glue("wnli", "what a pronoun refers to", _PAIR, "not_entailment entailment"),
     )
-}
+}  # fmt: skip
 
 # Other spellings of TASK@glue; the second entry is the data.matched that the name implies.
 GLUE_ALIASES: dict[str, tuple[str, bool | None]] = {
@@ -144,43 +123,17 @@ GLUE_ALIASES: dict[str, tuple[str, bool | None]] = {
     "mnli-mismatched": ("mnli", False),
 }
 
-# NAME@text. Validation rows are cut from the training rows by data.splits.
+# NAME@text.
 TEXT_TASKS: dict[str, TextTask] = {
-    "ag_news": TextTask(
-        "ag_news",
-        "topic of a news item, four topics",
-        ("text",),
-        ("World", "Sports", "Business", "Sci/Tech"),
-        _ACCURACY,
-        "accuracy",
-        validation=(),
-        test="test",
-        hub=(("fancyzhx/ag_news", None), ("ag_news", None)),
-    ),
-    "dbpedia_14": TextTask(
-        "dbpedia_14",
-        "topic of an encyclopaedia entry, 14 topics",
-        ("title", "content"),
-        (
-            "Company",
-            "EducationalInstitution",
-            "Artist",
-            "Athlete",
-            "OfficeHolder",
-            "MeanOfTransportation",
-            "Building",
-            "NaturalPlace",
-            "Village",
-            "Animal",
-            "Plant",
-            "Album",
-            "Film",
-            "WrittenWork",
+    task.name: task
+    for task in (
+        _topics(
+            "ag_news", "topic of a news item, four topics", "text", "World Sports Business Sci/Tech"
         ),
-        _ACCURACY,
-        "accuracy",
-        validation=(),
-        test="test",
-        hub=(("fancyzhx/dbpedia_14", None), ("dbpedia_14", None)),
-    ),
-}
+        _topics(
+            "dbpedia_14", "topic of an encyclopaedia entry, 14 topics", "title content",
+            "Company EducationalInstitution Artist Athlete OfficeHolder MeanOfTransportation "
+            "Building NaturalPlace Village Animal Plant Album Film WrittenWork",
+        ),
+    )
+}  # fmt: skip

@@ -19,7 +19,7 @@ from typing import Any, TextIO
 from fedlora.errors import FieldError
 
 __all__ = [
-    "PIECE", "FileError", "Row", "column_names", "file_error", "format_of", "raised_as",
+    "PIECE", "FileError", "Row", "column_names", "file_error", "format_of", "own_file", "raised_as",
     "read_rows", "reading_parquet", "reading_text", "shown",
 ]  # fmt: skip
 
@@ -51,6 +51,26 @@ def raised_as(kind: type[FieldError]) -> Iterator[None]:
 def file_error(file: Path | str, problem: str, remedy: str) -> FileError:
     """What is wrong with a file, and what to do about it."""
     return FileError("data.type", str(file), problem, remedy)
+
+
+def own_file(root: str, name: str, kind: str) -> Path:
+    """A file that ``data.type`` names, as it is or below ``data.root``.
+
+    Raises
+    ------
+    FileError
+        It is in neither place; ``value`` is ``NAME@KIND``.
+    """
+    path = Path(name).expanduser()
+    candidates = [path] if path.is_absolute() else [Path(root).expanduser() / path, path]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    raise file_error(
+        f"{name}@{kind}",
+        f"there is no file {' or '.join(map(str, candidates))}",
+        "Give the path in data.type, or its folder in data.root",
+    )
 
 
 def format_of(file: Path) -> str:

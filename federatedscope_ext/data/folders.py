@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from federatedscope_ext.data.original_csv import original_csv
-from federatedscope_ext.data.splits import FileSplit
+from federatedscope_ext.data.splits import split_of_files
 from federatedscope_ext.errors import ExtensionError
 from federatedscope_ext.tasks import TextTask
 from fedfiles.readers import FileError, shown
@@ -118,10 +118,9 @@ def _misfit(folder: Path, task: TextTask, splits: Sequence[str]) -> str | None:
     try:
         files = {split: found for split in splits if (found := find_files(folder, split))}
         for found in files.values():
-            split = FileSplit(found, original_csv(task))
-            columns = split.columns
-            if not {*wanted} <= {*columns}:
-                there = shown(columns) or "none"
+            split = split_of_files(found, original_csv(task))
+            if not {*wanted} <= {*split.columns}:
+                there = shown(split.columns) or "none"
                 return f"{split.name} has the columns {there}, not {', '.join(wanted)}"
     except (FileError, ExtensionError) as error:
         return f"{error.value}: {error.problem}"

@@ -17,7 +17,7 @@ from federatedscope_ext.data.folders import content, find_files, task_folder, wh
 from federatedscope_ext.data.labels import listed, mention_class_0
 from federatedscope_ext.data.original_csv import original_csv
 from federatedscope_ext.data.rows import TextRows
-from federatedscope_ext.data.splits import FileSplit, HubSplit, Split
+from federatedscope_ext.data.splits import Split, split_of_files, split_of_hub
 from federatedscope_ext.data.tokenise import encode_split
 from federatedscope_ext.data.tokenizer import WAYS_OUT, model_tokenizer
 from federatedscope_ext.errors import ExtensionError
@@ -135,7 +135,7 @@ def find_splits(
             "in the Hugging Face cache, and the hub cannot be reached or does not have it",
             WAYS_OUT.format(layout=layout),
         )
-    return [HubSplit(dataset[split], f"{task.name} {split}") for split in splits]
+    return [split_of_hub(dataset[split], f"{task.name} {split}") for split in splits]
 
 
 def _local(folder: Path, name: str, task: TextTask) -> Split:
@@ -147,14 +147,9 @@ def _local(folder: Path, name: str, task: TextTask) -> Split:
             f"there is no {name} split in this folder, only {content(folder)}",
             f"Put {name}.parquet (or .jsonl, .csv) there, or give another data.root",
         )
-    split = FileSplit(files, original_csv(task))
-    if split.is_original:
-        logger.info(
-            "%s: read as the original file: the first column is the class, counted from 1 (%s); "
-            "the other two are the title and the text.",
-            split.name,
-            task.labels[0],
-        )
+    split = split_of_files(files, original_csv(task))
+    if split.note:
+        logger.info("%s: %s", split.name, split.note)
     return split
 
 

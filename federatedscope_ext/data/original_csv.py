@@ -7,7 +7,6 @@ text in each line.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from federatedscope_ext.tasks import TextTask
@@ -19,26 +18,24 @@ __all__ = ["OriginalCsv", "original_csv"]
 _HEADERS = (("class index", "title", "description"), ("class index", "title", "content"))
 
 
-@dataclass(frozen=True)
 class OriginalCsv:
     """How lines of these files become rows.
 
-    Attributes
+    Parameters
     ----------
-    texts : tuple of str
-        What the columns of text are called here: two names, or one for the title and the text
-        with a space between, which is how the hub's version joins them.
-    classes : int
-        Number of classes.
+    task : TextTask
+        Its text is two columns, or one for the title and the text with a space between, which is
+        how the hub's version joins them.
     """
 
-    texts: tuple[str, ...]
-    classes: int
-
-    @property
-    def columns(self) -> list[str]:
-        """Names of the columns as they are handed out."""
-        return [*self.texts, "label"]
+    def __init__(self, task: TextTask) -> None:
+        self.texts = task.sentence_keys
+        self.classes = task.num_labels
+        self.columns = [*self.texts, "label"]
+        self.note = (
+            "read as the original file: the first column is the class, counted from 1 "
+            f"({task.labels[0]}); the other two are the title and the text."
+        )
 
     def is_row(self, first: Sequence[str]) -> bool:
         """Whether the first line of a file is a row of this kind."""
@@ -53,13 +50,7 @@ class OriginalCsv:
         return number.isdecimal() and 1 <= int(number) <= self.classes
 
     def rows(self, file: Path, lines: Iterable[Row]) -> Iterator[Row]:
-        """Lines as rows whose classes count from 0.
-
-        Raises
-        ------
-        FileError
-            A class is no number from 1 to ``classes``.
-        """
+        """Lines as rows whose classes count from 0; a wrong class is a ``FileError``."""
         for number, line in enumerate(lines, start=1):
             first, *texts = line.values()
             if not self._has_class(first):
@@ -70,12 +61,10 @@ class OriginalCsv:
                     f"Number the classes from 1, or name the columns {','.join(self.columns)} in a "
                     "first line and number them from 0",
                 )
-            if len(self.texts) == 1:
-                texts = [" ".join(texts)]
+            texts = texts if len(self.texts) == 2 else [" ".join(texts)]
             yield {**dict(zip(self.texts, texts, strict=True)), "label": int(first) - 1}
 
 
 def original_csv(task: TextTask) -> OriginalCsv | None:
     """How a task's CSV files were published, ``None`` where they have a header line."""
-    named = task.name in ("ag_news", "dbpedia_14")
-    return OriginalCsv(task.sentence_keys, task.num_labels) if named else None
+    return OriginalCsv(task) if task.name in ("ag_news", "dbpedia_14") else None

@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from federatedscope_ext.data.original_csv import OriginalCsv
-from fedfiles.readers import PIECE, Row, column_names, file_error, read_rows
+from fedfiles.readers import PIECE, Row, column_names, file_error, format_of, read_rows
 
-__all__ = ["FileSplit", "HubSplit", "Place", "Split"]
+__all__ = ["Place", "Split", "split_of_files", "split_of_hub"]
 
 logger = logging.getLogger(__name__)
 
@@ -20,120 +21,94 @@ logger = logging.getLogger(__name__)
 Place = tuple[str, int]
 
 
-class Split(Protocol):
-    """Rows of one split."""
+@dataclass(frozen=True)
+class Split:
+    """Rows that are read when they are asked for.
+
+    Attributes
+    ----------
+    name : str
+        How to call it in messages.
+    columns : list of str
+        Names of the columns.
+    fingerprint : callable
+        A text that changes with the content.
+    rows : callable
+        The rows with the named columns at least, in order, each with its place.
+    note : str
+        How the file is read, where that needs a word.
+    """
 
     name: str
-
-    @property
-    def columns(self) -> list[str]:
-        """Names of the columns."""
-
-    def fingerprint(self) -> str:
-        """A text that changes with the content."""
-
-    def rows(self, columns: Sequence[str]) -> Iterator[tuple[Place, Row]]:
-        """The rows with some columns at least, in order, each with its place."""
+    columns: list[str]
+    fingerprint: Callable[[], str]
+    rows: Callable[[Sequence[str]], Iterator[tuple[Place, Row]]]
+    note: str = ""
 
 
-class FileSplit:
-    """Rows of one file or of the shards of one split.
+def split_of_files(files: Sequence[Path], original: OriginalCsv | None = None) -> Split:
+    """One file or the shards of one split, all alike.
 
     Parameters
     ----------
     files : list of path
-        What :func:`fedfiles.readers.read_rows` reads, all alike.
+        What :func:`fedfiles.readers.read_rows` reads.
     original : OriginalCsv, optional
         What CSV files may have in place of a header line.
     """
+    first = files[0]
+    columns = column_names(first)
+    if original is None or format_of(first) != ".csv" or not original.fits(columns):
+        original = None
+    else:
+        columns = original.columns
 
-    def __init__(self, files: Sequence[Path], original: OriginalCsv | None = None) -> None:
-        self.files = list(files)
-        self.original = original if self.files[0].suffix == ".csv" else None
-        self.name = str(self.files[0]) if len(self.files) == 1 else str(self.files[0].parent)
-
-    @property
-    def columns(self) -> list[str]:
-        """Names of the columns."""
-        names = column_names(self.files[0])
-        return self.original.columns if self.original and self.original.fits(names) else names
-
-    @property
-    def is_original(self) -> bool:
-        """Whether this is a CSV file as it was first published."""
-        return self.original is not None and self.original.fits(column_names(self.files[0]))
-
-    def fingerprint(self) -> str:
-        """SHA-256 of the files' bytes."""
+    def fingerprint() -> str:
         digest = hashlib.sha256()
-        for file in self.files:
+        for file in files:
             with file.open("rb") as stream:
                 while block := stream.read(1 << 20):
                     digest.update(block)
         return digest.hexdigest()
 
-    def rows(self, columns: Sequence[str]) -> Iterator[tuple[Place, Row]]:
-        """The rows with some columns at least, in order, each with its place."""
-        for file in self.files:
-            for number, row in enumerate(self._read(file, columns), start=1):
+    def rows(columns: Sequence[str]) -> Iterator[tuple[Place, Row]]:
+        for file in files:
+            found = read_rows(file, columns, original.is_row if original else None)
+            if original is not None:
+                found = original.rows(file, found)
+            if format_of(file) != ".parquet":
+                found = _complete(file, found, columns)
+            for number, row in enumerate(found, start=1):
                 yield (str(file), number), row
 
-    def _read(self, file: Path, columns: Sequence[str]) -> Iterator[Row]:
-        if file.suffix == ".parquet":
-            return read_rows(file, columns)
-        if self.original is None or not self.is_original:
-            return _complete(file, read_rows(file), columns)
-        lines = read_rows(file, headerless=self.original.is_row)
-        return _complete(file, self.original.rows(file, lines), columns)
+    name = str(first if len(files) == 1 else first.parent)
+    return Split(name, columns, fingerprint, rows, original.note if original else "")
 
 
-class HubSplit:
-    """Rows of a split of a Hugging Face data set.
+def split_of_hub(dataset: Any, name: str) -> Split:
+    """A split of a Hugging Face data set (``datasets.Dataset``)."""
 
-    Parameters
-    ----------
-    dataset : datasets.Dataset
-        The split.
-    name : str
-        How to call it in messages.
-    """
-
-    def __init__(self, dataset: Any, name: str) -> None:
-        self.dataset = dataset
-        self.name = name
-
-    @property
-    def columns(self) -> list[str]:
-        """Names of the columns."""
-        return list(self.dataset.column_names)
-
-    def fingerprint(self) -> str:
-        """The library's own fingerprint of the rows."""
-        return str(self.dataset._fingerprint)
-
-    def rows(self, columns: Sequence[str]) -> Iterator[tuple[Place, Row]]:
-        """The rows with some columns at least, in order, each with its place."""
+    def rows(columns: Sequence[str]) -> Iterator[tuple[Place, Row]]:
         number = 0
-        for piece in self.dataset.select_columns(list(columns)).iter(PIECE):
+        for piece in dataset.select_columns(list(columns)).iter(PIECE):
             for values in zip(*piece.values(), strict=True):
                 number += 1
-                yield (self.name, number), dict(zip(piece, values, strict=True))
+                yield (name, number), dict(zip(piece, values, strict=True))
+
+    return Split(name, list(dataset.column_names), lambda: str(dataset._fingerprint), rows)
 
 
 def _complete(file: Path, rows: Iterable[Row], columns: Sequence[str]) -> Iterator[Row]:
     """Rows of text files, refusing those that lack what they need."""
-    is_csv = file.suffix == ".csv"
+    is_csv = format_of(file) == ".csv"
     texts = [name for name in columns if name != "label"]
     empty: Counter[str] = Counter()
     for number, row in enumerate(rows, start=1):
         blank = [name for name in columns if _is_blank(row.get(name), is_csv)]
         # In CSV an empty text cannot be told from a missing one; beside another one it may be so.
         if blank and (not is_csv or "label" in blank or len(blank) == len(texts)):
-            raise file_error(
-                file,
-                f"row {number} has no {blank[0]}",
-                f"Give every row the columns {', '.join(columns)}",
-            )
+            problem = f"row {number} has no {blank[0]}"
+            raise file_error(file, problem, f"Give every row the columns {', '.join(columns)}")
         empty.update(blank)
         yield row
     for name, count in empty.items():

@@ -19,10 +19,10 @@ from federatedscope.register import register_data
 from federatedscope_ext.data.folders import SUFFIXES
 from federatedscope_ext.data.glue import encode_rows, find_splits, set_task
 from federatedscope_ext.data.labels import label_names
-from federatedscope_ext.data.splits import FileSplit
+from federatedscope_ext.data.splits import Split, split_of_files
 from federatedscope_ext.errors import ExtensionError
 from federatedscope_ext.tasks import TEXT_TASKS, TextTask
-from fedfiles.readers import raised_as, shown
+from fedfiles.readers import own_file, raised_as, shown
 
 __all__ = ["build_text"]
 
@@ -61,19 +61,19 @@ def _named(config: Any, task: TextTask) -> tuple[Any, Any, Any]:
 
 
 def _own_file(config: Any, name: str) -> Any:
-    split = FileSplit([_locate(config, name)])
+    split = split_of_files([_locate(config, name)])
     columns = split.columns
     keys = next((keys for keys in SENTENCE_COLUMNS if set(keys) <= set(columns)), None)
     if keys is None or "label" not in columns:
         raise _wrong_columns(config, split, columns)
     names = label_names(config, split)
     metrics = ("accuracy",) if names else ("pearson", "spearmanr")
-    task = TextTask(Path(name).name, "", keys, names, metrics, metrics[0])
+    task = TextTask(Path(name).name, "", keys, names, metrics)
     set_task(config, task)
     return encode_rows(config, task, [split])[0]
 
 
-def _wrong_columns(config: Any, split: FileSplit, columns: list[str]) -> ExtensionError:
+def _wrong_columns(config: Any, split: Split, columns: list[str]) -> ExtensionError:
     problem = f"the file's columns are {shown(columns)}" if columns else "the file is empty"
     known = {"label", *(key for keys in SENTENCE_COLUMNS for key in keys)}
     if split.name.endswith(".csv") and columns and not known & {*columns}:
@@ -85,24 +85,14 @@ def _wrong_columns(config: Any, split: FileSplit, columns: list[str]) -> Extensi
 
 def _locate(config: Any, name: str) -> Path:
     """The file: as it is, or in ``data.root``."""
-    path = Path(name).expanduser()
-    candidates = [path] if path.is_absolute() else [Path(config.data.root) / path, path]
-    if path.suffix not in SUFFIXES:
-        raise ExtensionError(
-            "data.type",
-            config.data.type,
-            "there is no such data set, and the name is not one of a data file",
-            f"Write FILE.csv@text, FILE.jsonl@text or one of "
-            f"{', '.join(f'{task}@text' for task in TEXT_TASKS)}",
-        )
-    for candidate in candidates:
-        if candidate.is_file():
-            return candidate
+    if Path(name).suffix in SUFFIXES:
+        return own_file(config.data.root, name, "text")
     raise ExtensionError(
         "data.type",
         config.data.type,
-        f"there is no file {' or '.join(str(c) for c in candidates)}",
-        "Give the path in data.type, or its folder in data.root",
+        "there is no such data set, and the name is not one of a data file",
+        f"Write FILE.csv@text, FILE.jsonl@text or one of "
+        f"{', '.join(f'{task}@text' for task in TEXT_TASKS)}",
     )
 
 

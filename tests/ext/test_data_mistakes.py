@@ -16,7 +16,7 @@ import federatedscope_ext.data  # noqa: F401  registers the builders
 from federatedscope.core.auxiliaries.data_builder import get_data
 from federatedscope.core.configs.config import global_cfg
 from federatedscope.core.data.utils import label_histogram
-from federatedscope_ext.data.splits import FileSplit
+from federatedscope_ext.data.splits import split_of_files
 from federatedscope_ext.errors import ExtensionError
 from federatedscope_ext.tools.catalog import CATALOG
 
@@ -173,7 +173,7 @@ class TestGlue:
         for number, count in enumerate((3, 4)):
             files.append(tmp_path / f"train-0000{number}-of-00002.parquet")
             pq.write_table(pa.table({"label": [0] * count}), files[-1])
-        places = [place for place, _ in FileSplit(files).rows(["label"])]
+        places = [place for place, _ in split_of_files(files).rows(["label"])]
         assert len(places) == 7
         assert places[2:4] == [(str(files[0]), 3), (str(files[1]), 1)]
 
@@ -294,7 +294,7 @@ class TestNews:
         assert load("ag_news@text")[0][0].rows("test") == 21
         assert csv.field_size_limit() == limit
         # Also while a file is being read.
-        rows = FileSplit([file] * 2).rows(["text"])
+        rows = split_of_files([file] * 2).rows(["text"])
         assert len([next(rows) for _ in range(21)]) == 21 and csv.field_size_limit() == limit
 
     @pytest.mark.parametrize("end", ['"b,1\n', '1,"b\n', '1,"b\n' + "a,0\n" * 9])

@@ -9,7 +9,7 @@ from pathlib import Path
 from federatedscope.core.errors import ConfigError
 from federatedscope.llm.dataset.instructions import Instruction, to_instructions
 from fedfiles.hub import load_dataset
-from fedfiles.readers import raised_as, read_rows
+from fedfiles.readers import own_file, raised_as, read_rows
 
 __all__ = ["INSTRUCTION_DATA", "InstructionData", "read_files", "read_named", "read_own_file"]
 
@@ -140,6 +140,7 @@ def read_named(
     )
 
 
+@raised_as(ConfigError)
 def read_own_file(root: str, name: str) -> list[Instruction]:
     """Rows of ``FILE.json`` or ``FILE.jsonl`` (as it is, or below ``root``).
 
@@ -148,17 +149,7 @@ def read_own_file(root: str, name: str) -> list[Instruction]:
     ConfigError
         The file is not there or has no ``instruction`` and ``output``.
     """
-    path = Path(name).expanduser()
-    candidates = [path] if path.is_absolute() else [Path(root).expanduser() / path, path]
-    for candidate in candidates:
-        if candidate.is_file():
-            return read_files([candidate])
-    raise ConfigError(
-        "data.type",
-        f"{name}@llm",
-        f"there is no file {' or '.join(map(str, candidates))}",
-        "Give the path in data.type, or its folder in data.root",
-    )
+    return read_files([own_file(root, name, "llm")])
 
 
 def _find(root: Path, patterns: Iterable[str]) -> list[Path]:
