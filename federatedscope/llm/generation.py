@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from federatedscope.core.data.utils import rows_of
 
@@ -85,14 +86,13 @@ def generate(
         # Some tokenizers close every text; the answer has to follow without an end in between.
         while ids and ids[-1] in closing:
             ids.pop()
-        rows.append(ids[-max_prompt_tokens:])
-    longest = max(len(row) for row in rows)
+        rows.append(torch.tensor(ids[-max_prompt_tokens:], dtype=torch.int64))
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     pad = pad or 0
     # Padded on the left, so that every row's continuation begins at the same place.
-    padded = torch.tensor([[pad] * (longest - len(row)) + row for row in rows], device=device)
-    mask = torch.tensor(
-        [[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=device
+    padded, mask = (
+        pad_sequence(tensors, True, fill, "left").to(device)
+        for tensors, fill in ((rows, pad), ([torch.ones_like(row) for row in rows], 0))
     )
     output = model.generate(
         input_ids=padded,
@@ -101,7 +101,7 @@ def generate(
         do_sample=False,
         pad_token_id=pad,
     )
-    return tokenizer.batch_decode(output[:, longest:], skip_special_tokens=True)
+    return tokenizer.batch_decode(output[:, padded.shape[1] :], skip_special_tokens=True)
 
 
 def generated_answers(model: Any, dataset: Any, cfg: Any, device: Any) -> list[Answer]:
@@ -188,11 +188,3 @@ def forced_answers(logits: torch.Tensor, labels: torch.Tensor, tokenizer: Any) -
         )
         answers.append(Answer(texts[0], [texts[1]]))
     return answers
-
-
-def exact_match(model: Any, dataset: Any, cfg: Any, device: Any) -> float:
-    """Share of rows whose generated answer ends in the reference's number.
-
-    The parameters are those of :func:`generated_answers`.
-    """
-    return number_match(generated_answers(model, dataset, cfg, device))

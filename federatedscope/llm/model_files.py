@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import try_to_load_from_cache
 from safetensors import SafetensorError, safe_open
@@ -69,3 +71,23 @@ def _what_lacks(folder: Path) -> str:
         except (SafetensorError, OSError) as error:
             return f"{file} is damaged ({error})"
     return "" if files else f"the folder has no weights ({WEIGHTS[0]})"
+
+
+def modelscope(model_type: str) -> Any:
+    """The package of the other hub.
+
+    Raises
+    ------
+    ConfigError
+        It is not installed.
+    """
+    try:
+        return importlib.import_module("modelscope")
+    except ImportError as error:
+        raise ConfigError(
+            "model.type",
+            model_type,
+            "the package modelscope is not installed",
+            "Install it (pip install modelscope), or use a Hugging Face name or folder with "
+            "@huggingface_llm",
+        ) from error

@@ -13,10 +13,10 @@ import torch
 
 from federatedscope.core.configs.config import global_cfg
 from federatedscope.llm.generation import (
-    exact_match,
     final_number,
     generate,
     generated_answers,
+    number_match,
 )
 
 
@@ -219,7 +219,8 @@ class TestGeneration:
         cfg = global_cfg.clone()
         cfg.eval.max_generated_rows = limit
         cfg.eval.batch_size = 2
-        assert exact_match(speaker, rows, cfg, "cpu") == pytest.approx(share)
+        answers = generated_answers(speaker, rows, cfg, "cpu")
+        assert number_match(answers) == pytest.approx(share)
 
     def test_a_real_model_continues_like_one_by_one(self, tiny_llama: Path) -> None:
         """Padding changes no continuation."""

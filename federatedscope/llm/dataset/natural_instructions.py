@@ -35,7 +35,7 @@ from federatedscope.core.errors import ConfigError
 from federatedscope.llm.dataset.instruction_files import read_files
 from federatedscope.llm.dataset.instruction_rows import InstructionRows
 from federatedscope.llm.dataset.instructions import Instruction, to_instructions
-from federatedscope.llm.dataset.task_files import Division, TaskFiles, task_files
+from federatedscope.llm.dataset.task_files import Division, TaskFiles, joined, task_files
 from fedfiles.cache import cache_folder
 from fedfiles.readers import raised_as, reading_parquet
 
@@ -135,30 +135,17 @@ class Files:
         """Numbers of the clients in the files, ascending."""
         pattern = re.compile(rf"({'|'.join(FILES.values())})_(\d+)\.json")
         matches = (pattern.fullmatch(file.name) for file in self.folder.iterdir())
-        found = {int(match.group(2)) for match in matches if match is not None}
+        found = {int(match[2]) for match in matches if match is not None}
         return sorted(number for number in found if number < CLIENTS)
 
     def read(self, split: str, chosen: Sequence[int]) -> tuple[list[Instruction], IntArray]:
         """The rows of some clients, and whose each is."""
-        records: list[Instruction] = []
-        owners: list[int] = []
-        for client in chosen:
-            file = self.folder / f"{FILES[split]}_{client}.json"
-            mine = read_files([file] if file.is_file() else [])
-            records += mine
-            owners += [client] * len(mine)
-        return records, np.asarray(owners, dtype=np.int64)
+        files = [self.folder / f"{FILES[split]}_{client}.json" for client in chosen]
+        return joined(chosen, [read_files([file] if file.is_file() else []) for file in files])
 
 
 def find(root: str, division: Division | None = None) -> ClientRows:
-    """The data below ``data.root``.
-
-    Parameters
-    ----------
-    root : str
-        ``data.root``.
-    division : Division, optional
-        Training, validation and test rows of tasks that come undivided.
+    """The data below ``data.root``; ``division`` is for tasks that come undivided.
 
     Raises
     ------

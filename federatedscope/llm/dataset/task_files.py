@@ -26,7 +26,7 @@ from federatedscope.core.seeding import derived_seed
 from federatedscope.llm.dataset.instructions import Instruction, to_instructions
 from fedfiles.readers import raised_as, reading_text
 
-__all__ = ["Division", "TaskFiles", "task_files"]
+__all__ = ["Division", "TaskFiles", "joined", "task_files"]
 
 logger = logging.getLogger(__name__)
 
@@ -107,17 +107,12 @@ class TaskFiles:
         self, split: str, chosen: Sequence[int]
     ) -> tuple[list[Instruction], npt.NDArray[np.int64]]:
         """The rows of some clients, and whose each is."""
-        records: list[Instruction] = []
-        owners: list[int] = []
         for client in chosen:
             # Files are large: each is parsed once, and its other splits are kept till asked for.
             if (split, client) not in self._read:
                 parts = self._parts(self.files[client])
                 self._read |= {(name, client): part for name, part in parts.items()}
-            mine = self._read.pop((split, client))
-            records += mine
-            owners += [client] * len(mine)
-        return records, np.asarray(owners, dtype=np.int64)
+        return joined(chosen, [self._read.pop((split, client)) for client in chosen])
 
     def _parts(self, file: Path) -> dict[str, list[Instruction]]:
         """The rows of a task by split."""
@@ -133,6 +128,14 @@ class TaskFiles:
             )
             for split, rows in self.division.of(file.stem, len(instances)).items()
         }
+
+
+def joined(
+    clients: Sequence[int], rows: Sequence[list[Instruction]]
+) -> tuple[list[Instruction], npt.NDArray[np.int64]]:
+    """The rows of all clients one after the other, and whose each is."""
+    owners = np.repeat(np.asarray(clients, dtype=np.int64), [len(mine) for mine in rows])
+    return [row for mine in rows for row in mine], owners
 
 
 def task_files(folder: Path) -> list[Path]:

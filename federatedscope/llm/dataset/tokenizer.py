@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from federatedscope.core.errors import ConfigError
-from federatedscope.llm.model_files import check_model_source
+from federatedscope.llm.model_files import check_model_source, modelscope
 from fedfiles.tokenizers import UnreadableTokenizer, load_tokenizer
 
 __all__ = ["get_tokenizer"]
@@ -71,20 +71,11 @@ def get_tokenizer(
 
 
 def _tokenizer_class(pkg: str) -> Any:
-    if pkg == "huggingface_llm":
-        from transformers import AutoTokenizer
-
-        return AutoTokenizer
-    if pkg != "modelscope_llm":
+    if pkg == "modelscope_llm":
+        return modelscope(f"...@{pkg}").AutoTokenizer
+    if pkg != "huggingface_llm":
         problem, remedy = "there is no such source of models", "Write @huggingface_llm"
         raise ConfigError("model.type", f"...@{pkg}", problem, remedy)
-    try:
-        from modelscope import AutoTokenizer as ModelScopeTokenizer
-    except ImportError as error:
-        raise ConfigError(
-            "model.type",
-            f"...@{pkg}",
-            "the package modelscope is not installed",
-            "Install it (pip install modelscope), or write NAME_OR_PATH@huggingface_llm",
-        ) from error
-    return ModelScopeTokenizer
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+from collections.abc import Iterable
 from typing import Any
 
 from federatedscope.core.errors import ConfigError
@@ -44,44 +45,29 @@ def peft_config(cfg: Any, task: str) -> Any:
     ConfigError
         An unknown package, method or field, or a value that PEFT refuses.
     """
-    args = adapter_arguments(cfg)
+    args, method, classes = adapter_arguments(cfg), adapter_method(cfg), _config_classes()
     package = args.get("adapter_package", "peft")
     if package != "peft":
-        raise ConfigError(
-            f"{FIELD}.adapter_package",
-            package,
-            "only PEFT's adapters are supported",
-            "write 'peft'",
-        )
-    method = adapter_method(cfg)
-    classes = _config_classes()
+        problem = "only PEFT's adapters are supported"
+        raise ConfigError(f"{FIELD}.adapter_package", package, problem, "write 'peft'")
     if method not in classes:
-        raise ConfigError(
-            f"{FIELD}.adapter_method",
-            method,
-            "no such adapter",
-            f"use one of {', '.join(classes)}",
-        )
+        remedy = f"use one of {', '.join(classes)}"
+        raise ConfigError(f"{FIELD}.adapter_method", method, "no such adapter", remedy)
     own = {key: value for key, value in args.items() if key not in _OURS}
-    _check_fields(own, classes[method])
+    kind = classes[method]
+    known = {field.name for field in dataclasses.fields(kind)}
+    for key in (key for key in own if key not in known):
+        hint = _hint(key, known, f"see the fields of {kind.__name__}")
+        raise ConfigError(f"{FIELD}.{key}", own[key], f"{kind.__name__} has no such field", hint)
     try:
-        return classes[method](task_type=task, **own)
+        return kind(task_type=task, **own)
     except (TypeError, ValueError) as error:
         raise ConfigError(FIELD, own, f"PEFT refuses it: {error}", _REMEDY) from error
 
 
-def _check_fields(own: dict[str, Any], config_class: Any) -> None:
-    known = {f.name for f in dataclasses.fields(config_class)}
-    for key, value in own.items():
-        if key in known:
-            continue
-        near = difflib.get_close_matches(key, known, n=1)
-        hint = (
-            f"did you mean {near[0]!r}?" if near else f"see the fields of {config_class.__name__}"
-        )
-        raise ConfigError(
-            f"{FIELD}.{key}", value, f"{config_class.__name__} has no such field", hint
-        )
+def _hint(name: str, known: Iterable[str], otherwise: str) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]!r}?" if near else otherwise
 
 
 def add_adapter(model: Any, cfg: Any, task: str, meta: bool = False) -> Any:
@@ -151,8 +137,7 @@ def _no_module(
     field: str, wanted: str, names: list[str], problem: str = "the model has no such module"
 ) -> ConfigError:
     last = sorted({name.rsplit(".", 1)[-1] for name in names} - set(map(str, range(1000))))
-    near = difflib.get_close_matches(wanted, last, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"the modules are {', '.join(last)}"
+    hint = _hint(wanted, last, f"the modules are {', '.join(last)}")
     return ConfigError(f"{FIELD}.{field}", wanted, problem, hint)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,10 +13,9 @@ from federatedscope.core.auxiliaries.worker_builder import get_server_cls
 from federatedscope.core.errors import ConfigError
 from federatedscope.core.task import SEQ_CLS, split_model_type, task_type
 from federatedscope.llm.model.adapter_builder import add_adapter
+from federatedscope.llm.model_files import modelscope
 from fedfiles.hub import from_pretrained
 from fedlora.heads import is_head
-
-logger = logging.getLogger(__name__)
 
 
 def load_config(cfg: Any) -> Any:
@@ -25,30 +25,34 @@ def load_config(cfg: Any) -> Any:
     name, _ = split_model_type(cfg.model.type)
     extra: dict[str, Any] = {}
     if task_type(cfg) == SEQ_CLS:
-        extra["num_labels"] = cfg.data.num_labels
-        extra["problem_type"] = (
-            "regression" if cfg.data.num_labels == 1 else "single_label_classification"
-        )
-    try:
-        config = from_pretrained(
-            AutoConfig,
-            name,
-            cache_dir=cfg.llm.cache.model or None,
-            revision=cfg.model.get("revision") or None,
-            **extra,
-        )
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            "model.type",
-            cfg.model.type,
-            f"its configuration cannot be loaded ({str(error).splitlines()[0]})",
-            "check the name, or give a local folder in Hugging Face format",
-        ) from error
+        kind = "regression" if cfg.data.num_labels == 1 else "single_label_classification"
+        extra = {"num_labels": cfg.data.num_labels, "problem_type": kind}
+    with _loading(cfg, "configuration", "check the name, or give a local folder in Hugging Face "
+                  "format"):  # fmt: skip
+        config = from_pretrained(AutoConfig, name, **_where(cfg), **extra)
     if getattr(config, "pad_token_id", None) is None:
         # Decoders that classify pool at the last token that is no padding.
         eos = getattr(config, "eos_token_id", None)
         config.pad_token_id = eos[0] if isinstance(eos, list) else eos
     return config
+
+
+def _where(cfg: Any) -> dict[str, Any]:
+    """The cache, and the version on the hub."""
+    return {
+        "cache_dir": cfg.llm.cache.model or None,
+        "revision": cfg.model.get("revision") or None,
+    }
+
+
+@contextmanager
+def _loading(cfg: Any, what: str, remedy: str) -> Iterator[None]:
+    """Say what of the model cannot be loaded, and why."""
+    try:
+        yield
+    except (OSError, ValueError, SafetensorError) as error:
+        problem = f"its {what} cannot be loaded ({str(error).splitlines()[0]})"
+        raise ConfigError("model.type", cfg.model.type, problem, remedy) from error
 
 
 def _auto_class(task: str) -> Any:
@@ -121,23 +125,12 @@ def get_llm(cfg: Any, base_dtype: torch.dtype = torch.float32) -> torch.nn.Modul
     name, hub = split_model_type(cfg.model.type)
     auto_class = _auto_class(task)
     if hub == "modelscope_llm":
-        name = _modelscope_folder(cfg, name)
-    try:
-        model = from_pretrained(
-            auto_class,
-            name,
-            config=load_config(cfg),
-            dtype=base_dtype if cfg.llm.adapter.use else torch.float32,
-            cache_dir=cfg.llm.cache.model or None,
-            revision=cfg.model.get("revision") or None,
-        )
-    except (OSError, ValueError, SafetensorError) as error:
-        raise ConfigError(
-            "model.type",
-            cfg.model.type,
-            f"its weights cannot be loaded ({str(error).splitlines()[0]})",
-            "give a complete folder in Hugging Face format, or fetch the model again",
-        ) from error
+        name = modelscope(cfg.model.type).snapshot_download(name)
+    dtype = base_dtype if cfg.llm.adapter.use else torch.float32
+    config = load_config(cfg)
+    with _loading(cfg, "weights", "give a complete folder in Hugging Face format, or fetch the "
+                  "model again"):  # fmt: skip
+        model = from_pretrained(auto_class, name, config=config, dtype=dtype, **_where(cfg))
     if not cfg.llm.adapter.use:
         return model
     model = _prepared(add_adapter(model, cfg, task), cfg)
@@ -145,17 +138,3 @@ def get_llm(cfg: Any, base_dtype: torch.dtype = torch.float32) -> torch.nn.Modul
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
     return model
-
-
-def _modelscope_folder(cfg: Any, name: str) -> str:
-    try:
-        from modelscope import snapshot_download
-    except ImportError as error:
-        raise ConfigError(
-            "model.type",
-            cfg.model.type,
-            "the package modelscope is not installed",
-            "Install it (pip install modelscope), or use a Hugging Face name or folder with "
-            "@huggingface_llm",
-        ) from error
-    return snapshot_download(name)
