@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -67,17 +66,15 @@ def cached_arrays(folder: Path, key: str, build: Callable[[], Arrays]) -> tuple[
 
 def _write(entry: Path, arrays: Arrays) -> None:
     """Write the arrays into a new folder and move it into place in one step."""
-    temporary = None
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=entry.parent, prefix=".new-"))
-        for name, values in arrays.items():
-            np.save(temporary / f"{name}.npy", values, allow_pickle=False)
-        os.replace(temporary, entry)
+        with tempfile.TemporaryDirectory(
+            prefix=".new-", dir=entry.parent, ignore_cleanup_errors=True
+        ) as temporary:
+            for name, values in arrays.items():
+                np.save(Path(temporary) / f"{name}.npy", values, allow_pickle=False)
+            os.replace(temporary, entry)
     except OSError as error:
         # Another process may have been first; a cache that cannot be written costs only time.
         if not entry.is_dir():
             logger.info("Processed rows are not cached: %s", error)
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)

@@ -160,7 +160,7 @@ def encode_rows(config: Any, task: TextTask, splits: list[Split]) -> list[TextRo
     rows = []
     for split in splits:
         encoded = encode_split(split, task, tokenizer, config.llm.tok_len, cache_folder(config))
-        mention_class_0(split, task, encoded.labels)
+        mention_class_0(split, task, encoded["labels"])
         rows.append(TextRows(encoded, pad, task.labels))
     return rows
 

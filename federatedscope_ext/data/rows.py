@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,38 +11,19 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
-__all__ = ["EncodedText", "TextRows"]
-
-
-@dataclass(frozen=True)
-class EncodedText:
-    """Token numbers of all rows, one after the other.
-
-    Attributes
-    ----------
-    input_ids : int32 array of shape (tokens,)
-        Tokens of all rows.
-    offsets : int64 array of shape (rows + 1,)
-        Row ``i`` is ``input_ids[offsets[i]:offsets[i + 1]]``.
-    labels : int64 or float32 array of shape (rows,)
-        Classes, or the targets of a regression.
-    token_type_ids : uint8 array of shape (tokens,) or None
-        Which sentence of a pair a token is of, for models that take it.
-    """
-
-    input_ids: npt.NDArray[np.int32]
-    offsets: npt.NDArray[np.int64]
-    labels: npt.NDArray[Any]
-    token_type_ids: npt.NDArray[np.uint8] | None = None
+__all__ = ["TextRows"]
 
 
 class TextRows(Dataset[dict[str, Any]]):
-    """A dataset over :class:`EncodedText`; items are dicts of tensors without padding.
+    """Rows as dicts of tensors without padding.
 
     Parameters
     ----------
-    encoded : EncodedText
-        The rows.
+    arrays : mapping of str to array
+        ``input_ids``, int32 of shape ``(tokens,)``, of all rows one after the other; ``offsets``,
+        int64 of shape ``(rows + 1,)``, where each begins; ``labels`` of shape ``(rows,)``, int64
+        classes or float32 targets; for models that take it ``token_type_ids``, uint8 of shape
+        ``(tokens,)``, which sentence of a pair a token is of.
     pad_token_id : int
         What batches are padded with; the attention mask is 0 there.
     label_names : sequence of str
@@ -58,31 +38,32 @@ class TextRows(Dataset[dict[str, Any]]):
     """
 
     def __init__(
-        self, encoded: EncodedText, pad_token_id: int = 0, label_names: Sequence[str] = ()
+        self,
+        arrays: Mapping[str, npt.NDArray[Any]],
+        pad_token_id: int = 0,
+        label_names: Sequence[str] = (),
     ) -> None:
-        self.encoded = encoded
+        self._offsets = arrays["offsets"]
+        self._per_token = {k: arrays[k] for k in ("input_ids", "token_type_ids") if k in arrays}
         self.pad_token_id = pad_token_id
         self.label_names = list(label_names)
-        self.labels = encoded.labels
-        self.lengths = np.diff(encoded.offsets)
+        self.labels = arrays["labels"]
+        self.lengths = np.diff(self._offsets)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        rows = self.encoded
         if index < 0:
             index += len(self)
-        span = slice(int(rows.offsets[index]), int(rows.offsets[index + 1]))
+        start, stop = int(self._offsets[index]), int(self._offsets[index + 1])
         # astype copies, so that a read-only file in memory is never handed to torch.
         item: dict[str, Any] = {
-            "input_ids": torch.from_numpy(rows.input_ids[span].astype(np.int64)),
-            "attention_mask": torch.ones(span.stop - span.start, dtype=torch.int64),
-            "label": self.labels[index].item(),
+            key: torch.from_numpy(values[start:stop].astype(np.int64))
+            for key, values in self._per_token.items()
         }
-        if rows.token_type_ids is not None:
-            item["token_type_ids"] = torch.from_numpy(rows.token_type_ids[span].astype(np.int64))
-        return item
+        mask = torch.ones(stop - start, dtype=torch.int64)
+        return item | {"attention_mask": mask, "label": self.labels[index].item()}
 
     def collate_fn(self, items: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """Pad to the longest row of the batch.
@@ -95,11 +76,11 @@ class TextRows(Dataset[dict[str, Any]]):
             int64 for classes, float32 for a regression.
         """
         batch = {
-            key: pad_sequence([item[key] for item in items], True, fill)
-            for key, fill in (("input_ids", self.pad_token_id), ("attention_mask", 0),
-                              ("token_type_ids", 0))
-            if key in items[0]
-        }  # fmt: skip
+            key: pad_sequence(
+                [item[key] for item in items], True, self.pad_token_id if key == "input_ids" else 0
+            )
+            for key in (*self._per_token, "attention_mask")
+        }
         dtype = torch.int64 if self.label_names else torch.float32
         labels = torch.tensor([item["label"] for item in items], dtype=dtype)
         return {**batch, "labels": labels, "label": labels}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 from federatedscope_ext.data.labels import are_labels, class_number, is_missing
-from federatedscope_ext.data.rows import EncodedText
 from federatedscope_ext.data.splits import Split
 from federatedscope_ext.tasks import TextTask
 from fedfiles.cache import cached_arrays
@@ -28,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 def encode_split(
     split: Split, task: TextTask, tokenizer: Any, tok_len: int, cache: Path
-) -> EncodedText:
+) -> Mapping[str, npt.NDArray[Any]]:
     """Tokenise one split, or read what an earlier start left in the cache.
 
     Parameters
@@ -43,6 +42,11 @@ def encode_split(
         Rows are cut to this many tokens.
     cache : path
         Folder of the cache; it need not be writable.
+
+    Returns
+    -------
+    mapping
+        The arrays of :class:`~federatedscope_ext.data.rows.TextRows`.
 
     Raises
     ------
@@ -59,7 +63,7 @@ def encode_split(
     if known:
         rows = len(arrays["labels"])
         logger.info("%s: %d rows, tokenised before (%s)", split.name, rows, cache)
-    return EncodedText(**arrays)
+    return arrays
 
 
 def _refuse_columns(split: Split, task: TextTask) -> None:

@@ -48,55 +48,42 @@ INSTRUCTION_DATA: dict[str, InstructionData] = {
     data.name: data
     for data in (
         InstructionData(
-            "gsm8k",
-            "school arithmetic in words with a chain of reasoning",
+            "gsm8k", "school arithmetic in words with a chain of reasoning",
             ("gsm8k_train.jsonl", "gsm8k/train.parquet", "gsm8k/train.jsonl"),
             {"instruction": "question", "output": "answer"},
             ("gsm8k_test.jsonl", "gsm8k/test.parquet", "gsm8k/test.jsonl"),
             ("openai/gsm8k", "main"),
         ),
         InstructionData(
-            "alpaca",
-            "52,000 generated instructions",
+            "alpaca", "52,000 generated instructions",
             ("alpaca_data.json", "alpaca/train.parquet"),
             hub=("tatsu-lab/alpaca", None),
         ),
         InstructionData(
-            "alpaca_cleaned",
-            "Alpaca's instructions, corrected",
+            "alpaca_cleaned", "Alpaca's instructions, corrected",
             ("alpaca_data_cleaned.json", "alpaca_cleaned/train.parquet"),
             hub=("yahma/alpaca-cleaned", None),
         ),
         InstructionData(
-            "dolly-15k",
-            "15,000 written instructions in eight categories",
+            "dolly-15k", "15,000 written instructions in eight categories",
             ("databricks-dolly-15k.jsonl", "dolly_15k/train.parquet", "dolly-15k/train.parquet"),
             {"input": "context", "output": "response"},
             hub=("databricks/databricks-dolly-15k", None),
         ),
         InstructionData(
-            "rosetta_alpaca",
-            "programming tasks in several languages",
+            "rosetta_alpaca", "programming tasks in several languages",
             ("rosetta_alpaca.json", "rosetta_alpaca/train.parquet"),
             {"category": "input"},
         ),
         InstructionData(
-            "code_search_net",
-            "functions and their descriptions in six languages",
-            (
-                "*/final/jsonl/train/*_train_*.jsonl.gz",
-                "code_search_net.jsonl",
-                "code_search_net/train.parquet",
-            ),
-            {
-                "instruction": "docstring",
-                "input": "language",
-                "output": "code",
-                "category": "language",
-            },
+            "code_search_net", "functions and their descriptions in six languages",
+            ("*/final/jsonl/train/*_train_*.jsonl.gz", "code_search_net.jsonl",
+             "code_search_net/train.parquet"),
+            {"instruction": "docstring", "input": "language", "output": "code",
+             "category": "language"},
         ),
     )
-}
+}  # fmt: skip
 
 
 def read_named(
@@ -149,7 +136,7 @@ def read_own_file(root: str, name: str) -> list[Instruction]:
     ConfigError
         The file is not there or has no ``instruction`` and ``output``.
     """
-    return read_files([own_file(root, name, "llm")])
+    return read_files([own_file(root, name, "llm")], {})
 
 
 def _find(root: Path, patterns: Iterable[str]) -> list[Path]:
@@ -157,6 +144,6 @@ def _find(root: Path, patterns: Iterable[str]) -> list[Path]:
 
 
 @raised_as(ConfigError)
-def read_files(files: Iterable[Path], columns: Mapping[str, str] = {}) -> list[Instruction]:
+def read_files(files: Iterable[Path], columns: Mapping[str, str]) -> list[Instruction]:
     """The rows of all files, in their order, as text."""
     return [row for file in files for row in to_instructions(read_rows(file), columns, file)]

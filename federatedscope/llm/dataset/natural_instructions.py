@@ -141,7 +141,7 @@ class Files:
     def read(self, split: str, chosen: Sequence[int]) -> tuple[list[Instruction], IntArray]:
         """The rows of some clients, and whose each is."""
         files = [self.folder / f"{FILES[split]}_{client}.json" for client in chosen]
-        return joined(chosen, [read_files([file] if file.is_file() else []) for file in files])
+        return joined(chosen, [read_files([f] if f.is_file() else [], {}) for f in files])
 
 
 def find(root: str, division: Division | None = None) -> ClientRows:
