@@ -40,12 +40,20 @@ class FileError(FieldError):
 
 
 @contextmanager
-def raised_as(kind: type[FieldError]) -> Iterator[None]:
-    """Errors of files as errors of another type, that of the floor which reads them."""
+def raised_as(kind: type[FieldError], field: str = "") -> Iterator[None]:
+    """Errors of files as errors of another type, that of the floor which reads them.
+
+    Parameters
+    ----------
+    kind : type
+        The type.
+    field : str
+        The key that says where the files are, if it is not ``data.type``.
+    """
     try:
         yield
     except FileError as error:
-        raise kind(error.field, error.value, error.problem, error.remedy) from error
+        raise kind(field or error.field, error.value, error.problem, error.remedy) from error
 
 
 def file_error(file: Path | str, problem: str, remedy: str) -> FileError:

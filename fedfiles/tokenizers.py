@@ -28,9 +28,16 @@ def load_tokenizer(loader: Any, name: str, **options: Any) -> Any:
     try:
         return _read(loader, name, local_files_only=True, **options)
     except UnreadableTokenizer:
-        if Path(name).is_dir() or not hub_is_reachable():
+        if Path(name).is_dir():
             raise
-    return _read(loader, name, **options)
+    if not hub_is_reachable():
+        raise UnreadableTokenizer(
+            "it is not in the local cache and the Hugging Face hub cannot be reached"
+        )
+    try:
+        return _read(loader, name, **options)
+    except UnreadableTokenizer as error:
+        raise UnreadableTokenizer(f"the hub has no tokenizer for it ({error})") from error
 
 
 def _read(loader: Any, name: str, **options: Any) -> Any:

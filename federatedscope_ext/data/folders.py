@@ -13,7 +13,7 @@ from federatedscope_ext.errors import ExtensionError
 from federatedscope_ext.tasks import TextTask
 from fedfiles.readers import FileError, shown
 
-__all__ = ["SUFFIXES", "content", "find_files", "task_folder", "why_not"]
+__all__ = ["SUFFIXES", "content", "find_files", "task_folder"]
 
 logger = logging.getLogger(__name__)
 
@@ -53,8 +53,8 @@ def find_files(folder: Path, split: str) -> list[Path]:
 
 def task_folder(
     root: Path, task: TextTask, splits: Sequence[str], above: Sequence[str]
-) -> Path | None:
-    """The folder that has a task's splits, ``None`` where there is none.
+) -> Path | str:
+    """The folder that has a task's splits, or a part of a sentence on what is there instead.
 
     Parameters
     ----------
@@ -67,30 +67,22 @@ def task_folder(
     above : sequence of str
         Names of the folder above the task's own.
     """
-    for folder in _named(root, task, above):
-        if folder.is_dir() and any(find_files(folder, split) for split in splits):
+    instead = []
+    named = _named(root, task, above)
+    for folder in filter(Path.is_dir, named):
+        if any(find_files(folder, split) for split in splits):
             return folder
-    for folder in _unnamed(root):
-        # Any task's files could be there: they have to have this one's splits and columns.
-        if _misfit(folder, task, splits) == "":
+        instead.append(f"{folder} has no {' or '.join(splits)} split, only {content(folder)}")
+    # data.root may be a data set of the hub itself, or the folder of its files. Any task's files
+    # could be there: they have to have this one's splits and columns.
+    for folder in (root / "data", root):
+        misfit = _misfit(folder, task, splits)
+        if misfit == "":
             logger.info("%s: from %s", task.name, folder)
             return folder
-    return None
-
-
-def why_not(root: Path, task: TextTask, splits: Sequence[str], above: Sequence[str]) -> str:
-    """What is in the folders instead, as a part of a sentence."""
-    named = _named(root, task, above)
-    found = [
-        f"{folder} has no {' or '.join(splits)} split, only {content(folder)}"
-        for folder in named
-        if folder.is_dir()
-    ]
-    found += [text for folder in _unnamed(root) if (text := _misfit(folder, task, splits))]
-    if not found:
-        there = f"only {content(root)}" if root.is_dir() else "there is no such folder"
-        found = [f"no {named[0]}; {there}"]
-    return "; ".join(found)
+        instead += [misfit] if misfit else []
+    there = f"only {content(root)}" if root.is_dir() else "there is no such folder"
+    return "; ".join(instead) or f"no {named[0]}; {there}"
 
 
 def content(folder: Path) -> str:
@@ -105,11 +97,6 @@ def _named(root: Path, task: TextTask, above: Sequence[str]) -> list[Path]:
     own += [root / "data" / folder / task.name for folder in (*above, "")]
     # What a data set of the hub has as folder of its files.
     return own + [folder / inner for folder in own for inner in ("data", task.name)]
-
-
-def _unnamed(root: Path) -> list[Path]:
-    """What ``data.root`` may be itself: a data set of the hub, or the folder of its files."""
-    return [root / "data", root]
 
 
 def _misfit(folder: Path, task: TextTask, splits: Sequence[str]) -> str | None:

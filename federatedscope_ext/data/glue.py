@@ -13,7 +13,7 @@ from typing import Any
 
 from federatedscope.core.data import BaseDataTranslator
 from federatedscope.register import register_data
-from federatedscope_ext.data.folders import content, find_files, task_folder, why_not
+from federatedscope_ext.data.folders import content, find_files, task_folder
 from federatedscope_ext.data.labels import listed, mention_class_0
 from federatedscope_ext.data.original_csv import original_csv
 from federatedscope_ext.data.rows import TextRows
@@ -123,17 +123,16 @@ def find_splits(
     """
     root = Path(config.data.root).expanduser()
     folder = task_folder(root, task, splits, folders)
-    if folder is not None:
+    if isinstance(folder, Path):
         return [_local(folder, split, task) for split in splits]
     dataset = load_dataset(task.hub)
     if dataset is None:
-        layout = "/".join((*folders, task.name, "SPLIT.parquet"))
         raise ExtensionError(
             "data.root",
             str(config.data.root),
-            f"{task.name} is neither in this folder ({why_not(root, task, splits, folders)}) nor "
-            "in the Hugging Face cache, and the hub cannot be reached or does not have it",
-            WAYS_OUT.format(layout=layout),
+            f"{task.name} is neither in this folder ({folder}) nor in the Hugging Face cache, and "
+            "the hub cannot be reached or does not have it",
+            WAYS_OUT.format(files="/".join((*folders, task.name, "SPLIT.parquet"))),
         )
     return [split_of_hub(dataset[split], f"{task.name} {split}") for split in splits]
 

@@ -12,7 +12,7 @@ from fedfiles.tokenizers import UnreadableTokenizer, load_tokenizer
 __all__ = ["WAYS_OUT", "model_tokenizer"]
 
 WAYS_OUT = (
-    "Three ways out: data.root PATH (a folder with {layout}), "
+    "Three ways out: data.root PATH (a folder with {files}), "
     "model.type /path/to/model@huggingface_llm for the model, "
     "or --embedded for the built-in miniature, which needs no files"
 )
@@ -36,7 +36,7 @@ def model_tokenizer(config: Any) -> Any:
 
     name = str(config.model.type).rpartition("@")[0] or str(config.model.type)
     folder = Path(name).expanduser()
-    remedy = WAYS_OUT.format(layout="glue/TASK/SPLIT.parquet")
+    remedy = WAYS_OUT.format(files="glue/TASK/SPLIT.parquet")
     if folder.is_dir():
         name = str(folder)
     elif is_path(name):
@@ -47,12 +47,8 @@ def model_tokenizer(config: Any) -> Any:
             AutoTokenizer, name, cache_dir=config.llm.cache.model or None, **options
         )
     except UnreadableTokenizer as error:
-        problem = (
-            "its tokenizer is not in the local cache, and the Hugging Face hub cannot be reached "
-            f"or has none for it ({error})"
-        )
+        problem = f"its tokenizer cannot be read: {error}" if folder.is_dir() else str(error)
         if folder.is_dir():
-            problem = f"its tokenizer cannot be read: {error}"
             remedy = (
                 "Put the files of the model's tokenizer into this folder (tokenizer.json, or its "
                 "vocabulary, and tokenizer_config.json), or give another folder"

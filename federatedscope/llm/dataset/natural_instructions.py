@@ -79,7 +79,7 @@ class Tables:
     def _file(self, split: str) -> Path:
         return self.folder / f"{TABLES[split]}.parquet"
 
-    @raised_as(ConfigError)
+    @raised_as(ConfigError, "data.root")
     def _columns(self, split: str, names: Sequence[str]) -> tuple[Any, IntArray]:
         """Some columns of a table, and whose each row is."""
         import pyarrow.parquet
