@@ -13,9 +13,6 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-# Before PyTorch, which the parts import: the runtime says how its threads wait.
-from federatedscope import register  # noqa: F401
-
 __all__ = ["PARTS", "end_at_once"]
 
 
@@ -36,6 +33,9 @@ if (
     and signal.getsignal(signal.SIGINT) is signal.default_int_handler
 ):
     signal.signal(signal.SIGINT, end_at_once)
+
+# The runtime comes first: it says how the threads of PyTorch, which the parts import, wait.
+from federatedscope import register  # noqa: E402, F401
 
 # Each part registers its builders when it is imported.
 PARTS = (

@@ -6,6 +6,8 @@ FederatedScope's servers lack these names. A method whose meaning depends on one
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from federatedscope.core.workers import Server
 from federatedscope_ext.errors import ExtensionError
 from federatedscope_ext.methods.method import Method
@@ -22,15 +24,23 @@ HOOKS = {
 }
 
 
-def check_hooks(method: Method) -> None:
+def check_hooks(method: Method, names: Iterable[str] | None = None) -> None:
     """Refuse a method that this runtime cannot run as it is meant.
+
+    Parameters
+    ----------
+    method : Method
+        The method.
+    names : iterable of str, optional
+        Hooks; those that the method always needs when not given.
 
     Raises
     ------
     ExtensionError
         Naming what is missing.
     """
-    missing = [HOOKS[name] for name in method.hooks if not hasattr(Server, name)]
+    wanted = method.hooks if names is None else names
+    missing = [HOOKS[name] for name in wanted if not hasattr(Server, name)]
     if missing:
         raise ExtensionError(
             "federate.method",

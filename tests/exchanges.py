@@ -1,10 +1,12 @@
-"""Exchanges for tests: one that only holds, one that answers in any order, one that repeats."""
+"""Doubles for tests of the course: exchanges that hold, reorder and repeat; bitwise equality."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
 from typing import Any
+
+import torch
 
 from federatedscope.core.exchange import Exchange, InProcessExchange
 from federatedscope.core.message import Message
@@ -67,3 +69,16 @@ def hand_over(runner: Any, message: Message) -> None:
     """Let the receivers of a message handle it, whatever the exchange holds."""
     for receiver in message.receivers:
         runner.exchange.deliver(message, receiver)
+
+
+def same(one: Any, other: Any) -> bool:
+    """Equal in types, order and bits."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, torch.Tensor):
+        return one.dtype == other.dtype and torch.equal(one, other)
+    if isinstance(one, dict):
+        return list(one) == list(other) and all(same(one[k], other[k]) for k in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return bool(one == other) or (one != one and other != other)

@@ -10,7 +10,17 @@ from federatedscope.core.errors import UserError
 from federatedscope.core.records import RoundEvent
 from fedlora.layouts import Layouts
 
-__all__ = ["combined", "ranks_and_scales", "round_event"]
+__all__ = ["agg_info_of", "combined", "ranks_and_scales", "round_event"]
+
+
+def agg_info_of(uploads: Mapping[int, Any], recover_fun: Any = None) -> dict[str, Any]:
+    """Uploads by client in the form that aggregators take, in order of ID."""
+    client_ids = sorted(uploads)
+    return {
+        "client_feedback": [uploads[i] for i in client_ids],
+        "recover_fun": recover_fun,
+        "staleness": [(i, 0) for i in client_ids],
+    }
 
 
 def combined(aggregator: Any, info: Mapping[str, Any], layouts: Layouts | None) -> dict[str, Any]:

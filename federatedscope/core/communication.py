@@ -28,7 +28,7 @@ class TrafficLedger:
 
     ``up`` and ``down`` belong to training; ``evaluation`` is what was sent down only so that
     clients could evaluate the new state (a deployment sends it once, at the next round's start).
-    ``encoding`` is what the codec adds to the tensors of all messages, to every receiver.
+    ``encoding`` is what the codec adds to the tensors of these messages, to every receiver.
     """
 
     up: dict[int, int] = field(default_factory=dict)
@@ -38,12 +38,12 @@ class TrafficLedger:
 
     def record(self, message: Message) -> None:
         """Count one message."""
-        # What a worker from outside sends need not be encodable while it stays in this process.
-        with contextlib.suppress(TypeError):
-            self.encoding += overhead(message) * len(message.receivers)
         size = payload_bytes(message.content)
         if not size or message.msg_type == "finish":
             return
+        # What a worker from outside sends need not be encodable while it stays in this process.
+        with contextlib.suppress(TypeError):
+            self.encoding += overhead(message) * len(message.receivers)
         if message.sender != SERVER_ID:
             self.up[message.sender] = self.up.get(message.sender, 0) + size
             return

@@ -105,7 +105,7 @@ class RoundEvent(Event):
 
     ``bytes_evaluation`` is what was sent for evaluations only; ``seconds``, which the recorder
     adds, leave them out. All bytes are of tensors; ``bytes_encoding`` is what names, shapes and
-    everything else add to all messages since the round before. ``diagnostics`` are the aggregator's
+    everything else add to the messages that have some. ``diagnostics`` are the aggregator's
     findings, ``rank_changes`` the ranks that clients have from this round on.
     """
 

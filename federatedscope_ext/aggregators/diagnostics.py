@@ -62,10 +62,10 @@ def module_findings(
     norm = float(sigma.double().norm())
     if norm == 0:
         return None
-    current = rule.site.current()
+    current = rule.target.current()
     mean = rule.means.over_all().completed(current)
     made = [written] if base is None else [written, base]
-    ranks = rule.site.round.ranks.get(rule.site.module) or sorted(rule.ranks)
+    ranks = rule.target.round.ranks.get(rule.target.module) or sorted(rule.ranks)
     return {
         "effective_rank": effective_rank(sigma),
         "energy": {str(rank): energy(sigma, rank) for rank in ranks},

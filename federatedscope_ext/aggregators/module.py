@@ -22,7 +22,7 @@ from fedlora.names import factor_names
 from fedlora.pairs import Factors, LoraPair
 from fedlora.svd import UpdateSum
 
-__all__ = ["ModuleRule", "Options", "Round", "Site"]
+__all__ = ["ModuleRule", "Options", "Round", "Target"]
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,8 @@ class Round:
 
 
 @dataclass(frozen=True)
-class Site:
-    """One module in one round, as the server sees it.
+class Target:
+    """One target module (PEFT's word for one with an adapter) in one round, at the server.
 
     Parameters
     ----------
@@ -177,11 +177,11 @@ class ModuleRule(ABC):
     #: whether both factors are written, also one that was not sent
     writes_both: ClassVar[bool] = False
 
-    def __init__(self, site: Site) -> None:
-        self.site = site
+    def __init__(self, target: Target) -> None:
+        self.target = target
         self.total = 0.0
         self.ranks: set[int] = set()
-        self.means = RowMeans(site.options.device)
+        self.means = RowMeans(target.options.device)
         self.exact: UpdateSum | None = None
         self._waiting: list[tuple[float, Factors]] = []
 
@@ -191,9 +191,9 @@ class ModuleRule(ABC):
             return
         self.total += weight
         self.ranks.add(factors.rank)
-        if self.needs_means or self.site.options.diagnose:
+        if self.needs_means or self.target.options.diagnose:
             self.means.add(weight, factors)
-        pair = factors.completed(self.site.current())
+        pair = factors.completed(self.target.current())
         if pair is None:
             self._waiting.append((weight, factors))
         else:
@@ -221,23 +221,23 @@ class ModuleRule(ABC):
         """Resolve what waited for the server's state, normalise, and compute."""
         if self.total <= 0:
             raise AggregationError(
-                f"No client with a sample size above zero sent {self.site.module}. Set "
+                f"No client with a sample size above zero sent {self.target.module}. Set "
                 "aggregator.weights to 'uniform', or leave clients without rows out."
             )
         if max(self.ranks) > self.rank:
             raise AggregationError(
-                f"{self.site.module} came with rank {max(self.ranks)}, and the server holds rank "
+                f"{self.target.module} came with rank {max(self.ranks)}, and the server holds rank "
                 f"{self.rank}. The server's rank must be the largest of all clients."
             )
         waiting, self._waiting = self._waiting, []
         for weight, factors in waiting:
-            pair = factors.completed(self.site.current())
+            pair = factors.completed(self.target.current())
             if pair is not None:
                 self._add_pair(weight, pair)
             elif self.needs_pairs or self.needs_exact:
                 lacking = "B" if factors.B is None else "A"
                 raise AggregationError(
-                    f"{self.site.module} came without {lacking}, and the server's state does not "
+                    f"{self.target.module} came without {lacking}, and the server's state does not "
                     "hold it either. This method combines the products B A: share both factors "
                     "(personalization.local_param: []), or use fedsa, ffa or replication_pad."
                 )
@@ -250,19 +250,19 @@ class ModuleRule(ABC):
     @property
     def rank(self) -> int:
         """The server's rank; without its state the largest of the uploads."""
-        current = self.site.current()
+        current = self.target.current()
         return max(self.ranks) if current is None else current.rank
 
     def exact_sum(self) -> UpdateSum:
         """:attr:`exact`, for methods that need it."""
         if self.exact is None:
-            raise AggregationError(f"{self.site.module} came from no client.")
+            raise AggregationError(f"{self.target.module} came from no client.")
         return self.exact
 
     def _add_pair(self, weight: float, pair: LoraPair) -> None:
-        if self.needs_exact or self.site.options.diagnose:
+        if self.needs_exact or self.target.options.diagnose:
             if self.exact is None:
-                options = self.site.options
+                options = self.target.options
                 sides = pair.B.shape[0], pair.A.shape[1]
                 self.exact = UpdateSum(*sides, options.dtype, options.device, options.path)
             self.exact.add(weight, pair)

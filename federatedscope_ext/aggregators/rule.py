@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from federatedscope_ext.aggregators.diagnostics import module_findings, summarise
-from federatedscope_ext.aggregators.module import ModuleRule, Options, Round, Site
+from federatedscope_ext.aggregators.module import ModuleRule, Options, Round, Target
 from fedlora.means import RunningMean
 from fedlora.names import factor_names
 from fedlora.pairs import Factors, LoraPair
@@ -166,7 +166,7 @@ class LoraRule:
         for rule in rules:
             written, rest = self._finish(rule, result)
             if rest is not None:
-                base[rule.site.module] = rest
+                base[rule.target.module] = rest
             wanted = self.diagnose and self._round.evaluated
             found = module_findings(rule, written, rest) if wanted else None
             findings += [] if found is None else [found]
@@ -253,7 +253,7 @@ class LoraRule:
 
     def _module_rule(self, module: str) -> ModuleRule:
         options = replace(self._options, diagnose=self.diagnose and self._round.evaluated)
-        return self.module_rule(Site(module, self._round, options))
+        return self.module_rule(Target(module, self._round, options))
 
     def _streamed(self) -> Iterable[ModuleRule]:
         while self._streams:
@@ -277,8 +277,8 @@ class LoraRule:
         self, rule: ModuleRule, result: dict[str, Tensor]
     ) -> tuple[LoraPair | None, LoraPair | None]:
         """Compute a module, write its tensors into ``result``; returns its pair and remainder."""
-        made, current = rule.finish(), rule.site.current()
-        module = rule.site.module
+        made, current = rule.finish(), rule.target.current()
+        module = rule.target.module
         sent = self._names[module]
         names = {**self._round.names.get(module, {}), **sent} if rule.writes_both else sent
         written = _written(rule, made, current, names, self._dtypes[module])
@@ -302,7 +302,7 @@ def _written(
 ) -> Factors:
     """The named factors at the server's rank and scale; rows that were not made stay."""
     rank = rule.rank
-    scale = rule.site.server_scale(rank)
+    scale = rule.target.server_scale(rank)
     a = b = None
     if made.A is not None and "A" in names:
         a = _over(None if current is None else current.A, made.A, rank, dtype)

@@ -41,16 +41,16 @@ class FedExModule(ModuleRule):
     @property
     def common_rank(self) -> int:
         """Rows that every client of the run owns."""
-        known = self.site.round.ranks.get(self.site.module) or ()
+        known = self.target.round.ranks.get(self.target.module) or ()
         return min([*known, *self.ranks])
 
     def result(self) -> Factors:
         """Means of the common rows, over old or fresh rows with zero columns of B."""
-        exact, current, common = self.exact_sum(), self.site.current(), self.common_rank
+        exact, current, common = self.exact_sum(), self.target.current(), self.common_rank
         mean = self.means.over_all().completed(current)
         if mean is None:
-            raise AggregationError(f"{self.site.module} came without both factors.")
-        a = self.site.fresh_rows(self.rank, exact.d_in)
+            raise AggregationError(f"{self.target.module} came without both factors.")
+        a = self.target.fresh_rows(self.rank, exact.d_in)
         if current is not None and current.A is not None:
             a = current.A.to(a, copy=True)
         b = a.new_zeros(exact.d_out, self.rank)

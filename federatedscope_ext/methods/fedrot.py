@@ -24,7 +24,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from federatedscope_ext.aggregators.module import ModuleRule, Site
+from federatedscope_ext.aggregators.module import ModuleRule, Target
 from federatedscope_ext.aggregators.rule import LoraRule
 from federatedscope_ext.methods.method import Method, Option, lora
 from federatedscope_ext.methods.registry import register_method
@@ -68,14 +68,14 @@ class FedRotModule(ModuleRule):
     needs_pairs = True
     writes_both = True
 
-    def __init__(self, site: Site) -> None:
-        super().__init__(site)
-        self.turned = RowMeans(site.options.device)
+    def __init__(self, target: Target) -> None:
+        super().__init__(target)
+        self.turned = RowMeans(target.options.device)
         self._held: list[tuple[float, LoraPair]] = []
 
     def add(self, weight: float, pair: LoraPair) -> None:
         """Turn a pair, at once where the reference is known."""
-        current = self.site.current()
+        current = self.target.current()
         reference = None if current is None else current.completed(None)
         if reference is None:
             self._held.append((weight, pair))
@@ -85,7 +85,7 @@ class FedRotModule(ModuleRule):
     def result(self) -> Factors:
         """See the module's formula."""
         if self._held:
-            current = self.site.current()
+            current = self.target.current()
             reference = None if current is None else current.completed(None)
             if reference is None:
                 reference = max((pair for _, pair in self._held), key=rank_of)
@@ -97,18 +97,18 @@ class FedRotModule(ModuleRule):
     def _turn(self, weight: float, pair: LoraPair, reference: LoraPair) -> None:
         own, ref = self._canonical(pair), cut(self._canonical(reference), rank_of(pair))
         own = cut(own, rank_of(ref))
-        number = self.site.round.number
+        number = self.target.round.number
         correlation = own.A.new_zeros(rank_of(ref), rank_of(ref))
         if number is None or number % 2 == 1:
             correlation = correlation + own.A @ ref.A.T
         if number is None or number % 2 == 0:
             correlation = correlation + own.B.T @ ref.B
-        strength = float(self.site.options.setting("fedrot.strength", 1.0))
+        strength = float(self.target.options.setting("fedrot.strength", 1.0))
         turned = rotated(own, procrustes_rotation(correlation, strength))
         self.turned.add(weight, Factors(turned.A, turned.B, 1.0))
 
     def _canonical(self, pair: LoraPair) -> LoraPair:
-        device = self.site.options.device
+        device = self.target.options.device
         return LoraPair(widen(pair.A, device), widen(pair.B, device) * pair.scale, 1.0)
 
 

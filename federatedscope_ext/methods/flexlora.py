@@ -37,7 +37,7 @@ class FlexLoraModule(ModuleRule):
         """See the module's formula."""
         u, s, vh = self.exact_sum().svd(self.rank)
         kept = int((s > self.exact_sum().tolerance()).sum())
-        a = orthonormal_rows(vh[:kept], self.rank, self.site.generator())
+        a = orthonormal_rows(vh[:kept], self.rank, self.target.generator())
         b = u.new_zeros(u.shape[0], self.rank)
         b[:, :kept] = u[:, :kept] * s[:kept]
         return Factors(a, b, 1.0)

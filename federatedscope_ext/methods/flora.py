@@ -30,7 +30,7 @@ class FloraModule(ModuleRule):
     def result(self) -> Factors:
         """A fresh A, B zero."""
         exact = self.exact_sum()
-        a = self.site.fresh_rows(self.rank, exact.d_in)
+        a = self.target.fresh_rows(self.rank, exact.d_in)
         return Factors(a, a.new_zeros(exact.d_out, self.rank), 1.0)
 
     def remainder(self, written: LoraPair) -> LoraPair:

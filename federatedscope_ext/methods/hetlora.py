@@ -31,7 +31,7 @@ from torch import Tensor
 from federatedscope.core.trainers.context import CtxVar
 from federatedscope.core.trainers.enums import LIFECYCLE
 from federatedscope.core.workers import Client
-from federatedscope_ext.aggregators.module import ModuleRule, Site
+from federatedscope_ext.aggregators.module import ModuleRule, Target
 from federatedscope_ext.aggregators.rule import LoraRule, Taken
 from federatedscope_ext.methods.method import Method, Option, lora
 from federatedscope_ext.methods.registry import register_method
@@ -47,9 +47,9 @@ class HetLoraModule(ModuleRule):
     needs_means = True
     needs_pairs = True
 
-    def __init__(self, site: Site) -> None:
-        super().__init__(site)
-        self.by_norm = RowMeans(site.options.device)
+    def __init__(self, target: Target) -> None:
+        super().__init__(target)
+        self.by_norm = RowMeans(target.options.device)
 
     def add(self, weight: float, pair: LoraPair) -> None:
         """Count a pair by its norm."""
@@ -97,7 +97,7 @@ class HetLora(LoraRule):
         taken = super()._take(content, client_id, scales)
         norms = self._norms.setdefault(taken.client_id, {})
         for module, factors in taken.factors.items():
-            pair = factors.completed(Site(module, self._round, self._options).current())
+            pair = factors.completed(Target(module, self._round, self._options).current())
             norms[module] = 0.0 if pair is None else frobenius(pair)
         return taken
 

@@ -58,7 +58,7 @@ def _entry(method: Method) -> Entry:
     variant, head = method.variants[0], ("head",)
     trains = ", ".join(variant.trains + head)
     sends = ", ".join(variant.sends + (head if method.head == "shared" else ()))
-    names = ", ".join(dict.fromkeys(v.name for v in method.variants if not v.rslora))
+    names = ", ".join(v.name for v in method.variants if not v.name.endswith("(rsLoRA)"))
     # A sentence goes on in small letters, unless it begins with a factor.
     first = method.note.split(maxsplit=1)[0]
     note = method.note if len(first) == 1 else method.note[0].lower() + method.note[1:]

@@ -22,6 +22,7 @@ from torch.nn.functional import linear
 from federatedscope.core.message import Message
 from federatedscope.core.workers import Client
 from federatedscope_ext.errors import ExtensionError
+from federatedscope_ext.hooks import check_hooks
 from federatedscope_ext.workers.base import MethodServer, only_training
 from fedlora.names import pair_names
 from fedlora.pairs import LoraPair
@@ -157,6 +158,8 @@ class SparseStageServer(MethodServer):
     # What a stage does not send, it does not train either.
     starts_from_download = True
     streams_uploads = True
+    #: what the first stage needs of a runtime, see :mod:`federatedscope_ext.hooks`
+    stage_hooks = ("prepare_model", "shared_state")
 
     @classmethod
     def prepare_model(cls, model: Any, cfg: Any) -> None:
@@ -166,6 +169,9 @@ class SparseStageServer(MethodServer):
             attach(model, cfg.slora.density, cfg.seed)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        config = kwargs.get("config")
+        if config is not None and config.slora.rounds:
+            check_hooks(self.method, self.stage_hooks)
         super().__init__(*args, **kwargs)
         if self.model is None or not self._cfg.federate.restore_from:
             return

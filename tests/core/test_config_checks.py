@@ -10,7 +10,7 @@ import pytest
 from federatedscope import register
 from federatedscope.core.configs import checks, checks_federation
 from federatedscope.core.configs.config import CN, global_cfg
-from federatedscope.core.configs.ranges import RANGES, Rule, value_of
+from federatedscope.core.configs.ranges import RANGES, Check, value_of
 from federatedscope.core.errors import ConfigError
 
 LORA = ["llm.adapter.use", True, "llm.adapter.args", [{"adapter_method": "lora", "r": 8}]]
@@ -254,12 +254,12 @@ RULES = [
     for module in (checks, checks_federation)
     for table in vars(module).values()
     for rule in (table if isinstance(table, tuple) else (table,))
-    if isinstance(rule, Rule)
+    if isinstance(rule, Check)
 ]
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: f"{rule.field}: {rule.problem[:30]}")
-def test_rules_name_real_keys_and_have_whole_messages(rule: Rule) -> None:
+def test_rules_name_real_keys_and_have_whole_messages(rule: Check) -> None:
     value_of(global_cfg, rule.field)
     for text in (rule.problem, rule.remedy):
         assert text.format(c=global_cfg, found=["x"])

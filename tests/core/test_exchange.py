@@ -1,37 +1,18 @@
-"""Exchange, codec and state: the seams of the course, each with a double."""
+"""The exchange: order, repetition, silence; one upload in memory at a time."""
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
-import numpy as np
 import pytest
-import torch
-from exchanges import AnyOrder, Held, Repeating, hand_over
+from exchanges import AnyOrder, Held, Repeating, hand_over, same
 
-from federatedscope.core.codec import decode, decode_message, encode, encode_message, overhead
-from federatedscope.core.engine import TorchEngine
 from federatedscope.core.errors import UserError
 from federatedscope.core.exchange import Inbox, InProcessExchange
-from federatedscope.core.message import Message, payload_bytes
-from federatedscope.core.seeding import RandomStream
+from federatedscope.core.message import Message
 from federatedscope_ext.methods import METHODS
 
 RANKED = ("llm.adapter.client_ranks", "[2, 4, 8]", "hetlora.regularization", 100.0)
-
-
-def same(one: Any, other: Any) -> bool:
-    """Equal in types, order and bits."""
-    if type(one) is not type(other):
-        return False
-    if isinstance(one, torch.Tensor):
-        return one.dtype == other.dtype and torch.equal(one, other)
-    if isinstance(one, dict):
-        return list(one) == list(other) and all(same(one[k], other[k]) for k in one)
-    if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(map(same, one, other))
-    return bool(one == other) or (one != one and other != other)
 
 
 class TestTheInbox:
@@ -137,232 +118,8 @@ class TestTheExchange:
         assert all(worker.comm_manager.exchange is exchange for worker in workers)
 
 
-CONTENTS: list[Any] = [
-    None,
-    "text",
-    {"a": 1, "b": [True, None, 0.1], "c": (1, "x")},
-    {1: "one", (2, 3): 4.0},
-    {"$tensor": 0, "$tuple": [], "nested": {"$pairs": 1}},
-    (float("nan"), float("inf"), -0.0),
-    {"x": torch.arange(6.0).reshape(2, 3).T, "y": torch.tensor(3), "z": torch.zeros(0, 4)},
-    [torch.ones(3, dtype=d) for d in (torch.float16, torch.bfloat16, torch.int64, torch.bool)],
-    (7, {"a": torch.zeros(2)}),
-]
-
-
-class TestTheCodec:
-    @pytest.mark.parametrize("content", CONTENTS, ids=repr)
-    def test_both_ways(self, content: Any) -> None:
-        assert same(decode(encode(content)), content)
-
-    def test_slices_of_one_tensor(self) -> None:
-        whole = torch.arange(12.0).reshape(3, 4)
-        content = {"all": whole, "first": whole[:1], "again": whole}
-        back = decode(encode(content))
-        assert same(back, content)
-        back["all"].zero_()
-        assert torch.equal(back["again"], whole)
-
-    def test_numpy(self) -> None:
-        back = decode(encode({"n": np.float32(0.5), "i": np.int64(3), "a": np.arange(3)}))
-        assert back["n"] == 0.5 and back["i"] == 3
-        assert torch.equal(back["a"], torch.arange(3))
-
-    def test_what_cannot_be_sent_is_named(self) -> None:
-        with pytest.raises(TypeError, match=r"content\['a'\]\[1\] is a set"):
-            encode({"a": [1, {2}]})
-
-    @pytest.mark.parametrize("damage", [lambda d: b"", lambda d: d[:-3], lambda d: b"x" * 40,
-                                        lambda d: d.replace(b"$tensor", b"$tenser")])  # fmt: skip
-    def test_damaged_bytes_are_refused(self, damage: Any) -> None:
-        data = damage(encode({"a": torch.zeros(4), "b": 1}))
-        try:
-            assert not same(decode(data), {"a": torch.zeros(4), "b": 1})
-        except UserError as error:
-            assert "cannot be read" in str(error)
-
-    def test_other_content_is_no_message(self) -> None:
-        with pytest.raises(UserError, match="no message"):
-            decode_message(encode({"a": 1}))
-
-    @pytest.mark.parametrize("content", CONTENTS[-1:] + CONTENTS[:4], ids=repr)
-    def test_what_it_adds(self, content: Any) -> None:
-        message = Message("model_para", 1, [0], 2, content)
-        assert overhead(message) == len(encode_message(message)) - payload_bytes(content)
-
-    @pytest.mark.parametrize("method", ["fedavg", *METHODS])
-    def test_every_message_of_every_method(self, rig: Any, method: str) -> None:
-        """A course whose messages all travel as bytes is the same course."""
-        seen: set[str | None] = set()
-
-        class Wire(InProcessExchange):
-            def post(self, message: Message) -> None:
-                copy = decode_message(encode_message(message))
-                assert vars(copy).keys() == vars(message).keys()
-                assert same(copy.content, message.content)
-                seen.add(message.msg_type)
-                super().post(copy)
-
-        options = (*RANKED, "federate.method", method, "federate.join_in_info", "['num_sample']",
-                   "eval.phases", "['before', 'after']", "early_stop.patience", 1,
-                   "train.optimizer.lr", 0.0)  # fmt: skip
-        plain, wired = rig.runner(*options), rig.runner(*options, exchange=Wire())
-        plain.run()
-        wired.run()
-        for participant in range(4):
-            mine = dict(plain.store.state(participant))
-            assert same(dict(wired.store.state(participant)), mine)
-        assert seen >= {
-            "join_in", "join_in_info", "ask_for_join_in_info", "model_para", "training_report",
-            "local_metrics", "evaluate", "metrics", "converged", "finish",
-        }  # fmt: skip
-        assert ("base_update" in seen) is (method in ("flora", "fedex"))
-
-
-class TestState:
-    @pytest.mark.parametrize(
-        ("method", "options"),
-        [
-            *((method, ()) for method in ("fedavg", "local", *METHODS)),
-            ("fedopt", ("fedopt.optimizer.type", "Adam", "fedopt.optimizer.lr", 0.01)),
-            ("fedavg", ("federate.client_memory_mb", 1, "early_stop.patience", 3)),
-            ("flexlora", ("slora.rounds", 2)),
-            ("zero_pad", ("llm.adapter.promotion.rank", 8, "llm.adapter.promotion.round", 1,
-                          "llm.adapter.promotion.metric", "val_avg_loss",
-                          "llm.adapter.client_ranks", "[2, 2, 2]")),
-        ],
-        ids=str,
-    )  # fmt: skip
-    def test_two_and_two_rounds_are_four(self, rig: Any, method: str, options: Any) -> None:
-        """Bit for bit, through the codec, with client sampling; a new runner goes on."""
-        ranked = RANKED if method not in ("fedopt", "local") else ()
-        options = (*ranked, "federate.method", method, "federate.total_round_num", 4,
-                   "federate.sample_client_num", 2, *options)  # fmt: skip
-        whole, first, second = (rig.runner(*options) for _ in range(3))
-        kept: list[bytes] = []
-
-        def keep() -> None:
-            if first.server.state == 2 and not kept:
-                kept.append(encode(first.state_dict()))
-
-        first.course.between_rounds = keep
-        whole.run()
-        first.run()
-        second.load_state_dict(decode(kept[0]))
-        second.run()
-        assert second.server.state == whole.server.state
-        assert same(final(second), final(whole))
-
-
-def final(runner: Any) -> Any:
-    state = runner.state_dict()
-    # What a participant that came back from a file or a copy has is in another order.
-    return {key: state[key] for key in ("server", "layouts", "store", "clients") if key in state}
-
-
 def test_a_message_that_is_handed_over_alone(rig: Any) -> None:
     """What tests use to look at one step."""
     runner = rig.runner(exchange=Held())
     hand_over(runner, Message("model_para", 0, [1], 0, runner.server.shared_state()))
     assert [m.msg_type for m in runner.exchange.posted] == ["training_report", "model_para"]
-
-
-class Counting(TorchEngine):
-    """Notes down what it is asked for."""
-
-    def __init__(self) -> None:
-        self.calls: Counter[str] = Counter()
-
-    def __getattribute__(self, name: str) -> Any:
-        if name in ("prepare", "precision", "scaler", "backward", "step", "load", "tensors"):
-            self.calls[name] += 1
-        return super().__getattribute__(name)
-
-
-class TestTheEngine:
-    def test_trainers_and_store_ask_it_for_everything(self, rig: Any) -> None:
-        engine = Counting()
-        runner = rig.runner(engine=engine)
-        runner.run()
-        calls = engine.calls
-        steps = 3 * 2 * 2  # clients, rounds, steps
-        assert (calls["backward"], calls["step"]) == (steps, steps)
-        assert calls["precision"] > steps and calls["prepare"] >= 6
-        assert calls["load"] >= 3 and calls["tensors"] >= 3
-
-    def test_one_that_does_not_step_leaves_everybody_as_they_were(self, rig: Any) -> None:
-        class Idle(TorchEngine):
-            def step(self, *args: Any, **kwargs: Any) -> None:
-                pass
-
-        runner = rig.runner("federate.method", "local", engine=Idle())
-        before = {k: v.clone() for k, v in runner.store.state(0).items()}
-        runner.run()
-        assert all(same(dict(runner.store.state(k)), before) for k in (1, 2, 3))
-
-
-class TestTheOpenRoutine:
-    OPTIONS = ("train.local_update_steps", 5, "grad.grad_accum_count", 2, "grad.grad_clip", 0.5,
-               "llm.adapter.args", "[{'adapter_package': 'peft', 'adapter_method': 'lora', 'r': 4,"
-               " 'lora_alpha': 8, 'lora_dropout': 0.3, 'target_modules': ['query']}]")  # fmt: skip
-
-    def train(self, rig: Any, together: bool) -> tuple[Any, ...]:
-        """Clients 1 and 2 train, and client 3 evaluates between their steps, or one by one."""
-        runner = rig.runner(*self.OPTIONS)
-        routines = {}
-
-        def opened(client: int, mode: str, split: str) -> Any:
-            runner.store.activate(client)
-            stream = RandomStream(5, client, mode)
-            trainer = runner.clients[client].trainer
-            return trainer.open_routine(mode, split, stream=stream)
-
-        jobs = [(1, "train", "train"), (2, "train", "train"), (3, "test", "val")]
-        if together:
-            routines = {job: opened(*job) for job in jobs}
-            left = list(jobs)
-            while left:
-                for job in list(left):
-                    runner.store.activate(job[0])
-                    if not routines[job].step():
-                        left.remove(job)
-        else:
-            for job in jobs:
-                routines[job] = opened(*job)
-                while routines[job].step():
-                    pass
-        samples = []
-        for job in jobs:
-            runner.store.activate(job[0])
-            samples.append(routines[job].close())
-        metrics = [dict(runner.clients[job[0]].trainer.ctx.eval_metrics) for job in jobs]
-        return samples, metrics, [dict(runner.store.state(k)) for k in (1, 2, 3)]
-
-    def test_side_by_side_is_one_after_the_other(self, rig: Any) -> None:
-        """Dropout, batch order, accumulated gradients and modes: bit for bit."""
-        apart, together = self.train(rig, False), self.train(rig, True)
-        assert same(together, apart)
-        assert not same(apart[2][0], apart[2][2])
-
-    def test_a_routine_can_be_closed_early(self, rig: Any) -> None:
-        runner = rig.runner(*self.OPTIONS)
-        runner.store.activate(1)
-        trainer = runner.clients[1].trainer
-        routine = trainer.open_routine("train", "train")
-        assert routine.step()
-        assert routine.close() == 8
-        assert trainer.ctx.eval_metrics["train_total"] == 8
-        assert trainer.ctx.mode_stack == []
-
-    def test_a_stream_goes_on_where_it_was_left(self) -> None:
-        with RandomStream(1, "a").active():
-            whole = torch.rand(4), np.random.rand(2)
-        stream, before = RandomStream(1, "a"), torch.get_rng_state()
-        with stream.active():
-            first = torch.rand(2)
-        torch.rand(3)
-        with stream.active():
-            second = torch.rand(2), np.random.rand(2)
-        assert torch.equal(torch.cat([first, second[0]]), whole[0])
-        assert np.array_equal(second[1], whole[1])
-        assert not torch.equal(before, torch.get_rng_state())

@@ -23,7 +23,7 @@ from federatedscope.core.configs.checks_federation import (
 from federatedscope.core.configs.node import CN
 from federatedscope.core.configs.ranges import (
     RANGES,
-    Rule,
+    Check,
     adapter_method,
     method_of,
     refuse,
@@ -149,9 +149,9 @@ def _without_clients(cfg: CN) -> str:
     return f"{cfg.data.type} has no clients of its own"
 
 
-def _not_mappings(field: str) -> Rule:
+def _not_mappings(field: str) -> Check:
     """The rule that an argument list holds mappings."""
-    return Rule(
+    return Check(
         field,
         lambda c: not all(isinstance(item, dict) for item in value_of(c, field)),
         "the entries must be mappings",
@@ -161,47 +161,47 @@ def _not_mappings(field: str) -> Rule:
 
 # fmt: off
 _BEST_KEY = (
-    Rule("eval.best_res_update_round_wise_key", _unknown_split,
+    Check("eval.best_res_update_round_wise_key", _unknown_split,
          "does not start with a split of eval.split {c.eval.split}",
          "Write for example {found}, or add the split to eval.split"),
-    Rule("eval.best_res_update_round_wise_key", _uncomputed_metric,
+    Check("eval.best_res_update_round_wise_key", _uncomputed_metric,
          "the metric {found!r} is not computed: eval.metrics is {c.eval.metrics}",
          "Add {found!r} to eval.metrics, or write {c.eval.split[0]}_loss"),
 )
 _DATA = (
-    Rule("data.splits", _bad_splits,
+    Check("data.splits", _bad_splits,
          "must be three shares for training, validation and test that add up to at most 1, the"
          " first one positive",
          "Write for example data.splits: [0.8, 0.1, 0.1]"),
     _not_mappings("data.args"),
     _not_mappings("data.splitter_args"),
-    Rule("federate.client_num", _without_clients, "{found}",
+    Check("federate.client_num", _without_clients, "{found}",
          "Write the number of clients, for example federate.client_num: 3"),
-    Rule("data.splitter", lambda c: _to_divide(c) and not c.data.splitter,
+    Check("data.splitter", lambda c: _to_divide(c) and not c.data.splitter,
          "{c.data.type} has to be spread over the clients",
          "Write iid, lda (with splitter_args: [{{'alpha': 0.5}}]) or meta"),
 )
 _TRAINING = (
-    Rule("trainer.type", lambda c: c.trainer.type.lower() == "llmtrainer" and _has_classes(c),
+    Check("trainer.type", lambda c: c.trainer.type.lower() == "llmtrainer" and _has_classes(c),
          "it trains on answers to write, and {c.data.type} has classes",
          "Write trainer.type: gluetrainer, or a data.type that ends in @llm"),
-    Rule("finetune.local_update_steps",
+    Check("finetune.local_update_steps",
          lambda c: c.finetune.before_eval and c.finetune.local_update_steps <= 0,
          "finetune.before_eval is on and would train for nothing",
          "Write a positive number of steps, or finetune.before_eval: False"),
-    Rule("fedprox.mu", lambda c: method_of(c) == "fedprox" and c.fedprox.mu == 0,
+    Check("fedprox.mu", lambda c: method_of(c) == "fedprox" and c.fedprox.mu == 0,
          "without a pull towards the received state FedProx is FedAvg",
          "Write for example fedprox.mu: 0.01, or federate.method: FedAvg"),
 )
 _FILES = (
-    Rule("federate.restore_from",
+    Check("federate.restore_from",
          lambda c: c.federate.restore_from and not Path(c.federate.restore_from).exists(),
          "no such file", "Give an existing checkpoint, or leave it empty to start anew"),
-    Rule("federate.save_to", lambda c: c.federate.save_to and Path(c.federate.save_to).is_dir(),
+    Check("federate.save_to", lambda c: c.federate.save_to and Path(c.federate.save_to).is_dir(),
          "is a folder", "Give the path of a file in it"),
-    Rule("federate.save_freq", lambda c: c.federate.save_freq == 0 or c.federate.save_freq < -1,
+    Check("federate.save_freq", lambda c: c.federate.save_freq == 0 or c.federate.save_freq < -1,
          "out of range", "Write -1 or a positive number"),
-    Rule("outdir", lambda c: not c.outdir, "the run needs a folder",
+    Check("outdir", lambda c: not c.outdir, "the run needs a folder",
          "Write for example outdir: exp"),
 )
 

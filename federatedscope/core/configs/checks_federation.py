@@ -6,7 +6,7 @@ import logging
 import math
 
 from federatedscope.core.configs.node import CN
-from federatedscope.core.configs.ranges import Range, Rule, adapter_method, method_of, refuse
+from federatedscope.core.configs.ranges import Check, Range, adapter_method, method_of, refuse
 from federatedscope.core.errors import ConfigError
 from fedlora.heads import names_head
 
@@ -46,56 +46,56 @@ def _kept(cfg: CN, factor: str) -> bool:
 
 
 # fmt: off
-_SERVER_OPTIMIZER = Rule(
+_SERVER_OPTIMIZER = Check(
     "fedopt.use", lambda c: c.fedopt.use,
     "federate.method {c.federate.method} has no mean that a server's optimizer could apply",
     "Set fedopt.use: False, or another federate.method")
-_CLIENT = Rule(
+_CLIENT = Check(
     "federate.client_idx_for_local_train", _strange_client,
     "there are only {c.federate.client_num} clients",
     "Write 1 to {c.federate.client_num}, or 0 to train on all")
-_MERGED = Rule(
+_MERGED = Check(
     "federate.merge_val_data",
     lambda c: c.federate.merge_val_data and not c.federate.merge_test_data,
     "only together with federate.merge_test_data",
     "Set federate.merge_test_data: True as well, or leave both out")
 _EVALUATED = (
-    Rule("eval.clients", lambda c: c.eval.clients != "all" and c.federate.make_global_eval,
+    Check("eval.clients", lambda c: c.eval.clients != "all" and c.federate.make_global_eval,
          "the server is evaluated, not the clients (federate.make_global_eval)",
          "Write eval.clients: all, or federate.make_global_eval: False"),
-    Rule("eval.clients",
+    Check("eval.clients",
          lambda c: c.eval.clients == "unseen" and not c.federate.unseen_clients_rate,
          "every client trains",
          "Hold some out (federate.unseen_clients_rate: 0.1), or write eval.clients: all"),
 )
 PERSONALIZATION = (
-    Rule("personalization.local_param",
+    Check("personalization.local_param",
          lambda c: not all(isinstance(w, str) and w for w in c.personalization.local_param),
          "the keywords must be text and not empty",
          "Write for example ['lora_B', 'classifier']"),
-    Rule("personalization.head", _named_head,
+    Check("personalization.head", _named_head,
          "personalization.local_param keeps {found} at the client, which is the head",
          "Take {found[0]!r} out of local_param, or write personalization.head: local"),
-    Rule("personalization.head",
+    Check("personalization.head",
          lambda c: c.personalization.head == "shared" and method_of(c) == "local",
          "the method local exchanges nothing",
          "Write personalization.head: auto"),
-    Rule("federate.freeze_A", lambda c: c.federate.freeze_A and method_of(c) == "fedsa",
+    Check("federate.freeze_A", lambda c: c.federate.freeze_A and method_of(c) == "fedsa",
          "federate.method fedsa sends A only, and a frozen A never changes",
          "Write federate.freeze_A: False, or federate.method: ffa"),
-    Rule("federate.freeze_A",
+    Check("federate.freeze_A",
          lambda c: c.federate.freeze_A
          and not (c.llm.adapter.use and adapter_method(c) == "lora"),
          "there is no LoRA adapter whose A could be frozen",
          "Write llm.adapter.use: True with adapter_method 'lora', or freeze_A: False"),
-    Rule("personalization.local_param",
+    Check("personalization.local_param",
          lambda c: (c.federate.freeze_A or method_of(c) == "ffa") and _kept(c, "B"),
          "A is frozen and B stays at the client: no adapter tensor would be exchanged",
          "Leave 'lora_B' out, or set federate.freeze_A: False"),
-    Rule("personalization.local_param", lambda c: method_of(c) == "fedsa" and _kept(c, "A"),
+    Check("personalization.local_param", lambda c: method_of(c) == "fedsa" and _kept(c, "A"),
          "fedsa sends A only, and the keyword keeps A at the client",
          "Leave that keyword out; fedsa keeps B and the head local by itself"),
-    Rule("aggregator.weights",
+    Check("aggregator.weights",
          lambda c: c.federate.ignore_weight and c.aggregator.weights == "processed",
          "federate.ignore_weight asks for equal weights",
          "Write federate.ignore_weight: False, or aggregator.weights: uniform"),
@@ -175,7 +175,7 @@ def check_evaluation_scope(cfg: CN) -> None:
 
 
 _MINIMUM_CLIENTS = {"krum": (2, 3), "bulyan": (4, 3), "trimmedmean": (2, 1), "median": (2, 1)}
-"""Rule -> (a, b): ``a f + b`` clients are needed against f faulty ones."""
+"""Check -> (a, b): ``a f + b`` clients are needed against f faulty ones."""
 
 _BFT_RANGES = (
     Range("aggregator.BFT_args.krum_agg_num", low=1),

@@ -10,7 +10,7 @@ from typing import Any
 from federatedscope.core.configs.node import CN
 from federatedscope.core.errors import ConfigError
 
-__all__ = ["RANGES", "Range", "Rule", "adapter_method", "method_of", "refuse", "value_of"]
+__all__ = ["RANGES", "Check", "Range", "adapter_method", "method_of", "refuse", "value_of"]
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ RANGES = tuple(replace(bounds, field=field) for bounds, fields in (
 
 
 @dataclass(frozen=True)
-class Rule:
+class Check:
     """One combination of values that cannot run.
 
     Attributes
@@ -85,7 +85,7 @@ class Rule:
     remedy: str
 
 
-def refuse(cfg: CN, *rules: Rule) -> None:
+def refuse(cfg: CN, *rules: Check) -> None:
     """Raise the :class:`ConfigError` of the first rule that applies."""
     for rule in rules:
         if found := rule.wrong(cfg):

@@ -112,6 +112,12 @@ class Worker:
         name = getattr(callback_func, "__name__", repr(callback_func))
         self.msg_handlers_str[msg_type] = (name, list(send_msg))
 
+    @staticmethod
+    def _hand_engine(trainer: Any, engine: Any) -> None:
+        """Let a trainer compute with the run's engine; its own is PyTorch on one device."""
+        if engine is not None:
+            trainer.engine = engine
+
     def _take_manager(self, manager: Any) -> None:
         self.comm_manager = manager
         manager.monitor = self._monitor

@@ -80,8 +80,7 @@ class Client(Worker):
         self.trainer = get_trainer(
             model=model, data=data, device=device, config=config, monitor=self._monitor
         )
-        if kwargs.get("engine") is not None:
-            self.trainer.engine = kwargs["engine"]
+        self._hand_engine(self.trainer, kwargs.get("engine"))
         self.best_results: dict[str, Any] = {}
         self.history_results: dict[str, list[float]] = {}
         self.early_stopper = EarlyStopper(

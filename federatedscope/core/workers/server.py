@@ -17,7 +17,7 @@ from federatedscope.core.aggregators.aggregator import takes_singly
 from federatedscope.core.auxiliaries.aggregator_builder import get_aggregator
 from federatedscope.core.auxiliaries.trainer_builder import get_trainer
 from federatedscope.core.client_store import owned_tensors
-from federatedscope.core.combining import combined, ranks_and_scales, round_event
+from federatedscope.core.combining import agg_info_of, combined, ranks_and_scales, round_event
 from federatedscope.core.communication import TrafficLedger
 from federatedscope.core.message import Message
 from federatedscope.core.metric_values import plain_metrics
@@ -105,14 +105,14 @@ class Server(Worker):
         self.client_num, self.total_round_num = client_num, total_round_num
         self.sample_client_num = int(config.federate.sample_client_num)
         self.unseen_clients_id = list(unseen_clients_id or [])
-        self._setup_model(config, model, device)
+        self._setup_model(config, model, device, kwargs.get("engine"))
         self.results = Results(config, self._monitor, self.callbacks, self.unseen_clients_id)
         self.best_results, self.history_results = self.results.best, self.results.history
         self._setup_books(config)
         self.ledger: TrafficLedger = kwargs.get("ledger") or TrafficLedger()
         self._take_manager(kwargs["comm_manager"])
 
-    def _setup_model(self, config: Any, model: Any, device: str) -> None:
+    def _setup_model(self, config: Any, model: Any, device: str, engine: Any) -> None:
         method, online = config.federate.method, config.federate.online_aggr
         self.models, self.model_num = [model], 1
         self.aggregator = get_aggregator(method, model, device, online, config)
@@ -124,6 +124,7 @@ class Server(Worker):
                 model, self.data, device, config, only_for_eval=True, monitor=self._monitor
             )
             self.trainers = [self.trainer]
+            self._hand_engine(self.trainer, engine)
 
     def _setup_books(self, config: Any) -> None:
         self.sampler = get_sampler(config.federate.sampler, self.client_num, seed=config.seed)
@@ -351,13 +352,7 @@ class Server(Worker):
 
     def _round_uploads(self) -> dict[str, Any]:
         """Uploads of the round in the form that aggregators take, by client ID."""
-        uploads = self.msg_buffer["train"].get(self.state, {})
-        client_ids = sorted(uploads)
-        return {
-            "client_feedback": [uploads[i] for i in client_ids],
-            "recover_fun": self.recover_fun,
-            "staleness": [(i, 0) for i in client_ids],
-        }
+        return agg_info_of(self.msg_buffer["train"].get(self.state, {}), self.recover_fun)
 
     def _aggregation_info(self) -> dict[str, Any]:
         """What an aggregator may want to know beside the uploads."""

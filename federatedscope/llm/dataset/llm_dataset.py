@@ -51,7 +51,7 @@ def load_llm_dataset(config: Any) -> tuple[Any, Any]:
     name = str(config.data.type).rpartition("@")[0]
     if name.lower() == natural_instructions.NAME:
         return natural_instructions.load(config, _tokenizer(config)), config
-    records, test = _records(config, name)
+    records, test = _named_or_own(config, name)
     tokenizer = _tokenizer(config)
     cache = cache_folder(config)
     rows = InstructionRows(records, tokenizer, config.llm.tok_len, cache)
@@ -89,7 +89,7 @@ def _tokenizer(config: Any) -> Any:
     )[0]
 
 
-def _records(config: Any, name: str) -> tuple[list[Instruction], list[Instruction] | None]:
+def _named_or_own(config: Any, name: str) -> tuple[list[Instruction], list[Instruction] | None]:
     """Records by the name of the data set, with what each needs done to it."""
     root = config.data.root
     if name.lower().endswith((".json", ".jsonl")):

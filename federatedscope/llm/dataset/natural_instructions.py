@@ -3,7 +3,7 @@
 Wang et al., *Super-NaturalInstructions*, EMNLP 2022, https://arxiv.org/abs/2204.07705, divided
 into 1,613 clients as by Bai et al., *Federated Fine-tuning of Large Language Models under
 Heterogeneous Tasks and Client Resources* (FlexLoRA), NeurIPS 2024,
-https://arxiv.org/abs/2402.11505. Three layouts below ``data.root`` (or its folder
+https://arxiv.org/abs/2402.11505. Three forms below ``data.root`` (or its folder
 ``natural_instructions``) are read:
 
 - tables ``train``, ``validation``, ``test`` (.parquet) with the columns ``client_id``,
@@ -54,7 +54,7 @@ IntArray = npt.NDArray[np.int64]
 
 
 class ClientRows(Protocol):
-    """Rows of all clients in one of the layouts."""
+    """Rows of all clients in one of the forms."""
 
     @property
     def clients(self) -> list[int]:
