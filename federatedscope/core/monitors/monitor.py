@@ -50,17 +50,13 @@ class Monitor:
         self.the_larger_the_better = larger_is_better(
             self.round_wise_update_key, self.metric_calculator
         )
-        self.total_upload_bytes = 0
-        self.total_download_bytes = 0
-        self.global_convergence_round = 0
-        self.local_convergence_round = 0
+        self.total_upload_bytes = self.total_download_bytes = 0
+        self.global_convergence_round = self.local_convergence_round = 0
         self.start_routine()
 
     def start_routine(self) -> None:
         """Set the statistics of a routine to zero."""
-        self.steps = 0
-        self.tokens = 0
-        self.nonfinite_steps = 0
+        self.steps = self.tokens = self.nonfinite_steps = 0
         self.started = time.perf_counter()
 
     @property
@@ -105,17 +101,11 @@ class Monitor:
         return_raw : bool
             Only the raw values.
         """
-        wanted = SUPPORTED_FORMS if forms is None else forms
-        digits = self.cfg.print_decimal_digits
-        raw = result_line(str(role), rnd, {"raw": results}, digits)
+        wanted = [f for f in (SUPPORTED_FORMS if forms is None else forms) if f in SUPPORTED_FORMS]
         if return_raw or not str(role).lower().startswith("server"):
-            return raw
-        summaries: dict[str, Any] = {
-            form: results if form == "raw" else summarize(results, form)
-            for form in wanted
-            if form in SUPPORTED_FORMS
-        }
-        return result_line(str(role), rnd, summaries, digits)
+            wanted = ["raw"]
+        summaries = {f: results if f == "raw" else summarize(results, f) for f in wanted}
+        return result_line(str(role), rnd, summaries, self.cfg.print_decimal_digits)
 
     def update_best_result(
         self, best_results: dict[str, Any], new_results: Mapping[str, Any], results_type: str

@@ -11,37 +11,6 @@ from federatedscope.core.errors import ConfigError
 from federatedscope.core.monitors.means import mean
 
 
-def tracker_callbacks(cfg: Any) -> list[Callback]:
-    """The trackers that ``tensorboard.use`` and ``wandb.use`` switch on."""
-    trackers: list[Callback] = []
-    if cfg.tensorboard.use:
-        trackers.append(TensorBoardTracker(cfg))
-    if cfg.wandb.use:
-        trackers.append(WandbTracker(cfg))
-    return trackers
-
-
-def check_trackers(cfg: Any) -> None:
-    """Are the packages of the chosen trackers installed?
-
-    Raises
-    ------
-    ConfigError
-        One is not.
-    """
-    for field, package, wanted in (
-        ("tensorboard.use", "tensorboard", cfg.tensorboard.use),
-        ("wandb.use", "wandb", cfg.wandb.use),
-    ):
-        if wanted and find_spec(package) is None:
-            raise ConfigError(
-                field,
-                True,
-                f"the package {package} is not installed",
-                f"Install it: pip install {package}",
-            )
-
-
 class _MeanTracker(Callback):
     """Collects an evaluation's clients and hands over one mean per metric and round."""
 
@@ -52,6 +21,9 @@ class _MeanTracker(Callback):
     def log(self, values: dict[str, float], rnd: int) -> None:
         """Write scalars of a round."""
         raise NotImplementedError
+
+    def close(self) -> None:
+        """Everything is written."""
 
     def on_train(self, event: Event) -> None:
         """Log a client's training loss."""
@@ -77,8 +49,9 @@ class _MeanTracker(Callback):
         self.log({f"bytes/{k}": v for k, v in sent.items()}, event["round"])
 
     def on_run_end(self, run: Event, outdir: str) -> None:
-        """Write what is left."""
+        """Write what is left and close."""
         self._flush()
+        self.close()
 
     def _flush(self) -> None:
         if self._values:
@@ -102,9 +75,8 @@ class TensorBoardTracker(_MeanTracker):
         for key, value in values.items():
             self.writer.add_scalar(key, value, rnd)
 
-    def on_run_end(self, run: Event, outdir: str) -> None:
-        """Write what is left and close the file."""
-        super().on_run_end(run, outdir)
+    def close(self) -> None:
+        """Close the file."""
         self.writer.close()
 
 
@@ -127,7 +99,26 @@ class WandbTracker(_MeanTracker):
         """Write scalars of a round."""
         self.session.log({**values, "round": rnd})
 
-    def on_run_end(self, run: Event, outdir: str) -> None:
-        """Write what is left and end the session."""
-        super().on_run_end(run, outdir)
+    def close(self) -> None:
+        """End the session."""
         self.session.finish()
+
+
+# By their package, which is also their section.
+_TRACKERS: dict[str, type[_MeanTracker]] = {
+    "tensorboard": TensorBoardTracker,
+    "wandb": WandbTracker,
+}
+
+
+def tracker_callbacks(cfg: Any) -> list[Callback]:
+    """The trackers that ``tensorboard.use`` and ``wandb.use`` switch on."""
+    return [tracker(cfg) for name, tracker in _TRACKERS.items() if cfg[name].use]
+
+
+def check_trackers(cfg: Any) -> None:
+    """Are the packages of the chosen trackers installed? A :class:`ConfigError` where not."""
+    for package in _TRACKERS:
+        if cfg[package].use and find_spec(package) is None:
+            problem = f"the package {package} is not installed"
+            raise ConfigError(f"{package}.use", True, problem, f"Install it: pip install {package}")

@@ -32,14 +32,10 @@ class Trainer(HookRegistry, BaseTrainer):
 
     Parameters
     ----------
-    model : torch.nn.Module
-        The worker's model.
+    model, device, config
+        The worker's.
     data : mapping
         The worker's splits: datasets, loaders, or a ``ClientData``.
-    device : str or torch.device
-        Where to compute.
-    config : CN
-        The worker's configuration.
     only_for_eval : bool
         Register no training hooks.
     monitor : Monitor, optional
@@ -143,14 +139,10 @@ class Trainer(HookRegistry, BaseTrainer):
 
         Parameters
         ----------
-        mode : str
-            ``train``, ``test`` or ``finetune``.
-        split : str
-            The split to work on.
+        mode, split, stream
+            See :class:`~federatedscope.core.trainers.routine.Routine`.
         hooks_set : mapping, optional
             Other hooks than the trainer's own of this mode.
-        stream : RandomStream, optional
-            See :class:`~federatedscope.core.trainers.routine.Routine`.
 
         Raises
         ------
@@ -249,19 +241,13 @@ class Trainer(HookRegistry, BaseTrainer):
     def _param_filter(
         self, state_dict: Mapping[str, Any], filter_keywords: list[str] | None = None
     ) -> dict[str, Any]:
-        keywords = (
-            self.cfg.personalization.local_param if filter_keywords is None else filter_keywords
-        )
-        return shared_part(state_dict, keywords)
+        kept = self.cfg.personalization.local_param if filter_keywords is None else filter_keywords
+        return shared_part(state_dict, kept)
 
 
 def _divergence_diagnosis(ctx: Context, limit: int) -> str:
-    cfg = ctx.cfg
-    bad = [
-        name
-        for name, p in ctx.model.named_parameters()
-        if p.requires_grad and not bool(torch.isfinite(p).all())
-    ]
+    cfg, trained = ctx.cfg, ((n, p) for n, p in ctx.model.named_parameters() if p.requires_grad)
+    bad = [name for name, p in trained if not bool(torch.isfinite(p).all())]
     where = (
         f"{len(bad)} trainable tensors are not finite any more, the first is {bad[0]}"
         if bad
