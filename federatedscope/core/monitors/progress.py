@@ -143,10 +143,8 @@ class Progress(Callback):
         count = max(len(v) for v in self._sums.values())
         self._sums = {}
         # The deciding metric first, the losses last, and of these only the means over rows.
-        keys = sorted(
-            self.last_mean, key=lambda k: (k.endswith("_loss"), k != self._main_metric, k)
-        )
-        wanted = [k for k in keys if k.endswith("avg_loss") or not k.endswith("_loss")]
+        wanted = [k for k in self.last_mean if k.endswith("avg_loss") or not k.endswith("_loss")]
+        wanted.sort(key=lambda k: (k.endswith("_loss"), k != self._main_metric, k))
         shown = "  ".join(f"{k} {self.last_mean[k]:.4f}" for k in wanted)
         self._print(
             f"round {self.round}/{self.rounds}  mean over {count} client(s) after aggregation  "
