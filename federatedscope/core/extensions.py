@@ -94,22 +94,12 @@ def _import_named(name: str) -> ModuleType:
                 " the name out of 'extensions'",
             ) from error
         if missing.startswith(f"{name}."):
-            raise ConfigError(
-                "extensions",
-                name,
-                f"its part {missing} is missing",
-                "The package is incomplete: install it again, or take it out of 'extensions'",
-            ) from error
-        raise ConfigError(
-            "extensions",
-            name,
-            f"it imports {missing}, which is not installed",
-            f"Install {missing}, or take {name} out of 'extensions'",
-        ) from error
+            problem = f"its part {missing} is missing"
+            remedy = "The package is incomplete: install it again, or take it out of 'extensions'"
+            raise ConfigError("extensions", name, problem, remedy) from error
+        problem = f"it imports {missing}, which is not installed"
+        remedy = f"Install {missing}, or take {name} out of 'extensions'"
+        raise ConfigError("extensions", name, problem, remedy) from error
     except (ImportError, SyntaxError) as error:
-        raise ConfigError(
-            "extensions",
-            name,
-            f"it cannot be imported ({error})",
-            "Repair the module, or take the name out of 'extensions'",
-        ) from error
+        remedy = "Repair the module, or take the name out of 'extensions'"
+        raise ConfigError("extensions", name, f"it cannot be imported ({error})", remedy) from error

@@ -38,24 +38,17 @@ def choose_device(cfg: Any) -> str:
         return "cpu"
     for field, index in (("device", cfg.device), ("eval_device", cfg.eval_device)):
         if index >= count:
-            raise ConfigError(
-                field,
-                index,
-                f"this machine has {count} CUDA device(s), numbered from 0",
-                f"use 0..{count - 1}, or -1 for the first one",
-            )
+            problem = f"this machine has {count} CUDA device(s), numbered from 0"
+            raise ConfigError(field, index, problem, f"use 0..{count - 1}, or -1 for the first one")
     return f"cuda:{max(cfg.device, 0)}"
 
 
 def _without_gpu(cfg: Any) -> None:
     """Refuse ``use_gpu: True``; ``auto`` takes the CPU, and says so where a GPU was named."""
     if cfg.use_gpu != "auto":
-        raise ConfigError(
-            "use_gpu",
-            cfg.use_gpu,
-            "PyTorch sees no CUDA device on this machine",
-            "write use_gpu: False (CPU) or use_gpu: auto",
-        )
+        problem = "PyTorch sees no CUDA device on this machine"
+        remedy = "write use_gpu: False (CPU) or use_gpu: auto"
+        raise ConfigError("use_gpu", cfg.use_gpu, problem, remedy)
     if cfg.device >= 0:
         logger.warning(
             "device %d is not there: PyTorch sees no CUDA device on this machine. The run uses "

@@ -130,23 +130,17 @@ def check_splits(cfg: Any, data: Mapping[int, Any]) -> None:
     if not present:
         if others and not cfg.federate.make_global_eval:
             raise _nobody_evaluated(cfg, evaluated, others)
-        raise ConfigError(
-            "eval.split",
-            list(cfg.eval.split),
-            "no participant has rows in any of these splits",
-            "name a split that the data set has (GLUE: ['val']), or set data.splits",
-        )
+        problem = "no participant has rows in any of these splits"
+        remedy = "name a split that the data set has (GLUE: ['val']), or set data.splits"
+        raise ConfigError("eval.split", list(cfg.eval.split), problem, remedy)
     key = cfg.eval.best_res_update_round_wise_key
     split = key.split("_", 1)[0]
     if split in ("train", "val", "test") and split not in present:
         if split in others and not cfg.federate.make_global_eval:
             raise _nobody_evaluated(cfg, evaluated, [split])
-        raise ConfigError(
-            "eval.best_res_update_round_wise_key",
-            key,
-            f"the evaluated splits with rows are {present}",
-            f"write {present[0]}_{key.split('_', 1)[-1]}",
-        )
+        problem = f"the evaluated splits with rows are {present}"
+        remedy = f"write {present[0]}_{key.split('_', 1)[-1]}"
+        raise ConfigError("eval.best_res_update_round_wise_key", key, problem, remedy)
 
 
 def _evaluated_clients(cfg: Any, clients: Iterable[int]) -> list[int]:
@@ -182,11 +176,9 @@ def _server_rows(cfg: Any, data: Mapping[int, Any]) -> Any:
     remedy = "federate.merge_test_data: True, or federate.make_global_eval: False"
     if cfg.federate.merge_test_data:
         remedy = "both federate.merge_test_data and federate.make_global_eval: False"
+    problem = "the data have no rows of the server's (entry 0)"
     raise ConfigError(
-        "federate.make_global_eval",
-        cfg.federate.make_global_eval,
-        "the data have no rows of the server's (entry 0)",
-        f"Write {remedy}",
+        "federate.make_global_eval", cfg.federate.make_global_eval, problem, f"Write {remedy}"
     )
 
 
@@ -212,12 +204,9 @@ def check_sharing(cfg: Any, shapes: Shapes, declared_local: Sequence[str] = ()) 
             continue
         words = sorted({part for name in shapes for part in name.split(".")})
         near = difflib.get_close_matches(keyword, words, n=3) or words[-6:]
-        raise ConfigError(
-            "personalization.local_param",
-            keyword,
-            "it is in the name of no trainable parameter, so nothing would stay local",
-            f"use a part of a parameter's name, e.g. {near}",
-        )
+        problem = "it is in the name of no trainable parameter, so nothing would stay local"
+        remedy = f"use a part of a parameter's name, e.g. {near}"
+        raise ConfigError("personalization.local_param", keyword, problem, remedy)
     shared = shared_part(shapes, cfg.personalization.local_param)
     if not shared and not is_isolated(cfg):
         raise ConfigError(

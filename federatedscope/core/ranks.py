@@ -79,22 +79,16 @@ def _check_answered(cfg: Any, plan: Any) -> None:
     """Refuse a name that no registered plan knows; pooled training has one rank anyway."""
     given = cfg.llm.adapter.client_ranks
     if plan is None and isinstance(given, str) and given and method_of(cfg) != "global":
-        raise ConfigError(
-            "llm.adapter.client_ranks",
-            given,
-            "no mix, no file, and no registered plan of this name",
-            "Write a list of ranks, or the name of a mix, a .yaml or a .json file",
-        )
+        problem = "no mix, no file, and no registered plan of this name"
+        remedy = "Write a list of ranks, or the name of a mix, a .yaml or a .json file"
+        raise ConfigError("llm.adapter.client_ranks", given, problem, remedy)
 
 
 def _check_scale_rule(cfg: Any) -> None:
     if cfg.llm.adapter.scale_rule == "alpha" and adapter_arguments(cfg).get("use_rslora"):
-        raise ConfigError(
-            "llm.adapter.scale_rule",
-            "alpha",
-            "llm.adapter.args says use_rslora, whose scale is lora_alpha / sqrt(r)",
-            "Write scale_rule: auto or rslora, or leave use_rslora out",
-        )
+        problem = "llm.adapter.args says use_rslora, whose scale is lora_alpha / sqrt(r)"
+        remedy = "Write scale_rule: auto or rslora, or leave use_rslora out"
+        raise ConfigError("llm.adapter.scale_rule", "alpha", problem, remedy)
 
 
 def build_layouts(
@@ -196,12 +190,8 @@ class _CheckedPlan:
         return {module: int(rank) for module, rank in ranks.items()}
 
     def _refused(self, where: str, value: Any, problem: str) -> ConfigError:
-        return ConfigError(
-            f"{type(self.plan).__name__}.{where}",
-            value,
-            problem,
-            "A plan of register_ranks gives a rank, a rank by full module name, or None",
-        )
+        remedy = "A plan of register_ranks gives a rank, a rank by full module name, or None"
+        return ConfigError(f"{type(self.plan).__name__}.{where}", value, problem, remedy)
 
 
 def _is_rank(value: Any) -> bool:
@@ -257,12 +247,9 @@ def _refuse_without_lora(cfg: Any, own: Mapping[int, Any]) -> None:
         field, value = "llm.adapter.scale_rule", cfg.llm.adapter.scale_rule
     else:
         return
-    raise ConfigError(
-        field,
-        value,
-        "ranks and scales are for LoRA adapters, and the model has none",
-        "Write llm.adapter.use: True with adapter_method 'lora', or leave it out",
-    )
+    problem = "ranks and scales are for LoRA adapters, and the model has none"
+    remedy = "Write llm.adapter.use: True with adapter_method 'lora', or leave it out"
+    raise ConfigError(field, value, problem, remedy)
 
 
 def _write_server_ranks(cfg: Any, server: AdapterLayout, modules: Sequence[str]) -> None:
@@ -344,9 +331,7 @@ def check_combines(cfg: Any) -> None:
     )
     for field, value, applies, remedy in refused:
         if applies():
+            problem = "clients have LoRA adapters of unequal rank, which it cannot combine"
             raise ConfigError(
-                field,
-                value,
-                "clients have LoRA adapters of unequal rank, which it cannot combine",
-                f"Write {remedy}, or give all clients one rank",
+                field, value, problem, f"Write {remedy}, or give all clients one rank"
             )

@@ -90,10 +90,7 @@ def get_sampler(
         Any other strategy than ``uniform``.
     """
     if sample_strategy != "uniform":
-        raise ConfigError(
-            "federate.sampler",
-            sample_strategy,
-            "samplers that need measured response times are outside this project",
-            "write federate.sampler: uniform",
-        )
+        problem = "samplers that need measured response times are outside this project"
+        remedy = "write federate.sampler: uniform"
+        raise ConfigError("federate.sampler", sample_strategy, problem, remedy)
     return UniformSampler(client_num, seed)

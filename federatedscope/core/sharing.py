@@ -65,12 +65,9 @@ def _settle_head(run: Any) -> None:
     rule = head_rule(run)
     naming = [keyword for keyword in local if names_head(keyword)]
     if rule == "shared" and naming:
-        raise ConfigError(
-            "personalization.head",
-            "shared",
-            f"personalization.local_param keeps the head local ({naming})",
-            "drop these keywords or write personalization.head: local",
-        )
+        problem = f"personalization.local_param keeps the head local ({naming})"
+        remedy = "drop these keywords or write personalization.head: local"
+        raise ConfigError("personalization.head", "shared", problem, remedy)
     if rule == "local":
         heads = head_keywords(adapted=run.llm.adapter.use)
         local += [head for head in heads if head not in local]

@@ -95,19 +95,12 @@ def get_aggregator(
 
 def _check_combination(rule: str, fedopt: bool, online: bool) -> None:
     if rule not in ROBUST_RULES:
-        raise ConfigError(
-            "aggregator.robust_rule",
-            rule,
-            "there is no such rule",
-            f"write one of {', '.join(ROBUST_RULES)}",
-        )
+        remedy = f"write one of {', '.join(ROBUST_RULES)}"
+        raise ConfigError("aggregator.robust_rule", rule, "there is no such rule", remedy)
     if rule != "fedavg" and fedopt:
-        raise ConfigError(
-            "aggregator.robust_rule",
-            rule,
-            "FedOpt takes the mean of the clients and would ignore the robust rule",
-            "switch fedopt.use off, or write robust_rule: fedavg",
-        )
+        problem = "FedOpt takes the mean of the clients and would ignore the robust rule"
+        remedy = "switch fedopt.use off, or write robust_rule: fedavg"
+        raise ConfigError("aggregator.robust_rule", rule, problem, remedy)
     if online and (rule != "fedavg" or fedopt):
         raise ConfigError(
             "federate.online_aggr",

@@ -79,12 +79,9 @@ def _selected(data: Any, config: Any) -> dict[int, Any]:
     if chosen:
         if chosen not in data:
             clients = max(data)
-            raise ConfigError(
-                "federate.client_idx_for_local_train",
-                chosen,
-                f"the clients are numbered 1 to {clients}",
-                f"Write a number from 1 to {clients}, or 0 to train all of them",
-            )
+            problem = f"the clients are numbered 1 to {clients}"
+            remedy = f"Write a number from 1 to {clients}, or 0 to train all of them"
+            raise ConfigError("federate.client_idx_for_local_train", chosen, problem, remedy)
         data = {**({0: data[0]} if 0 in data else {}), 1: data[chosen]}
         _one_client(federate)
     return dict(data)

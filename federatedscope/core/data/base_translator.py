@@ -134,12 +134,9 @@ class BaseDataTranslator:
         if rows is None or len(rows) == 0:
             return []
         if self.splitter is None:
-            raise ConfigError(
-                "data.splitter",
-                self.global_cfg.data.splitter,
-                "this data set is one set of rows that has to be spread over the clients",
-                "Write data.splitter: iid, lda (label skew) or meta (by category)",
-            )
+            problem = "this data set is one set of rows that has to be spread over the clients"
+            remedy = "Write data.splitter: iid, lda (label skew) or meta (by category)"
+            raise ConfigError("data.splitter", self.global_cfg.data.splitter, problem, remedy)
         parts = self.splitter(rows) if prior is None else self.splitter(rows, prior=prior)
         return self._as_datasets(rows, list(parts))
 
@@ -147,12 +144,9 @@ class BaseDataTranslator:
         """Parts of a splitter, which may be lists of row indices, as datasets."""
         wanted = self.global_cfg.federate.client_num
         if len(parts) < wanted:
-            raise ConfigError(
-                "data.splitter",
-                self.global_cfg.data.splitter,
-                f"the splitter gave {len(parts)} parts for {wanted} clients",
-                "Use fewer clients (federate.client_num) or another splitter",
-            )
+            problem = f"the splitter gave {len(parts)} parts for {wanted} clients"
+            remedy = "Use fewer clients (federate.client_num) or another splitter"
+            raise ConfigError("data.splitter", self.global_cfg.data.splitter, problem, remedy)
         return [take(rows, part) if _is_index_list(part, rows) else part for part in parts[:wanted]]
 
     def _check_shards(self, shards: dict[str, list[Any]]) -> None:
@@ -180,12 +174,9 @@ class BaseDataTranslator:
             return
         data = self.global_cfg.data
         if rows:
-            raise ConfigError(
-                "data.splits",
-                list(data.splits),
-                f"none of the {rows} rows of the data set is left for training",
-                "Use more rows, or write a larger first share",
-            )
+            problem = f"none of the {rows} rows of the data set is left for training"
+            remedy = "Use more rows, or write a larger first share"
+            raise ConfigError("data.splits", list(data.splits), problem, remedy)
         raise nothing_to_train(data)
 
     def _no_rows(self, empty: list[int]) -> ConfigError:
@@ -224,12 +215,9 @@ class BaseDataTranslator:
 
 def nothing_to_train(data: Any) -> ConfigError:
     """The refusal of a data set whose training part is empty, from the section ``data``."""
-    return ConfigError(
-        "data.type",
-        data.type,
-        f"the data set has no training rows (data.root is {data.root})",
-        "Look whether its file is empty, or give another data.root",
-    )
+    problem = f"the data set has no training rows (data.root is {data.root})"
+    remedy = "Look whether its file is empty, or give another data.root"
+    return ConfigError("data.type", data.type, problem, remedy)
 
 
 def _lost_labels(dataset: Any, train: Any) -> tuple[int, list[str]]:
@@ -244,12 +232,9 @@ def split_sizes(rows: int, splits: Sequence[float]) -> tuple[int, int]:
     """Numbers of training and validation rows; the rest are test rows."""
     shares = [*map(float, splits), 0.0, 0.0][:3]
     if len(splits) > 3 or min(shares) < 0 or not shares[0] > 0 or sum(shares) > 1 + 1e-6:
-        raise ConfigError(
-            "data.splits",
-            list(splits),
-            "these are not shares of training, validation and test rows",
-            "Write three numbers that sum to 1, for example [0.8, 0.1, 0.1]",
-        )
+        problem = "these are not shares of training, validation and test rows"
+        remedy = "Write three numbers that sum to 1, for example [0.8, 0.1, 0.1]"
+        raise ConfigError("data.splits", list(splits), problem, remedy)
     train, val = int(shares[0] * rows), int(shares[1] * rows)
     if sum(shares) > 1 - 1e-6 and shares[2] == 0:
         # No test rows are wanted: what rounding leaves over is not made into any.

@@ -38,12 +38,9 @@ def note_untrained(data: Mapping[int, Any], config: Any) -> None:
     named = [int(client) for client in config.federate.untrained_clients]
     strange = [client for client in named if client not in data or client < 1]
     if strange or (named and not set(clients) - set(named)):
-        raise ConfigError(
-            "federate.untrained_clients",
-            named,
-            f"there is no client {strange[0]}" if strange else "nobody would be left to train",
-            f"Name some of the clients, whose numbers are {clients[0]} to {clients[-1]}",
-        )
+        problem = f"there is no client {strange[0]}" if strange else "nobody would be left to train"
+        remedy = f"Name some of the clients, whose numbers are {clients[0]} to {clients[-1]}"
+        raise ConfigError("federate.untrained_clients", named, problem, remedy)
     hollow = [client for client in clients if _is_hollow(data[client])]
     if not hollow or len(hollow) == len(clients):
         return

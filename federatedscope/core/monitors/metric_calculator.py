@@ -207,12 +207,9 @@ def _one_versus_rest(labels: Array, logits: Array) -> float | None:
 
 def _eval_mse(y_true: Array, y_prob: Array, **kwargs: Any) -> float:
     if y_true.shape != y_prob.shape:
-        raise ConfigError(
-            "eval.metrics",
-            kwargs.get("metric", "mse"),
-            "it is for models that predict a number, and this one predicts classes",
-            "Write acc, or model.task: regression with data.num_labels: 1",
-        )
+        problem = "it is for models that predict a number, and this one predicts classes"
+        remedy = "Write acc, or model.task: regression with data.num_labels: 1"
+        raise ConfigError("eval.metrics", kwargs.get("metric", "mse"), problem, remedy)
     return float(np.mean((y_true.astype(np.float64) - y_prob) ** 2))
 
 

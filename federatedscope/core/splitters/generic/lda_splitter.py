@@ -43,12 +43,9 @@ class LDASplitter(BaseSplitter):
         self, client_num: int, alpha: float = 0.5, min_size: int = 1, fill: bool = False
     ) -> None:
         if not isinstance(alpha, (int, float)) or isinstance(alpha, bool) or not alpha > 0:
-            raise ConfigError(
-                "data.splitter_args",
-                [{"alpha": alpha}],
-                "the alpha of lda must be a number above 0",
-                "Write for example data.splitter_args: [{'alpha': 0.5}]",
-            )
+            problem = "the alpha of lda must be a number above 0"
+            remedy = "Write for example data.splitter_args: [{'alpha': 0.5}]"
+            raise ConfigError("data.splitter_args", [{"alpha": alpha}], problem, remedy)
         super().__init__(client_num)
         self.alpha = float(alpha)
         self.min_size = int(min_size)
@@ -106,12 +103,9 @@ def dirichlet_distribution_noniid_slice(
         return split_by_prior(label, client_num, prior)
     codes, _, classes = class_codes(label)
     if len(codes) < client_num * min_size:
-        raise ConfigError(
-            "federate.client_num",
-            client_num,
-            f"there are {len(codes)} rows to split, fewer than {min_size} for each client",
-            f"Write at most {len(codes) // max(min_size, 1)} clients, or use more data",
-        )
+        problem = f"there are {len(codes)} rows to split, fewer than {min_size} for each client"
+        remedy = f"Write at most {len(codes) // max(min_size, 1)} clients, or use more data"
+        raise ConfigError("federate.client_num", client_num, problem, remedy)
     for _ in range(MAX_DRAWS):
         parts = _draw(codes, classes, client_num, alpha)
         if min(map(len, parts)) >= min_size:
