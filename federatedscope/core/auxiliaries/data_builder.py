@@ -18,10 +18,8 @@ def get_data(config: Any, client_cfgs: Any = None) -> tuple[dict[int, Any], Any]
 
     Parameters
     ----------
-    config : CN
-        The run's configuration.
-    client_cfgs : mapping, optional
-        Keys of single clients, ``{'client_1': CN, ...}``.
+    config, client_cfgs
+        The run's, and ``{'client_1': CN, ...}`` with what single clients have of their own.
 
     Returns
     -------
@@ -43,7 +41,14 @@ def get_data(config: Any, client_cfgs: Any = None) -> tuple[dict[int, Any], Any]
     with isolated_rng(config.data.seed):
         built = register.first_answer(register.data_dict, modified, client_cfgs)
         if built is None:
-            raise _unknown(str(modified.data.type))
+            known = ", ".join(sorted(register.data_dict)) or "none"
+            raise ConfigError(
+                "data.type",
+                str(modified.data.type),
+                "no data set of this name is known",
+                "Write TASK@glue (for example sst2@glue), NAME@llm (for example gsm8k@llm), "
+                f"FILE.json@llm or FILE.jsonl@llm; registered builders: {known}",
+            )
     data, modified = built
     if modified is config:
         modified = config.clone()
@@ -54,17 +59,6 @@ def get_data(config: Any, client_cfgs: Any = None) -> tuple[dict[int, Any], Any]
     if config.is_frozen():
         modified.freeze(save=False)
     return data, modified
-
-
-def _unknown(name: str) -> ConfigError:
-    known = ", ".join(sorted(register.data_dict)) or "none"
-    return ConfigError(
-        "data.type",
-        name,
-        "no data set of this name is known",
-        "Write TASK@glue (for example sst2@glue), NAME@llm (for example gsm8k@llm), "
-        f"FILE.json@llm or FILE.jsonl@llm; registered builders: {known}",
-    )
 
 
 def _selected(data: Any, config: Any) -> dict[int, Any]:

@@ -11,17 +11,8 @@ __all__ = ["get_splitter"]
 
 
 def get_splitter(config: Any) -> Any:
-    """The splitter that ``data.splitter`` names, registered ones first.
-
-    Parameters
-    ----------
-    config : CN
-        Reads ``data.splitter``, ``data.splitter_args`` and ``federate.client_num``.
-
-    Returns
-    -------
-    splitter or None
-        ``None`` when ``data.splitter`` is empty (data that come split by client).
+    """The splitter that ``data.splitter`` names, registered ones first; ``None`` where it is empty
+    (data that come split by client).
 
     Raises
     ------
@@ -58,13 +49,7 @@ def get_splitter(config: Any) -> Any:
 
 
 def _arguments(given: Any) -> dict[str, Any]:
-    """``data.splitter_args`` as keyword arguments.
-
-    Raises
-    ------
-    ConfigError
-        There is more than one mapping, or an argument that no splitter can take.
-    """
+    """``data.splitter_args`` as keyword arguments; one mapping, without what no splitter takes."""
     problem = remedy = ""
     if len(given) > 1:
         problem = f"the list has {len(given)} mappings, and a splitter takes one"

@@ -22,10 +22,8 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 
 
 def cache_folder(config: Any) -> Path:
-    """Where processed data are kept.
-
-    ``data.cache_dir``, else the environment's ``FEDERATEDSCOPE_CACHE``, else ``federatedscope``
-    in the user's cache folder.
+    """Where processed data are kept: ``data.cache_dir``, else the environment's
+    ``FEDERATEDSCOPE_CACHE``, else ``federatedscope`` in the user's cache folder.
     """
     named = config.data.cache_dir or os.environ.get("FEDERATEDSCOPE_CACHE", "")
     if named:

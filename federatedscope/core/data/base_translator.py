@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 
 from federatedscope.core.auxiliaries.splitter_builder import get_splitter
-from federatedscope.core.data.base_data import (
-    SPLITS,
-    ClientData,
-    StandaloneDataDict,
-    client_config,
+from federatedscope.core.configs.loading import client_config
+from federatedscope.core.data.base_data import SPLITS, ClientData, StandaloneDataDict
+from federatedscope.core.data.utils import (
+    is_real_valued,
+    labels_of,
+    listed,
+    numpy_seed,
+    take,
 )
-from federatedscope.core.data.utils import is_real_valued, labels_of, numpy_seed, take
 from federatedscope.core.errors import ConfigError
 
 __all__ = ["BaseDataTranslator", "nothing_to_train", "split_sizes"]
@@ -110,7 +112,7 @@ class BaseDataTranslator:
         """The data of every worker from the three splits."""
         server = ClientData(self.global_cfg, train=train, val=val, test=test)
         if self.centralised:
-            config = client_config(self.global_cfg, self.client_cfgs, 1)
+            config = client_config(self.global_cfg, self.client_cfgs, 1, check=False)
             return {0: server, 1: ClientData(config, train=train, val=val, test=test)}
         shards = {"train": self._shards(train)}
         prior = None
@@ -124,7 +126,7 @@ class BaseDataTranslator:
         groups = getattr(self.splitter, "groups", None) or {}
         for client in range(1, self.global_cfg.federate.client_num + 1):
             mine = {name: parts[client - 1] for name, parts in shards.items() if parts}
-            config = client_config(self.global_cfg, self.client_cfgs, client)
+            config = client_config(self.global_cfg, self.client_cfgs, client, check=False)
             datadict[client] = ClientData(config, **mine)
             datadict[client].group = str(groups.get(client, ""))
         return datadict
@@ -153,22 +155,15 @@ class BaseDataTranslator:
         """Refuse a client without training rows, mention one without others."""
         for split in SPLITS:
             empty = [k for k, part in enumerate(shards[split], start=1) if len(part) == 0]
-            if not empty:
-                continue
-            if split == "train":
+            if empty and split == "train":
                 raise self._no_rows(empty)
-            logger.info(
-                "%d of %d clients have no %s rows and are not evaluated there: %s",
-                len(empty),
-                len(shards[split]),
-                split,
-                _some(empty),
-            )
+            if empty:
+                told = "%d of %d clients have no %s rows and are not evaluated there: %s"
+                logger.info(told, len(empty), len(shards[split]), split, listed(empty, 10))
 
     def _refuse_no_rows(self, rows: int, train: Any) -> None:
-        """Refuse data without a training row; ``rows`` is how many were split, 0 for given splits.
-
-        Fewer clients would not help, so this is not the refusal of an empty shard.
+        """Refuse data without a training row (fewer clients would not help); ``rows`` is how many
+        were split, 0 for given splits.
         """
         if train is not None and len(train) > 0:
             return
@@ -181,12 +176,12 @@ class BaseDataTranslator:
 
     def _no_rows(self, empty: list[int]) -> ConfigError:
         data = self.global_cfg.data
-        arguments = dict(data.splitter_args[0]) if data.splitter_args else {}
+        arguments = data.splitter_args[0] if data.splitter_args else {}
         alpha = f" with alpha {arguments['alpha']}" if "alpha" in arguments else ""
         return ConfigError(
             "federate.client_num",
             self.global_cfg.federate.client_num,
-            f"the splitter {data.splitter}{alpha} leaves client {_some(empty)} without any "
+            f"the splitter {data.splitter}{alpha} leaves client {listed(empty, 10)} without any "
             "training row",
             "Use fewer clients, a larger alpha (data.splitter_args), another data.seed, or more "
             "data",
@@ -198,13 +193,12 @@ class BaseDataTranslator:
         if share == 1.0 or rows is None or len(rows) == 0:
             return rows
         if not 0.0 < share < 1.0:
-            raise ConfigError(
-                "data.subsample", share, "it is a share of the rows", "Write a number in (0, 1]"
-            )
+            problem = "it is a share of the rows"
+            raise ConfigError("data.subsample", share, problem, "Write a number in (0, 1]")
         labels = labels_of(rows)
-        groups = [np.arange(len(rows))]
-        if labels is not None and not is_real_valued(labels):
-            groups = [np.flatnonzero(labels == value) for value in np.unique(labels)]
+        if labels is None or is_real_valued(labels):
+            labels = np.zeros(len(rows))
+        groups = [np.flatnonzero(labels == value) for value in np.unique(labels)]
         kept = [
             np.random.permutation(group)[: max(1, math.floor(share * len(group) + 1e-9))]
             for group in groups
@@ -256,8 +250,3 @@ def _is_index_list(part: Any, rows: Any) -> bool:
         return False
     rows_are_numbers = isinstance(rows, list) and isinstance(rows[0], (int, np.integer))
     return not rows_are_numbers and all(isinstance(i, (int, np.integer)) for i in part)
-
-
-def _some(numbers: list[int], limit: int = 10) -> str:
-    """The first of a list of numbers as text."""
-    return ", ".join(map(str, numbers[:limit])) + (", ..." if len(numbers) > limit else "")

@@ -105,10 +105,7 @@ class WandbTracker(_MeanTracker):
 
 
 # By their package, which is also their section.
-_TRACKERS: dict[str, type[_MeanTracker]] = {
-    "tensorboard": TensorBoardTracker,
-    "wandb": WandbTracker,
-}
+_TRACKERS: dict[str, Any] = {"tensorboard": TensorBoardTracker, "wandb": WandbTracker}
 
 
 def tracker_callbacks(cfg: Any) -> list[Callback]:
