@@ -71,7 +71,7 @@ def describe_run(
     declared_local: Sequence[str] = (),
     layouts: Layouts | None = None,
 ) -> dict[str, Any]:
-    """Check data against model and method, and describe the run.
+    """Check data against model and method, and describe the run: ``run.json`` at the start.
 
     Parameters
     ----------
@@ -85,11 +85,6 @@ def describe_run(
         The user's own ``personalization.local_param``; each keyword must match something.
     layouts : Layouts, optional
         Ranks and scales of LoRA modules; the skeleton has the server's.
-
-    Returns
-    -------
-    dict
-        The content of ``run.json`` at the start.
 
     Raises
     ------

@@ -33,7 +33,8 @@ def cache_folder(config: Any) -> Path:
 
 
 def cached_arrays(folder: Path, key: str, build: Callable[[], Arrays]) -> tuple[Arrays, bool]:
-    """Arrays from the cache, or built and written there.
+    """Arrays from the cache (read-only, mapped from disk), or built and written there; and whether
+    they came from there.
 
     Parameters
     ----------
@@ -43,12 +44,6 @@ def cached_arrays(folder: Path, key: str, build: Callable[[], Arrays]) -> tuple[
         Everything that decides the content.
     build : callable
         Computes the arrays; always the same names.
-
-    Returns
-    -------
-    tuple
-        The arrays (read-only, mapped from disk, where they come from the cache), and whether they
-        came from there.
     """
     entry = folder / hashlib.sha256(key.encode()).hexdigest()[:32]
     try:

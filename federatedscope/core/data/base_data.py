@@ -20,21 +20,12 @@ SPLITS = ("train", "val", "test")
 class ClientData(dict[str, Any]):
     """The splits of one worker: datasets as attributes, loaders as entries.
 
-    Parameters
-    ----------
-    client_cfg : CN
-        The worker's configuration (``dataloader`` and ``eval`` sections).
-    train, val, test : sequence, optional
-        The datasets; a split without rows has no loader.
-    **kwargs
-        Further entries, kept as they are.
-
     Attributes
     ----------
     train_data, val_data, test_data : sequence or None
-        The datasets.
+        The datasets; a split without rows has no loader.
     client_cfg : CN
-        The configuration that loaders are built with.
+        The worker's configuration, with which loaders are built (``dataloader``, ``eval``).
     group : str
         What its splitter says about the worker, for example "balanced"; empty for most.
     generator : torch.Generator or None

@@ -32,8 +32,7 @@ class BaseDataTranslator:
     Parameters
     ----------
     global_cfg : CN
-        Reads ``data.splits``, ``data.splitter``, ``data.splitter_args``, ``data.seed``,
-        ``data.subsample``, ``data.consistent_label_distribution`` and ``federate.client_num``.
+        Reads the ``data`` section and ``federate.client_num``.
     client_cfgs : mapping, optional
         Keys of single clients, ``{'client_1': CN, ...}``.
 

@@ -33,20 +33,8 @@ DEFAULT_METRICS = ("loss", "avg_loss", "total")
 class MetricCalculator:
     """Computes the metrics of a run, ``loss``, ``avg_loss`` and ``total`` always among them.
 
-    Parameters
-    ----------
-    eval_metric : iterable of str or str
-        Metric names (``eval.metrics``), built in or registered.
-
-    Attributes
-    ----------
-    eval_metric : dict
-        Name to ``(function, larger is better)``.
-
-    Raises
-    ------
-    ConfigError
-        A metric that nobody knows.
+    Given the names of metrics (``eval.metrics``), built in or registered, ``eval_metric`` maps each
+    to ``(function, larger is better)``; one that nobody knows is a :class:`ConfigError`.
     """
 
     def __init__(self, eval_metric: Iterable[str] | str) -> None:
@@ -58,7 +46,8 @@ class MetricCalculator:
         return get_metric(eval_metric)
 
     def eval(self, ctx: Any) -> dict[str, Any]:
-        """Compute the metrics of the split that was just run.
+        """The metrics of the split that was just run, ``{'val_acc': 0.91, ...}``; NaN throughout
+        where no row was seen.
 
         Parameters
         ----------
@@ -66,11 +55,6 @@ class MetricCalculator:
             Reads ``cur_split``, ``loss_batch_total``, ``num_samples``, and where the trainer
             keeps them ``ys_true`` of shape ``(n,)`` and ``ys_prob`` of shape ``(n, classes)``
             (logits), ``(n, 1)`` or ``(n,)`` (a regression), or ``ys_pred``.
-
-        Returns
-        -------
-        dict
-            ``{'val_acc': 0.91, ...}``; NaN throughout where no row was seen.
 
         Raises
         ------

@@ -19,17 +19,10 @@ logger = logging.getLogger(__name__)
 class Monitor:
     """Evaluates a trainer's context and keeps the books of one worker.
 
-    Parameters
-    ----------
-    cfg : CN
-        The worker's configuration.
-    monitored_object : object, optional
-        The worker.
-    callbacks : Callbacks, optional
-        Told about every batch.
-
     Attributes
     ----------
+    cfg, monitored_object, callbacks
+        The worker's configuration, the worker, and who is told about every batch.
     round_wise_update_key : str
         ``eval.best_res_update_round_wise_key``, the metric that decides which round is best.
     the_larger_the_better : bool
@@ -92,14 +85,11 @@ class Monitor:
         ----------
         results : mapping
             Metrics of one worker, or for a server's summary lists over clients.
-        rnd : int or str
-            Index of the round.
-        role : str
-            ``Server #`` or ``Client #k``.
+        rnd, role
+            Index of the round; ``Server #`` or ``Client #k``.
         forms : sequence of str, optional
-            Which summaries: ``weighted_avg``, ``avg``, ``fairness``, ``raw``; all by default.
-        return_raw : bool
-            Only the raw values.
+            Which summaries: ``weighted_avg``, ``avg``, ``fairness``, ``raw``; all by default, and
+            with ``return_raw`` only the raw values.
         """
         wanted = [f for f in (SUPPORTED_FORMS if forms is None else forms) if f in SUPPORTED_FORMS]
         if return_raw or not str(role).lower().startswith("server"):
@@ -110,15 +100,10 @@ class Monitor:
     def update_best_result(
         self, best_results: dict[str, Any], new_results: Mapping[str, Any], results_type: str
     ) -> bool:
-        """Keep the best round's results under ``results_type``.
+        """Keep the best round's results under ``results_type``; whether it is this one.
 
         All metrics are those of the round that is best by ``round_wise_update_key``. Lists (one
         value per client) are judged and kept by their best element.
-
-        Returns
-        -------
-        bool
-            Whether this round is the best so far.
         """
         key = self.round_wise_update_key
         best = best_results.setdefault(results_type, {})

@@ -32,19 +32,9 @@ class BaseSplitter(abc.ABC):
 
     @abc.abstractmethod
     def __call__(self, dataset: Any, *args: Any, **kwargs: Any) -> list[Any]:
-        """Split a dataset.
-
-        Parameters
-        ----------
-        dataset : sequence
-            The rows.
-        prior : list of sequences, optional
-            Per client the labels of its training rows; the parts follow these distributions.
-
-        Returns
-        -------
-        list
-            ``client_num`` parts: datasets, lists of rows, or lists of indices into ``dataset``.
+        """Split a dataset into ``client_num`` parts: datasets, lists of rows, or lists of indices
+        into it. With ``prior``, for each client the labels of its training rows, the parts follow
+        these distributions.
         """
 
     def __repr__(self) -> str:

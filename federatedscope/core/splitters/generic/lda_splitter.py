@@ -56,12 +56,9 @@ class LDASplitter(BaseSplitter):
     ) -> list[Any]:
         """Split a dataset; with ``prior`` the parts follow those label distributions."""
         labels = required_labels(dataset, "lda")
-        if prior is not None:
-            parts = split_by_prior(labels, self.client_num, prior)
-        else:
-            parts = dirichlet_distribution_noniid_slice(
-                labels, self.client_num, self.alpha, self.min_size, fill=self.fill
-            )
+        parts = dirichlet_distribution_noniid_slice(
+            labels, self.client_num, self.alpha, self.min_size, prior, self.fill
+        )
         return [take(dataset, part) for part in parts]
 
 
@@ -73,26 +70,10 @@ def dirichlet_distribution_noniid_slice(
     prior: Sequence[Any] | None = None,
     fill: bool = False,
 ) -> list[list[int]]:
-    """Row indices per client with Dirichlet label skew.
+    """Row indices per client with Dirichlet label skew; real-valued labels are cut into bins.
 
-    Parameters
-    ----------
-    label : array of shape (n,)
-        Labels; real-valued ones are cut into bins.
-    client_num : int
-        Number of clients.
-    alpha : float
-        Concentration of the Dirichlet distribution.
-    min_size : int
-        Fewest rows of a client.
-    prior : sequence of sequences, optional
-        Follow these labels per client instead of drawing.
-    fill : bool
-        Move rows to clients that stay below ``min_size`` after the last draw.
-
-    Returns
-    -------
-    list of list of int
+    The arguments are those of :class:`LDASplitter`, or ``prior``: labels of each client's training
+    rows, which are followed instead of drawing.
 
     Raises
     ------
