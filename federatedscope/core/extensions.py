@@ -78,9 +78,7 @@ def _import_named(name: str) -> ModuleType:
         missing = error.name or name
         if name == missing or name.startswith(f"{missing}."):
             problem = "no such module"
-            remedy = (
-                "Start from the folder that contains it, put that folder on PYTHONPATH, or take"
-            )
+            remedy = "Start from the folder that contains it, put that folder on PYTHONPATH, or "
             remedy += "take the name out of 'extensions'"
         elif missing.startswith(f"{name}."):
             problem = f"its part {missing} is missing"
