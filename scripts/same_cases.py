@@ -111,11 +111,7 @@ def _method(name: str, *more: Options) -> dict[str, Any]:
 
 
 def _robust(rule: str, faulty: int = 1) -> dict[str, Any]:
-    return {
-        **MANY,
-        "aggregator.robust_rule": rule,
-        "aggregator.byzantine_node_num": faulty,
-    }
+    return {**MANY, "aggregator.robust_rule": rule, "aggregator.byzantine_node_num": faulty}
 
 
 METHODS = (

@@ -27,11 +27,7 @@ from federatedscope.core.configs.loading import RunConfig, build_config, check_r
 from federatedscope.core.errors import is_user_error
 from federatedscope.core.extensions import load_extensions
 from federatedscope.core.files import check_writable, make_folder
-from federatedscope.core.logging_setup import (
-    log_to_folder,
-    setup_console,
-    stop_logging_to_folder,
-)
+from federatedscope.core.logging_setup import log_to_folder, setup_console, stop_logging_to_folder
 from federatedscope.core.outdir import choose_outdir
 
 logger = logging.getLogger(__name__)
@@ -324,11 +320,7 @@ def _report_failure(failure: Exception) -> None:
 
 
 def build_runner(
-    prepared: Prepared,
-    clients: CN | None,
-    callbacks: Any,
-    exchange: Any = None,
-    engine: Any = None,
+    prepared: Prepared, clients: CN | None, callbacks: Any, exchange: Any = None, engine: Any = None
 ) -> Any:
     """Read the weights once and build the workers around them.
 

@@ -88,11 +88,7 @@ def expected_weight(cfg: Any, rows: int) -> float:
     if cfg.aggregator.weights == "rows" or rows < (loader.batch_size if loader.drop_last else 1):
         return float(rows)
     full, last, epochs, _ = calculate_batch_epoch_num(
-        batches_or_epochs(cfg),
-        cfg.train.batch_or_epoch,
-        rows,
-        loader.batch_size,
-        loader.drop_last,
+        batches_or_epochs(cfg), cfg.train.batch_or_epoch, rows, loader.batch_size, loader.drop_last
     )
     size = loader.batch_size
     return float((epochs - 1) * min(full * size, rows) + min(last * size, rows))

@@ -46,11 +46,7 @@ class Alternation:
     """
 
     def __init__(
-        self,
-        floor: Any,
-        cfg: Any,
-        tolerance: float,
-        server_state: Callable[[], Mapping[str, Any]],
+        self, floor: Any, cfg: Any, tolerance: float, server_state: Callable[[], Mapping[str, Any]]
     ) -> None:
         self.floor = floor
         self.server_state = server_state

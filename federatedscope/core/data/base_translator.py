@@ -12,13 +12,7 @@ import numpy as np
 from federatedscope.core.auxiliaries.splitter_builder import get_splitter
 from federatedscope.core.configs.loading import client_config
 from federatedscope.core.data.base_data import SPLITS, ClientData, StandaloneDataDict
-from federatedscope.core.data.utils import (
-    is_real_valued,
-    labels_of,
-    listed,
-    numpy_seed,
-    take,
-)
+from federatedscope.core.data.utils import is_real_valued, labels_of, listed, numpy_seed, take
 from federatedscope.core.errors import ConfigError
 
 __all__ = ["BaseDataTranslator", "nothing_to_train", "split_sizes"]
