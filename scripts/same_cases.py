@@ -115,21 +115,8 @@ def _robust(rule: str, faulty: int = 1) -> dict[str, Any]:
 
 
 METHODS = (
-    "fedavg",
-    "fedsa",
-    "ffa",
-    "flexlora",
-    "replication_pad",
-    "zero_pad",
-    "hetlora",
-    "flora",
-    "fedex",
-    "rolora",
-    "fedsvd",
-    "fedrot",
-    "slora",
-    "feddpa",
-    "local",
+    *("fedavg", "fedsa", "ffa", "flexlora", "replication_pad", "zero_pad", "hetlora", "flora"),
+    *("fedex", "rolora", "fedsvd", "fedrot", "slora", "feddpa", "local"),
 )
 
 CASES: dict[str, Options | list[Options]] = {

@@ -51,16 +51,8 @@ class Place(NamedTuple):
 
 @dataclass
 class Record:
-    """What a case left.
-
-    Attributes
-    ----------
-    values : dict
-        Of every place, in no order.
-    miniatures : set of str
-        Digests of the miniature's own code.
-    server : dict
-        Of each run, the server's tensors after round one.
+    """What a case left: the values of every place, in no order; digests of the miniature's own
+    code; and of each run, the server's tensors after round one.
     """
 
     values: dict[Place, Any] = field(default_factory=dict)
@@ -78,12 +70,10 @@ class Difference(NamedTuple):
 
 @dataclass
 class Comparison:
-    """What two records of a case differ in.
+    """What two records of a case differ in, in the order in which it comes about.
 
     Attributes
     ----------
-    differences : list of Difference
-        In the order in which they come about.
     figures, tensors : int
         How many were compared.
     server_error : float

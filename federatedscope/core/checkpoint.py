@@ -32,14 +32,8 @@ def save_checkpoint(
 ) -> None:
     """Write a checkpoint; a crash leaves either the old file or the new one.
 
-    Parameters
-    ----------
-    path : path
-        Ending in ``.safetensors`` for that format, PyTorch's otherwise. Folders are created.
-    state : mapping of str to Tensor
-        Copied to the CPU on the way.
-    cur_round : int
-        Rounds completed.
+    A path that ends in ``.safetensors`` is written in that format, another in PyTorch's; folders are
+    created. ``cur_round`` are the rounds completed.
     """
     tensors = {name: t.detach().to("cpu").contiguous().clone() for name, t in state.items()}
     with replacing(path) as temporary:
@@ -50,12 +44,8 @@ def save_checkpoint(
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], int]:
-    """Read a checkpoint of ours or of FederatedScope.
-
-    Returns
-    -------
-    tuple
-        State dict on the CPU, rounds completed (0 where the file does not say).
+    """Read a checkpoint of ours or of FederatedScope: state dict on the CPU, rounds completed (0
+    where the file does not say).
 
     Raises
     ------

@@ -40,15 +40,9 @@ class Precision:
 def choose_precision(cfg: Any, device: str, probe: Callable[[], float] | None = None) -> Precision:
     """Decide the precision.
 
-    Parameters
-    ----------
-    cfg : CN
-        Reads ``train.is_enable_half`` and ``train.half_dtype`` (``auto``, ``bf16``, ``fp16``,
-        ``fp32``).
-    device : str
-        ``cpu`` or ``cuda:k``.
-    probe : callable, optional
-        How many times as fast as fp32 bf16 autocast is on this CPU; measured by default.
+    Reads ``train.is_enable_half`` and ``train.half_dtype`` (``auto``, ``bf16``, ``fp16``,
+    ``fp32``). ``probe`` says how many times as fast as fp32 bf16 autocast is on this CPU; measured
+    by default.
     """
     wanted = cfg.train.get("half_dtype", "auto")
     if not cfg.train.is_enable_half:

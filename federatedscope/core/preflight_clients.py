@@ -10,7 +10,7 @@ from federatedscope.core.data.utils import count_rows, dataset_of, label_histogr
 from federatedscope.core.participants import unseen_clients, untrained_clients
 from federatedscope.core.records import ClientInfo, Majority
 from federatedscope.core.task import adapter_arguments, task_type
-from federatedscope.core.trainers.utils import batches_or_epochs, calculate_batch_epoch_num
+from federatedscope.core.trainers.utils import training_length
 from fedlora.layouts import Layouts
 
 __all__ = ["describe_clients", "expected_weight", "majority_baseline"]
@@ -87,9 +87,7 @@ def expected_weight(cfg: Any, rows: int) -> float:
     loader = cfg.dataloader
     if cfg.aggregator.weights == "rows" or rows < (loader.batch_size if loader.drop_last else 1):
         return float(rows)
-    full, last, epochs, _ = calculate_batch_epoch_num(
-        batches_or_epochs(cfg), cfg.train.batch_or_epoch, rows, loader.batch_size, loader.drop_last
-    )
+    full, last, epochs, _ = training_length(cfg, rows)
     size = loader.batch_size
     return float((epochs - 1) * min(full * size, rows) + min(last * size, rows))
 

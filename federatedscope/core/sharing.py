@@ -34,17 +34,9 @@ def head_rule(cfg: Any) -> str:
 
 
 def settled(cfg: Any) -> Any:
-    """A copy of the configuration in which the method's choices are written out.
-
-    Parameters
-    ----------
-    cfg : CN
-        The user's configuration; not changed. ``data.num_labels`` must be known.
-
-    Raises
-    ------
-    ConfigError
-        ``personalization.head: shared`` although ``local_param`` names the head.
+    """A copy of the user's configuration in which the method's choices are written out; its
+    ``data.num_labels`` must be known. ``personalization.head: shared`` although ``local_param``
+    names the head is a :class:`ConfigError`.
     """
     run = cfg.clone()
     run.defrost()

@@ -44,18 +44,13 @@ class BaseDataTranslator:
         self.splitter = None if self.centralised else get_splitter(global_cfg)
 
     def __call__(self, dataset: Any) -> StandaloneDataDict:
-        """Build the data of all workers.
+        """Build the data of all workers; the server's (0) is the union, for the global model.
 
         Parameters
         ----------
         dataset : sequence or tuple of three
             The rows, to be split by ``data.splits``; or ``(train, val, test)`` as they are
             (an empty list or ``None`` for a split that there is not).
-
-        Returns
-        -------
-        StandaloneDataDict
-            The server (0) holds the union, for evaluation of the global model.
 
         Raises
         ------
@@ -68,34 +63,30 @@ class BaseDataTranslator:
 
     def split(self, dataset: Any) -> dict[int, Any]:
         """Both splits, on the generator as it is."""
-        if not isinstance(dataset, tuple):
-            dataset = self._subsample(dataset)
-        train, val, test = self.split_train_val_test(dataset)
-        if isinstance(dataset, tuple):
+        given = isinstance(dataset, tuple)
+        rows = dataset if given else self._subsample(dataset)
+        train, val, test = self.split_train_val_test(rows)
+        if given:
             train = self._subsample(train)
-        self._refuse_no_rows(0 if isinstance(dataset, tuple) else len(dataset), train)
+        self._refuse_no_rows(0 if given else len(rows), train)
         try:
             return self.split_to_client(train, val, test)
         except ConfigError as error:
-            known, lost = (0, []) if isinstance(dataset, tuple) else _lost_labels(dataset, train)
+            known, lost = (0, []) if given else _lost_labels(rows, train)
             if self.global_cfg.data.splitter != "meta" or not lost:
                 raise
-            raise ConfigError(
-                error.field,
-                error.value,
-                f"{error.problem} (the training rows have {known - len(lost)} of the {known} "
-                f"categories; all rows of {', '.join(lost[:5])} are validation or test rows)",
-                f"{error.remedy}, or another data.seed",
-            ) from error
+            problem = f"{error.problem} (the training rows have {known - len(lost)} of the {known} "
+            problem += f"categories; all rows of {', '.join(lost[:5])} are validation or test rows)"
+            remedy = f"{error.remedy}, or another data.seed"
+            raise ConfigError(error.field, error.value, problem, remedy) from error
 
     def split_train_val_test(self, dataset: Any, cfg: Any = None) -> tuple[Any, Any, Any]:
         """Training, validation and test rows; a tuple of the three is returned as it is."""
         if isinstance(dataset, tuple):
-            if len(dataset) != 3:
-                raise ValueError(
-                    f"a tuple of datasets must be (train, val, test); this one has {len(dataset)}"
-                )
-            return dataset
+            if len(dataset) == 3:
+                return dataset
+            told = "a tuple of datasets must be (train, val, test); this one has"
+            raise ValueError(f"{told} {len(dataset)}")
         train, val = split_sizes(len(dataset), (cfg or self.global_cfg).data.splits)
         order = np.random.permutation(np.arange(len(dataset)))
         pieces = np.split(order, [train, train + val])
@@ -171,14 +162,13 @@ class BaseDataTranslator:
         data = self.global_cfg.data
         arguments = data.splitter_args[0] if data.splitter_args else {}
         alpha = f" with alpha {arguments['alpha']}" if "alpha" in arguments else ""
-        return ConfigError(
-            "federate.client_num",
-            self.global_cfg.federate.client_num,
-            f"the splitter {data.splitter}{alpha} leaves client {listed(empty, 10)} without any "
-            "training row",
+        left = f"leaves client {listed(empty, 10)} without any training row"
+        problem = f"the splitter {data.splitter}{alpha} {left}"
+        remedy = (
             "Use fewer clients, a larger alpha (data.splitter_args), another data.seed, or more "
-            "data",
         )
+        clients = self.global_cfg.federate.client_num
+        return ConfigError("federate.client_num", clients, problem, f"{remedy}data")
 
     def _subsample(self, rows: Any) -> Any:
         """``data.subsample`` of the rows, the same share of every label where there are labels."""

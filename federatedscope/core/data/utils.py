@@ -20,6 +20,7 @@ from torch.utils.data import ConcatDataset, Subset
 
 from federatedscope.core.data.wrap_dataset import WrapDataset
 from federatedscope.core.errors import ConfigError
+from federatedscope.core.seeding import capture, put_back
 
 __all__ = [
     "array_rows",
@@ -67,15 +68,14 @@ def isolated_rng(seed: int) -> Iterator[None]:
     The states before the block are put back, so that building data never changes a run's other
     random numbers.
     """
-    python_state, torch_state = random.getstate(), torch.get_rng_state()
-    with numpy_seed(seed):
-        random.seed(seed)
-        torch.default_generator.manual_seed(seed)
-        try:
-            yield
-        finally:
-            random.setstate(python_state)
-            torch.set_rng_state(torch_state)
+    outside = capture()
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        put_back(outside)
 
 
 def convert_data_mode(data: Any, config: Any) -> Any:

@@ -37,14 +37,8 @@ def _sum(items: list[float]) -> float:
 
 
 def std(values: Iterable[float], sample: bool = False) -> float:
-    """Standard deviation.
-
-    Parameters
-    ----------
-    values : iterable of float
-        The clients of a run are all there are; the seeds of a comparison are a ``sample``.
-    sample : bool
-        Divide by ``n - 1``; NaN for fewer than two values.
+    """Standard deviation. The clients of a run are all there are; the seeds of a comparison are a
+    ``sample``, divided by ``n - 1``, and NaN for fewer than two.
     """
     items = list(values)
     count = len(items) - (1 if sample else 0)
@@ -62,16 +56,8 @@ def is_better(new: float, old: float, larger: bool) -> bool:
 
 @dataclass
 class Best:
-    """The best round so far, the first of equal ones.
-
-    Attributes
-    ----------
-    larger : bool
-        Whether larger values are better.
-    round : int or None
-        Rounds completed; ``None`` before the first.
-    value : float
-        Its value.
+    """The best round so far, the first of equal ones: its value and the rounds completed by then,
+    ``None`` before the first. ``larger``: larger values are better.
     """
 
     larger: bool

@@ -49,23 +49,16 @@ class Progress(Callback):
     On a terminal one table is redrawn in place; otherwise plain lines are printed, one per trained
     client and round, so that logs stay readable.
 
-    Parameters
-    ----------
-    console : rich.console.Console, optional
-        Where to draw; standard error by default, which leaves standard output to results.
-    rounds : int
-        Rounds of the run.
-    steps : int
-        Local steps per client and round, 0 when they are epochs.
+    Draws on standard error by default, which leaves standard output to results. ``steps`` are the
+    local ones per client and round, 0 when they are epochs.
     """
 
     def __init__(self, rounds: int, steps: int, console: Console | None = None) -> None:
         self.console = console or Console(file=sys.stderr)
         self.rounds = rounds
         self.steps = steps
-        self.round = 0
+        self.round = self.done = 0
         self.clients: list[int] = []
-        self.done = 0
         self.line = ""
         self.last_mean: dict[str, float] = {}
         self._sums: dict[str, list[float]] = {}

@@ -14,15 +14,8 @@ from federatedscope.core.records import METRICS_FILE, RUN_FILE
 
 
 class Recorder(Callback):
-    """Writes what happens as it happens.
+    """Writes what happens in the run's folder as it happens.
 
-    Parameters
-    ----------
-    outdir : path
-        The run's folder.
-
-    Notes
-    -----
     ``metrics.jsonl`` gets one line per event and is flushed after each, so that an interrupted
     run keeps everything that was finished. ``run.json`` is rewritten whole at start and end.
     """

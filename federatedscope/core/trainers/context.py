@@ -13,9 +13,10 @@ from typing import Any
 from torch import nn
 
 from federatedscope.core.auxiliaries.criterion_builder import get_criterion
+from federatedscope.core.auxiliaries.dataloader_builder import batch_size_of
 from federatedscope.core.auxiliaries.regularizer_builder import get_regularizer
 from federatedscope.core.trainers.enums import LIFECYCLE, MODE
-from federatedscope.core.trainers.utils import batches_or_epochs, calculate_batch_epoch_num
+from federatedscope.core.trainers.utils import training_length
 
 
 class CtxVar:
@@ -121,17 +122,9 @@ class Context(LifecycleDict):
             return super().__getattr__(name)
         mode, index = _NUMBERS[name]
         size = int(self.get(f"num_{self.cur_split or mode}_data") or 0)
-        loader = self.cfg.dataloader
-        if mode != MODE.TRAIN:
-            batch_size = self.cfg.eval.get("batch_size", 0) or loader.batch_size
-            return (-(-size // batch_size), 1)[index]
-        return calculate_batch_epoch_num(
-            batches_or_epochs(self.cfg),
-            self.cfg.train.batch_or_epoch,
-            size,
-            loader.batch_size,
-            loader.drop_last,
-        )[index]
+        if mode == MODE.TRAIN:
+            return training_length(self.cfg, size)[index]
+        return (-(-size // batch_size_of(self.cfg, mode)), 1)[index]
 
     def track_mode(self, mode: str) -> None:
         """Enter a mode and put the model into training or evaluation behaviour."""
