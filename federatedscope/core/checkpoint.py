@@ -32,8 +32,8 @@ def save_checkpoint(
 ) -> None:
     """Write a checkpoint; a crash leaves either the old file or the new one.
 
-    A path that ends in ``.safetensors`` is written in that format, another in PyTorch's; folders are
-    created. ``cur_round`` are the rounds completed.
+    A path that ends in ``.safetensors`` is written in that format, another in PyTorch's; folders
+    are created. ``cur_round`` are the rounds completed.
     """
     tensors = {name: t.detach().to("cpu").contiguous().clone() for name, t in state.items()}
     with replacing(path) as temporary:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import logging
 from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,8 +12,6 @@ from federatedscope import contrib
 from federatedscope.core.errors import ConfigError, UserError
 
 __all__ = ["contrib_modules", "load_extensions"]
-
-logger = logging.getLogger(__name__)
 
 
 def load_extensions(names: Iterable[str]) -> list[ModuleType]:

@@ -18,14 +18,8 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True)
 class Precision:
-    """The precision of a run.
-
-    Attributes
-    ----------
-    name : str
-        ``fp32``, ``bf16`` or ``fp16``: the autocast type of forward passes.
-    reason : str
-        Why, in a sentence for the summary.
+    """The precision of a run: ``fp32``, ``bf16`` or ``fp16``, the autocast type of forward passes;
+    and why, in a sentence for the summary.
     """
 
     name: str

@@ -33,9 +33,8 @@ def settle_ranks(cfg: Any, client_cfgs: CN | None, skeleton: torch.nn.Module | N
 
     Parameters
     ----------
-    cfg, client_cfgs
-        The settled, mutable configuration, of which ``llm.adapter.unequal_ranks`` is set, and the
-        settings of single clients.
+    cfg : CN
+        The settled, mutable configuration; ``llm.adapter.unequal_ranks`` is set.
     skeleton : torch.nn.Module or None
         The model with ``llm.adapter.args`` as the user wrote them, with or without storage; none
         for a model that a registered builder makes, which ranks it by itself.
@@ -43,12 +42,8 @@ def settle_ranks(cfg: Any, client_cfgs: CN | None, skeleton: torch.nn.Module | N
     Returns
     -------
     Layouts or None
-        ``None`` for models without LoRA layers.
-
-    Raises
-    ------
-    ConfigError
-        Ranks for a model without LoRA, or a method that cannot combine unequal ones.
+        ``None`` for models without LoRA layers; ranks for these, and unequal ones that a method
+        cannot combine, are a :class:`ConfigError`.
     """
     modules = [] if skeleton is None else list(layout_of_model(skeleton).ranks)
     own = _own_arguments(client_cfgs, adapter_arguments(cfg))
@@ -274,12 +269,8 @@ def _check_adapter(cfg: Any) -> None:
 
 
 def check_combines(cfg: Any) -> None:
-    """Refuse what assumes that all clients' tensors have the same shapes.
-
-    Raises
-    ------
-    ConfigError
-        Robust rules, FedOpt, whole state dicts, one shared module.
+    """Refuse what assumes that all clients' tensors have the same shapes: robust rules, FedOpt,
+    whole state dicts, one shared module.
     """
     rule, method = cfg.aggregator.robust_rule, cfg.federate.method
     named = method.lower() == "fedopt"

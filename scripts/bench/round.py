@@ -33,16 +33,8 @@ class DifferentLossesError(RuntimeError):
 class Alternation:
     """A callback that runs the floor's round after each of ours, while our clock stands still.
 
-    Parameters
-    ----------
-    floor : Floor or None
-        ``None``: only our side runs.
-    cfg : CN
-        The run's configuration.
-    tolerance : float
-        Largest relative difference of losses and of the means.
-    server_state : callable
-        Returns the server's tensors by name.
+    Without a ``floor`` only our side runs. ``tolerance`` is the largest relative difference of
+    losses and of the means; ``server_state`` returns the server's tensors by name.
     """
 
     def __init__(

@@ -16,10 +16,7 @@ __all__ = ["get_data"]
 def get_data(config: Any, client_cfgs: Any = None) -> tuple[dict[int, Any], Any]:
     """Build the data that ``data.type`` names, registered builders first.
 
-    Parameters
-    ----------
-    config, client_cfgs
-        The run's, and ``{'client_1': CN, ...}`` with what single clients have of their own.
+    ``client_cfgs`` is ``{'client_1': CN, ...}`` with what single clients have of their own.
 
     Returns
     -------
@@ -82,6 +79,4 @@ def _selected(data: Any, config: Any) -> dict[int, Any]:
 
 
 def _one_client(federate: Any) -> None:
-    federate.client_num = 1
-    federate.sample_client_num = -1
-    federate.sample_client_rate = -1.0
+    federate.client_num, federate.sample_client_num, federate.sample_client_rate = 1, -1, -1.0

@@ -27,14 +27,8 @@ def get_dataloader(
     longest first where lengths are known (the figures do not depend on the order, padding and
     the memory needed do), in batches of ``eval.batch_size``.
 
-    Parameters
-    ----------
-    dataset : sequence or None
-        The rows. Its ``collate_fn`` makes batches; without one PyTorch's default does.
-    config, split
-        Reads the ``dataloader`` section and ``eval.batch_size``; ``train``, ``val`` or ``test``.
-    generator : torch.Generator, optional
-        What training rows are shuffled with; PyTorch's global generator by default.
+    The dataset's ``collate_fn`` makes batches; without one PyTorch's default does. ``generator``
+    shuffles training rows, PyTorch's global generator by default.
 
     Returns
     -------

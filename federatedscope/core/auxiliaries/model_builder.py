@@ -53,12 +53,8 @@ def unknown_model(cfg: Any) -> ConfigError:
 
 
 def input_shape(local_data: Any) -> Any:
-    """What registered builders are told about the features that the model will see.
-
-    Parameters
-    ----------
-    local_data : ClientData or mapping
-        A participant's splits.
+    """What registered builders are told about the features that the model will see, from a
+    participant's splits.
 
     Returns
     -------

@@ -106,14 +106,9 @@ class ClientData(dict[str, Any]):
 class StandaloneDataDict(dict[int, Any]):
     """Data of all workers by their number: 0 the server, 1..N the clients.
 
-    Parameters
-    ----------
-    datadict : mapping
-        Worker number to :class:`ClientData`.
-    global_cfg : CN
-        The run's configuration: ``federate.method: global`` leaves one client that holds the
-        rows of all; ``federate.merge_test_data`` (and ``merge_val_data``) give the server the
-        clients' test (and validation) rows where it has none of its own.
+    ``federate.method: global`` leaves one client that holds the rows of all;
+    ``federate.merge_test_data`` (and ``merge_val_data``) give the server the clients' test (and
+    validation) rows where it has none of its own.
     """
 
     def __init__(self, datadict: Mapping[int, Any], global_cfg: Any) -> None:

@@ -164,11 +164,9 @@ class BaseDataTranslator:
         alpha = f" with alpha {arguments['alpha']}" if "alpha" in arguments else ""
         left = f"leaves client {listed(empty, 10)} without any training row"
         problem = f"the splitter {data.splitter}{alpha} {left}"
-        remedy = (
-            "Use fewer clients, a larger alpha (data.splitter_args), another data.seed, or more "
-        )
+        remedy = "Use fewer clients, a larger alpha (data.splitter_args), another data.seed, or "
         clients = self.global_cfg.federate.client_num
-        return ConfigError("federate.client_num", clients, problem, f"{remedy}data")
+        return ConfigError("federate.client_num", clients, problem, f"{remedy}more data")
 
     def _subsample(self, rows: Any) -> Any:
         """``data.subsample`` of the rows, the same share of every label where there are labels."""

@@ -77,26 +77,21 @@ class GeneralTorchTrainer(Trainer):
         return parsed
 
     def update(self, model_parameters: Mapping[str, Any], strict: bool = False) -> None:
-        """Copy received tensors into the model.
+        """Copy received tensors or arrays into the parameters of their names.
 
-        Parameters
-        ----------
-        model_parameters : mapping of str to Tensor or array
-            By parameter name. Names that match ``personalization.local_param`` are left alone.
-        strict : bool
-            Refuse names that the model does not have.
+        Names that match ``personalization.local_param`` are left alone, and those that the model
+        does not have; with ``strict`` the latter are refused.
         """
         mine = self._tensors()
         for name, value in self._param_filter(model_parameters).items():
-            if name not in mine:
-                if strict:
-                    raise UserError(
-                        f"Received the tensor {name}, which the local model does not have. "
-                        "Server and clients must build the same model: compare model.type and "
-                        "llm.adapter.args on both sides."
-                    )
-                continue
-            mine[name].data.copy_(torch.as_tensor(value))
+            if name in mine:
+                mine[name].data.copy_(torch.as_tensor(value))
+            elif strict:
+                raise UserError(
+                    f"Received the tensor {name}, which the local model does not have. Server and "
+                    "clients must build the same model: compare model.type and llm.adapter.args on "
+                    "both sides."
+                )
 
     def get_model_para(self) -> dict[str, torch.Tensor]:
         """Copies of the tensors that are shared."""
@@ -178,10 +173,8 @@ class GeneralTorchTrainer(Trainer):
         """FedProx pulls towards the state that training starts from."""
         if ctx.cfg.fedprox.use:
             shared = self._param_filter(dict(ctx.model.named_parameters()))
-            ctx.weight_init = CtxVar(
-                {n: p.detach().clone() for n, p in shared.items() if p.requires_grad},
-                LIFECYCLE.ROUTINE,
-            )
+            start = {n: p.detach().clone() for n, p in shared.items() if p.requires_grad}
+            ctx.weight_init = CtxVar(start, LIFECYCLE.ROUTINE)
 
     def _hook_on_epoch_start(self, ctx: Context) -> None:
         """A fresh pass over the split."""
