@@ -16,17 +16,6 @@ from typing import Any, NamedTuple
 import torch
 from safetensors.torch import load_file
 
-__all__ = [
-    "Comparison",
-    "Difference",
-    "Place",
-    "Record",
-    "compare",
-    "described",
-    "fingerprint",
-    "read_case",
-]
-
 # What a clock, a machine, a version or a folder decides.
 UNSTEADY = {"seconds", "started", "finished", "name", "versions", "command", "peak_memory_bytes"}
 # The order in which things happen in a round, so that the first difference is the cause.

@@ -22,23 +22,6 @@ from federatedscope.core.data.wrap_dataset import WrapDataset
 from federatedscope.core.errors import ConfigError
 from federatedscope.core.seeding import capture, put_back
 
-__all__ = [
-    "array_rows",
-    "collate_of",
-    "convert_data_mode",
-    "count_rows",
-    "dataset_of",
-    "isolated_rng",
-    "label_histogram",
-    "labels_of",
-    "lengths_of",
-    "listed",
-    "merge_datasets",
-    "numpy_seed",
-    "rows_of",
-    "take",
-]
-
 IntArray = npt.NDArray[np.int64]
 
 _LABEL_ATTRIBUTES = ("labels", "targets", "categories")

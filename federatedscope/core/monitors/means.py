@@ -12,7 +12,9 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["Best", "is_better", "mean", "std", "weighted_mean"]
+from federatedscope.core.callbacks import Callback, Event
+
+__all__ = ["Best", "EvaluationMeans", "is_better", "mean", "std", "weighted_mean"]
 
 
 def mean(values: Iterable[float]) -> float:
@@ -70,3 +72,22 @@ class Best:
             return False
         self.round, self.value = rnd, value
         return True
+
+
+class EvaluationMeans(Callback):
+    """Collects what participating clients reach after aggregation, for the means over them."""
+
+    def __init__(self) -> None:
+        self._reached: dict[str, list[float]] = {}
+
+    def on_eval(self, event: Event) -> None:
+        """Collect a client's figures."""
+        if event["phase"] == "after" and not event["unseen"]:
+            for key, value in event["metrics"].items():
+                if not key.endswith("_total"):
+                    self._reached.setdefault(key, []).append(value)
+
+    def take_means(self) -> tuple[dict[str, float], int]:
+        """Means of all figures, and of how many clients; what follows is another evaluation."""
+        taken, self._reached = self._reached, {}
+        return {key: mean(v) for key, v in taken.items()}, max(map(len, taken.values()), default=0)

@@ -13,9 +13,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from federatedscope.core.callbacks import Callback, Event
+from federatedscope.core.callbacks import Event
 from federatedscope.core.data.base_data import SPLITS
-from federatedscope.core.monitors.means import mean
+from federatedscope.core.monitors.means import EvaluationMeans
 from federatedscope.core.records import Majority, RunInfo
 
 
@@ -43,7 +43,7 @@ def _speed(tokens: int, seconds: float) -> str:
     return f"  {tokens / max(seconds, 1e-9):,.0f} tokens/s" if tokens else ""
 
 
-class Progress(Callback):
+class Progress(EvaluationMeans):
     """Rounds, clients, loss, metrics, speed and time left.
 
     On a terminal one table is redrawn in place; otherwise plain lines are printed, one per trained
@@ -54,6 +54,7 @@ class Progress(Callback):
     """
 
     def __init__(self, rounds: int, steps: int, console: Console | None = None) -> None:
+        super().__init__()
         self.console = console or Console(file=sys.stderr)
         self.rounds = rounds
         self.steps = steps
@@ -61,7 +62,6 @@ class Progress(Callback):
         self.clients: list[int] = []
         self.line = ""
         self.last_mean: dict[str, float] = {}
-        self._sums: dict[str, list[float]] = {}
         self._main_metric = ""
         self._started = time.perf_counter()
         self._live: Live | None = None
@@ -110,13 +110,6 @@ class Progress(Callback):
             f"loss {loss:.4f}  {event['steps']} steps  {event['seconds']:.1f} s{speed}{skipped}"
         )
 
-    def on_eval(self, event: Event) -> None:
-        """Collect the evaluation's figures."""
-        if event["phase"] == "after" and not event["unseen"]:
-            for key, value in event["metrics"].items():
-                if not key.endswith("_total"):
-                    self._sums.setdefault(key, []).append(value)
-
     def on_round(self, event: Event) -> None:
         """Redraw after aggregation."""
         self._redraw()
@@ -130,11 +123,10 @@ class Progress(Callback):
 
     def _close_evaluation(self) -> None:
         """Print the mean over clients of the evaluation that just ended."""
-        if not self._sums:
+        means, count = self.take_means()
+        if not count:
             return
-        self.last_mean = {key: mean(v) for key, v in self._sums.items()}
-        count = max(len(v) for v in self._sums.values())
-        self._sums = {}
+        self.last_mean = means
         # The deciding metric first, the losses last, and of these only the means over rows.
         wanted = [k for k in self.last_mean if k.endswith("avg_loss") or not k.endswith("_loss")]
         wanted.sort(key=lambda k: (k.endswith("_loss"), k != self._main_metric, k))

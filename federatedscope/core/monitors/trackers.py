@@ -8,15 +8,13 @@ from typing import Any
 
 from federatedscope.core.callbacks import Callback, Event
 from federatedscope.core.errors import ConfigError
-from federatedscope.core.monitors.means import mean
+from federatedscope.core.monitors.means import EvaluationMeans
 
 
-class _MeanTracker(Callback):
-    """Collects an evaluation's clients and hands over one mean per metric and round."""
+class _MeanTracker(EvaluationMeans):
+    """Hands over every client's figures, and one mean over clients per metric and round."""
 
-    def __init__(self) -> None:
-        self._values: dict[str, list[float]] = {}
-        self._round = 0
+    _round = 0
 
     def log(self, values: dict[str, float], rnd: int) -> None:
         """Write scalars of a round."""
@@ -36,12 +34,10 @@ class _MeanTracker(Callback):
         if event["round"] != self._round:
             self._flush()
             self._round = event["round"]
+        super().on_eval(event)
         who = f"client_{event['client']}" if event["client"] else "server"
         values = {k: v for k, v in event["metrics"].items() if not k.endswith("_total")}
         self.log({f"{who}/{event['phase']}/{k}": v for k, v in values.items()}, event["round"])
-        if event["phase"] == "after" and not event["unseen"]:
-            for key, value in values.items():
-                self._values.setdefault(key, []).append(value)
 
     def on_round(self, event: Event) -> None:
         """Log the bytes of a round."""
@@ -54,10 +50,9 @@ class _MeanTracker(Callback):
         self.close()
 
     def _flush(self) -> None:
-        if self._values:
-            means = {f"mean/{k}": mean(v) for k, v in self._values.items()}
-            self.log(means, self._round)
-            self._values = {}
+        means, count = self.take_means()
+        if count:
+            self.log({f"mean/{k}": v for k, v in means.items()}, self._round)
 
 
 class TensorBoardTracker(_MeanTracker):
