@@ -122,13 +122,7 @@ def _short(value: object) -> str:
 
 
 def read_case(folder: Path) -> Record:
-    """Read ``folder/1``, ``folder/2``, ... and ``folder/done.json``.
-
-    Parameters
-    ----------
-    folder : Path
-        As ``record_runs.py`` leaves it.
-    """
+    """Read ``folder/1``, ``folder/2``, ... and ``folder/done.json`` of ``record_runs.py``."""
     record = Record()
     ended = json.loads((folder / "done.json").read_text(encoding="utf-8"))
     record.values[Place(0, 0, "done", "", "codes")] = ended["codes"]

@@ -77,8 +77,6 @@ def describe_run(
     ----------
     cfg : CN
         The settled configuration (see :func:`federatedscope.core.sharing.settled`).
-    data, device, precision, threads
-        On what (0 is the server's), where and how it computes.
     skeleton : torch.nn.Module, optional
         The model, with or without storage.
     declared_local : sequence of str

@@ -74,11 +74,10 @@ def _settle_clients(run: Any) -> None:
     if not idle:
         return
     if federate.client_num == len(idle):
+        problem = "nobody is left to train: the other clients have no training rows"
+        remedy = "Hold fewer clients out, or use more clients"
         raise ConfigError(
-            "federate.unseen_clients_rate",
-            federate.unseen_clients_rate,
-            "nobody is left to train: the other clients have no training rows",
-            "Hold fewer clients out, or use more clients",
+            "federate.unseen_clients_rate", federate.unseen_clients_rate, problem, remedy
         )
     federate.sample_client_num = min(federate.sample_client_num, federate.client_num - len(idle))
 

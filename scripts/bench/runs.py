@@ -63,11 +63,8 @@ def settings(options: Namespace, clients: int, extra: Sequence[object] = ()) -> 
 
 @contextmanager
 def prepared_run(options: Namespace, opts: Sequence[str]) -> Iterator[Any]:
-    """A configuration merged, checked and prepared in a temporary run folder, with its log file.
-
-    Yields
-    ------
-    federatedscope.core.launch.Prepared
+    """A configuration merged, checked and prepared in a temporary run folder, with its log file: a
+    :class:`federatedscope.core.launch.Prepared`.
     """
     from federatedscope.core.cmd_args import CommandLine
     from federatedscope.core.configs.loading import build_config, check_run
@@ -142,10 +139,7 @@ def in_child(
 ) -> dict[str, Any]:
     """Run ``script --child JOB`` in a process of its own and read its result.
 
-    Raises
-    ------
-    RuntimeError
-        It failed; its output has been shown.
+    Where it failed, its output has been shown and this is a :class:`RuntimeError`.
     """
     environment = dict(environ)
     if threads:

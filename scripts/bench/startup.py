@@ -19,12 +19,8 @@ EARLY = 2
 
 
 class Watch:
-    """A callback that notes when the first round begins, and the memory after every round.
-
-    Parameters
-    ----------
-    store : ClientStore
-        Knows which clients have tensors of their own by now.
+    """A callback that notes when the first round begins, and the memory after every round; the
+    store knows which clients have tensors of their own by now.
     """
 
     def __init__(self, store: Any) -> None:

@@ -46,24 +46,10 @@ def get_aggregator(
     method takes ``aggregator.robust_rule``, the weighted mean by default: methods that differ in
     *what* clients upload (FedSA-LoRA, FFA-LoRA) share the mean.
 
-    Parameters
-    ----------
-    method : str
-        ``federate.method``, in any case.
-    model, device, config
-        The server's; on the CPU by default.
-    online : bool
-        ``federate.online_aggr``, which needs the plain mean; it is taken as uploads arrive anyway.
-
-    Returns
-    -------
-    Aggregator
-        Or what a registered builder returned, with what it lacks for checkpoints.
-
-    Raises
-    ------
-    ConfigError
-        An unknown rule, or rules that exclude each other.
+    ``method`` is ``federate.method``, in any case; ``online`` is ``federate.online_aggr``, which
+    needs the plain mean (it is taken as uploads arrive anyway). What a registered builder returned
+    gets what it lacks for checkpoints. An unknown rule, or rules that exclude each other, are a
+    :class:`ConfigError`.
     """
     name, device = method.lower(), "cpu" if device is None else device
     own: dict[str, Any] = {"model": model, "device": device, "config": config}

@@ -81,12 +81,8 @@ def batch_size_of(config: Any, split: str) -> int:
 
 
 def check_loadable(data: Mapping[int, Any], cfg: Any, skip: Collection[int] = ()) -> None:
-    """Check that every client, but for those to ``skip`` that never train, can make a batch.
-
-    Raises
-    ------
-    ConfigError
-        A client has no training rows, or fewer than a batch with ``dataloader.drop_last``.
+    """Refuse a client, but for those to ``skip`` that never train, without training rows, or with
+    fewer than a batch and ``dataloader.drop_last``.
     """
     from federatedscope.core.data.utils import count_rows
 

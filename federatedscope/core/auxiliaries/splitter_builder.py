@@ -12,12 +12,8 @@ __all__ = ["get_splitter"]
 
 def get_splitter(config: Any) -> Any:
     """The splitter that ``data.splitter`` names, registered ones first; ``None`` where it is empty
-    (data that come split by client).
-
-    Raises
-    ------
-    ConfigError
-        There is no such splitter, or it does not take these arguments.
+    (data that come split by client). One that there is not, or that does not take these arguments,
+    is a :class:`ConfigError`.
     """
     name, client_num = config.data.splitter, config.federate.client_num
     if not name:

@@ -54,13 +54,8 @@ class MetricCalculator:
         ctx : Context
             Reads ``cur_split``, ``loss_batch_total``, ``num_samples``, and where the trainer
             keeps them ``ys_true`` of shape ``(n,)`` and ``ys_prob`` of shape ``(n, classes)``
-            (logits), ``(n, 1)`` or ``(n,)`` (a regression), or ``ys_pred``.
-
-        Raises
-        ------
-        ConfigError
-            A metric needs predictions and the trainer keeps none, or needs classes and the model
-            predicts a number.
+            (logits), ``(n, 1)`` or ``(n,)`` (a regression), or ``ys_pred``. A metric that needs
+            what there is not of these is a :class:`ConfigError`.
         """
         if not ctx.num_samples:
             # Every batch was skipped: a total of 0, and nothing else is a number.

@@ -12,12 +12,7 @@ __all__ = ["BaseSplitter"]
 class BaseSplitter(abc.ABC):
     """Divides the rows of a dataset among clients.
 
-    Parameters
-    ----------
-    client_num : int
-        Number of parts.
-    **kwargs
-        Kept as attributes, for the arguments of a subclass (``data.splitter_args``).
+    Further arguments than the number of parts (``data.splitter_args``) are kept as attributes.
 
     Notes
     -----
