@@ -12,48 +12,6 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-__all__ = [
-    "aggregator_dict",
-    "auxiliary_data_loader_PIA_dict",
-    "callback_dict",
-    "config_dict",
-    "criterion_dict",
-    "data_dict",
-    "first_answer",
-    "hub_dict",
-    "larger_is_better",
-    "metric_dict",
-    "model_dict",
-    "optimizer_dict",
-    "preset_dict",
-    "ranks_dict",
-    "register",
-    "register_aggregator",
-    "register_auxiliary_data_loader_PIA",
-    "register_callback",
-    "register_config",
-    "register_criterion",
-    "register_data",
-    "register_hub",
-    "register_metric",
-    "register_model",
-    "register_optimizer",
-    "register_preset",
-    "register_ranks",
-    "register_regularizer",
-    "register_scheduler",
-    "register_splitter",
-    "register_trainer",
-    "register_transform",
-    "register_worker",
-    "regularizer_dict",
-    "scheduler_dict",
-    "splitter_dict",
-    "trainer_dict",
-    "transform_dict",
-    "worker_dict",
-]
-
 logger = logging.getLogger(__name__)
 
 Builder = Callable[..., Any]
@@ -74,16 +32,8 @@ class Builders(dict[str, Builder]):
 
 
 def register(key: str, module: Builder, module_dict: dict[str, Builder]) -> None:
-    """Store ``module`` under ``key`` in ``module_dict``; a key that is taken is replaced.
-
-    Parameters
-    ----------
-    key : str
-        Name of the builder, unique within its kind.
-    module : callable
-        The builder.
-    module_dict : dict
-        The dictionary of the kind, for example ``model_dict``.
+    """Store the builder ``module`` under ``key`` in the dictionary of its kind, for example
+    ``model_dict``; a key that is taken is replaced.
     """
     if key in module_dict and module_dict[key] is not module:
         logger.warning("The key %r was registered before; the new builder replaces it.", key)
@@ -116,194 +66,91 @@ def answers_itself(module_dict: dict[str, Builder], *args: Any, **kwargs: Any) -
         return True
 
 
-data_dict = Builders()
-
-
-def register_data(key: str, module: Builder) -> None:
-    """Register a dataset builder.
-
-    Called as ``f(config, client_cfgs)``.
-    Returns ``({0: server data, 1..N: ClientData}, config)``, or ``None`` when the
-    configured ``data.type`` is not this builder's.
-    """
-    register(key, module, data_dict)
-
-
-model_dict = Builders()
-
-
-def register_model(key: str, module: Builder) -> None:
-    """Register a model builder.
-
-    Called as ``f(model_config, input_shape)``.
-    Returns a :class:`torch.nn.Module`, or ``None`` when ``model_config.type`` is not
-    this builder's.
-    """
-    register(key, module, model_dict)
-
-
-trainer_dict = Builders()
-
-
-def register_trainer(key: str, module: Builder) -> None:
-    """Register a trainer.
-
-    Called as ``f(cfg.trainer.type)``.
-    Returns a trainer class called as ``cls(model, data, device, config,
-    only_for_eval, monitor)``, or ``None``.
-    """
-    register(key, module, trainer_dict)
-
-
-worker_dict = Builders()
-
-
-def register_worker(key: str, module: Builder) -> None:
-    """Register the workers of a federated method.
-
-    Called as ``f(cfg.federate.method.lower())``.
-    Returns ``{'client': ClientClass, 'server': ServerClass}``, or ``None``.
-    """
-    register(key, module, worker_dict)
-
-
-metric_dict = Builders()
-
-_SMALLER_IS_BETTER = ("loss", "perplexity", "ppl", "error", "mse", "mae", "std")
-
-
-def larger_is_better(figure: str) -> bool:
-    """Whether larger values of a figure are better, as its name tells (``val_avg_loss``: no).
-
-    What :func:`register_metric` is told about a metric comes before this.
-    """
-    return not any(word in figure.lower() for word in _SMALLER_IS_BETTER)
-
-
-def register_metric(key: str, module: Builder) -> None:
-    """Register an evaluation metric.
-
-    Called as ``f(cfg.eval.metrics)``.
-    Returns ``(name, fn(ctx, **kwargs), larger_is_better)``, or ``None`` when
-    the metric is not among those asked for.
-    """
-    register(key, module, metric_dict)
-
-
-splitter_dict = Builders()
-
-
-def register_splitter(key: str, module: Builder) -> None:
-    """Register a data splitter.
-
-    Called as ``f(data.splitter, client_num, **splitter_args)``.
-    Returns an object called as ``splitter(dataset, prior)``
-    that gives one part per client, or ``None``.
-    """
-    register(key, module, splitter_dict)
-
-
-criterion_dict = Builders()
-
-
-def register_criterion(key: str, module: Builder) -> None:
-    """Register a loss.
-
-    Called as ``f(criterion.type, device)``.
-    Returns a callable ``(prediction, target) -> loss``, or ``None``.
-    """
-    register(key, module, criterion_dict)
-
-
-optimizer_dict = Builders()
-
-
-def register_optimizer(key: str, module: Builder) -> None:
-    """Register an optimizer.
-
-    Called as ``f(model, type, lr, **kwargs)``.
-    Returns a :class:`torch.optim.Optimizer`, or ``None``.
-    """
-    register(key, module, optimizer_dict)
-
-
-scheduler_dict = Builders()
-
-
-def register_scheduler(key: str, module: Builder) -> None:
-    """Register a learning-rate scheduler.
-
-    Called as ``f(optimizer, type, **kwargs)``.
-    Returns a scheduler object with ``step()``, or ``None``.
-    """
-    register(key, module, scheduler_dict)
-
-
-transform_dict = Builders()
-
-
-def register_transform(key: str, module: Builder) -> None:
-    """Register a data transform.
-
-    Called as ``f(type)``.
-    Returns a callable applied to one example, or ``None``.
-    """
-    register(key, module, transform_dict)
-
-
-ranks_dict = Builders()
-
-
-def register_ranks(key: str, module: Builder) -> None:
-    """Register a plan of who has which LoRA rank.
-
-    Called as ``f(config, modules)`` with the names of the LoRA modules.
-    Returns an object with ``rank_of(client) -> int | {module: rank} | None`` (``None``: the rank
-    of ``llm.adapter.args``), ``later_ranks() -> iterable`` of ranks that clients may be given
-    while the run goes on, and ``revise(round, {client: metrics}) -> {client: ranks}``, which is
-    asked only where there are later ranks; or ``None`` when the configuration asks for nothing of
-    this kind.
-    """
-    register(key, module, ranks_dict)
-
-
-regularizer_dict = Builders()
-
-
-def register_regularizer(key: str, module: Builder) -> None:
-    """Register a regularizer.
-
-    Called as ``f(regularizer.type)``.
-    Returns a callable ``(ctx, **kwargs) -> penalty`` (a scalar tensor), or ``None``.
-    """
-    register(key, module, regularizer_dict)
-
-
-config_dict = Builders()
-
-
-def register_config(key: str, module: Builder) -> None:
-    """Register a function that adds configuration keys.
-
-    Called as ``f(cfg)``.
-    Returns nothing; it sets new keys on ``cfg`` and may call
-    ``cfg.register_cfg_check_fun``.
-    """
-    register(key, module, config_dict)
-
-
-auxiliary_data_loader_PIA_dict = Builders()
-
-
-def register_auxiliary_data_loader_PIA(key: str, module: Builder) -> None:
-    """Register an auxiliary data loader (kept for extensions written against the contract;
-    nothing here asks for it).
-
-    Called as ``f(dataset name, ctx)``.
-    Returns a data loader, or ``None``.
-    """
-    register(key, module, auxiliary_data_loader_PIA_dict)
-
+def _kind(kind: str, call: str, returns: str) -> tuple[Builders, Callable[[str, Builder], None]]:
+    """``KIND_dict`` and ``register_KIND``: how its builders are called, and what they return."""
+
+    def register_kind(key: str, module: Builder) -> None:
+        register(key, module, globals()[f"{kind}_dict"])
+
+    register_kind.__name__ = register_kind.__qualname__ = f"register_{kind}"
+    register_kind.__doc__ = f"Register a builder.\n\nCalled as ``{call}``.\nReturns {returns}."
+    return Builders(), register_kind
+
+
+data_dict, register_data = _kind(
+    "data", "f(config, client_cfgs)",
+    "``({0: server data, 1..N: ClientData}, config)``, or ``None`` where the configured "
+    "``data.type`` is not this builder's",
+)  # fmt: skip
+model_dict, register_model = _kind(
+    "model", "f(model_config, input_shape)",
+    "a :class:`torch.nn.Module`, or ``None`` where ``model_config.type`` is not this builder's",
+)  # fmt: skip
+trainer_dict, register_trainer = _kind(
+    "trainer", "f(cfg.trainer.type)",
+    "a trainer class called as ``cls(model, data, device, config, only_for_eval, monitor)``, or "
+    "``None``",
+)  # fmt: skip
+worker_dict, register_worker = _kind(
+    "worker", "f(cfg.federate.method.lower())",
+    "``{'client': ClientClass, 'server': ServerClass}``, or ``None``",
+)  # fmt: skip
+metric_dict, register_metric = _kind(
+    "metric", "f(cfg.eval.metrics)",
+    "``(name, fn(ctx, **kwargs), larger_is_better)``, or ``None`` where the metric is not among "
+    "those asked for",
+)  # fmt: skip
+splitter_dict, register_splitter = _kind(
+    "splitter", "f(data.splitter, client_num, **splitter_args)",
+    "an object called as ``splitter(dataset, prior)`` that gives one part per client, or ``None``",
+)  # fmt: skip
+criterion_dict, register_criterion = _kind(
+    "criterion", "f(criterion.type, device)",
+    "a callable ``(prediction, target) -> loss``, or ``None``",
+)  # fmt: skip
+optimizer_dict, register_optimizer = _kind(
+    "optimizer", "f(model, type, lr, **kwargs)", "a :class:`torch.optim.Optimizer`, or ``None``"
+)
+scheduler_dict, register_scheduler = _kind(
+    "scheduler", "f(optimizer, type, **kwargs)", "an object with ``step()``, or ``None``"
+)
+transform_dict, register_transform = _kind(
+    "transform", "f(type)", "a callable applied to one example, or ``None``"
+)
+ranks_dict, register_ranks = _kind(
+    "ranks", "f(config, modules)`` with the names of the LoRA ``modules",
+    "a plan of who has which rank: an object with ``rank_of(client) -> int | {module: rank} | "
+    "None`` (``None``: the rank of ``llm.adapter.args``), ``later_ranks() -> iterable`` of ranks "
+    "that clients may be given while the run goes on, and ``revise(round, {client: metrics}) -> "
+    "{client: ranks}``, which is asked only where there are later ranks; or ``None`` where the "
+    "configuration asks for nothing of this kind",
+)  # fmt: skip
+regularizer_dict, register_regularizer = _kind(
+    "regularizer", "f(regularizer.type)",
+    "a callable ``(ctx, **kwargs) -> penalty`` (a scalar tensor), or ``None``",
+)  # fmt: skip
+config_dict, register_config = _kind(
+    "config", "f(cfg)",
+    "nothing; it sets new keys on ``cfg`` and may call ``cfg.register_cfg_check_fun``",
+)  # fmt: skip
+# Kept for extensions written against the contract; nothing here asks for it.
+auxiliary_data_loader_PIA_dict, register_auxiliary_data_loader_PIA = _kind(
+    "auxiliary_data_loader_PIA", "f(dataset name, ctx)", "a data loader, or ``None``"
+)
+aggregator_dict, register_aggregator = _kind(
+    "aggregator", "f(cfg.federate.method.lower(), model=..., device=..., config=...)",
+    "an aggregator object, or ``None`` where the method is not this builder's",
+)  # fmt: skip
+callback_dict, register_callback = _kind(
+    "callback", "f(cfg)",
+    "an object with any of ``on_run_start, on_round_start, on_batch, on_train, on_eval, on_round, "
+    "on_run_end``, or ``None`` where it is switched off",
+)  # fmt: skip
+# Turned on by the command-line flag `--KEY`; `given` is the set of dotted keys that the user set.
+preset_dict, register_preset = _kind(
+    "preset", "f(cfg, given)",
+    "a list of dicts ``{'field', 'was', 'now', 'why'}``, one for each key it changed",
+)  # fmt: skip
 
 hub_dict: dict[str, Any] = {}
 
@@ -317,40 +164,12 @@ def register_hub(key: str, hub: Any) -> None:
     hub_dict[key] = hub
 
 
-aggregator_dict = Builders()
+_SMALLER_IS_BETTER = ("loss", "perplexity", "ppl", "error", "mse", "mae", "std")
 
 
-def register_aggregator(key: str, module: Builder) -> None:
-    """Register an aggregator.
+def larger_is_better(figure: str) -> bool:
+    """Whether larger values of a figure are better, as its name tells (``val_avg_loss``: no).
 
-    Called as ``f(cfg.federate.method.lower(), model=..., device=..., config=...)``.
-    Returns an aggregator object, or
-    ``None`` when the method is not this builder's.
+    What :func:`register_metric` is told about a metric comes before this.
     """
-    register(key, module, aggregator_dict)
-
-
-callback_dict = Builders()
-
-
-def register_callback(key: str, module: Builder) -> None:
-    """Register a run callback.
-
-    Called as ``f(cfg)``.
-    Returns an object with any of ``on_run_start, on_round_start, on_batch, on_train, on_eval,
-    on_round, on_run_end``, or ``None`` when it is switched off.
-    """
-    register(key, module, callback_dict)
-
-
-preset_dict = Builders()
-
-
-def register_preset(key: str, module: Builder) -> None:
-    """Register a preset, turned on by the command-line flag ``--KEY``.
-
-    Called as ``f(cfg, given)``.
-    Returns a list of dicts ``{'field', 'was', 'now', 'why'}``, one
-    for each key it changed; ``given`` is the set of dotted keys that the user set.
-    """
-    register(key, module, preset_dict)
+    return not any(word in figure.lower() for word in _SMALLER_IS_BETTER)

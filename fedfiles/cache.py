@@ -21,10 +21,8 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 
 
 def cache_folder(config: Any) -> Path:
-    """Where processed data are kept.
-
-    ``data.cache_dir``, else the environment's ``FEDERATEDSCOPE_CACHE``, else ``federatedscope``
-    in the user's cache folder.
+    """Where processed data are kept: ``data.cache_dir``, else the environment's
+    ``FEDERATEDSCOPE_CACHE``, else ``federatedscope`` in the user's cache folder.
     """
     named = config.data.get("cache_dir", "") or os.environ.get("FEDERATEDSCOPE_CACHE", "")
     if named:
@@ -34,7 +32,8 @@ def cache_folder(config: Any) -> Path:
 
 
 def cached_arrays(folder: Path, key: str, build: Callable[[], Arrays]) -> tuple[Arrays, bool]:
-    """Arrays from the cache, or built and written there.
+    """Arrays from the cache (read-only, mapped from disk), or built and written there; and whether
+    they came from there.
 
     Parameters
     ----------
@@ -44,12 +43,6 @@ def cached_arrays(folder: Path, key: str, build: Callable[[], Arrays]) -> tuple[
         Everything that decides the content.
     build : callable
         Computes the arrays; always the same names.
-
-    Returns
-    -------
-    tuple
-        The arrays (read-only, mapped from disk, where they come from the cache), and whether they
-        came from there.
     """
     entry = folder / hashlib.sha256(key.encode()).hexdigest()[:32]
     try:

@@ -22,13 +22,7 @@ __all__ = ["Recorder"]
 
 
 class Recorder:
-    """The callback.
-
-    Parameters
-    ----------
-    outdir : path
-        The run's folder.
-    """
+    """The callback, for the run's folder."""
 
     def __init__(self, outdir: str | Path) -> None:
         self.file = Path(outdir) / "tensors.jsonl"

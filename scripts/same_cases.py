@@ -111,29 +111,12 @@ def _method(name: str, *more: Options) -> dict[str, Any]:
 
 
 def _robust(rule: str, faulty: int = 1) -> dict[str, Any]:
-    return {
-        **MANY,
-        "aggregator.robust_rule": rule,
-        "aggregator.byzantine_node_num": faulty,
-    }
+    return {**MANY, "aggregator.robust_rule": rule, "aggregator.byzantine_node_num": faulty}
 
 
 METHODS = (
-    "fedavg",
-    "fedsa",
-    "ffa",
-    "flexlora",
-    "replication_pad",
-    "zero_pad",
-    "hetlora",
-    "flora",
-    "fedex",
-    "rolora",
-    "fedsvd",
-    "fedrot",
-    "slora",
-    "feddpa",
-    "local",
+    *("fedavg", "fedsa", "ffa", "flexlora", "replication_pad", "zero_pad", "hetlora", "flora"),
+    *("fedex", "rolora", "fedsvd", "fedrot", "slora", "feddpa", "local"),
 )
 
 CASES: dict[str, Options | list[Options]] = {

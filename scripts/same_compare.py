@@ -16,17 +16,6 @@ from typing import Any, NamedTuple
 import torch
 from safetensors.torch import load_file
 
-__all__ = [
-    "Comparison",
-    "Difference",
-    "Place",
-    "Record",
-    "compare",
-    "described",
-    "fingerprint",
-    "read_case",
-]
-
 # What a clock, a machine, a version or a folder decides.
 UNSTEADY = {"seconds", "started", "finished", "name", "versions", "command", "peak_memory_bytes"}
 # The order in which things happen in a round, so that the first difference is the cause.
@@ -51,16 +40,8 @@ class Place(NamedTuple):
 
 @dataclass
 class Record:
-    """What a case left.
-
-    Attributes
-    ----------
-    values : dict
-        Of every place, in no order.
-    miniatures : set of str
-        Digests of the miniature's own code.
-    server : dict
-        Of each run, the server's tensors after round one.
+    """What a case left: the values of every place, in no order; digests of the miniature's own
+    code; and of each run, the server's tensors after round one.
     """
 
     values: dict[Place, Any] = field(default_factory=dict)
@@ -78,12 +59,10 @@ class Difference(NamedTuple):
 
 @dataclass
 class Comparison:
-    """What two records of a case differ in.
+    """What two records of a case differ in, in the order in which it comes about.
 
     Attributes
     ----------
-    differences : list of Difference
-        In the order in which they come about.
     figures, tensors : int
         How many were compared.
     server_error : float
@@ -143,13 +122,7 @@ def _short(value: object) -> str:
 
 
 def read_case(folder: Path) -> Record:
-    """Read ``folder/1``, ``folder/2``, ... and ``folder/done.json``.
-
-    Parameters
-    ----------
-    folder : Path
-        As ``record_runs.py`` leaves it.
-    """
+    """Read ``folder/1``, ``folder/2``, ... and ``folder/done.json`` of ``record_runs.py``."""
     record = Record()
     ended = json.loads((folder / "done.json").read_text(encoding="utf-8"))
     record.values[Place(0, 0, "done", "", "codes")] = ended["codes"]

@@ -345,7 +345,7 @@ def rig(tmp_path: Path, tiny_model: Path, glue_root: Path) -> Rig:
 @pytest.fixture
 def registry() -> Iterator[None]:
     """Put the registry back after a test that registers something."""
-    import federatedscope_ext  # noqa: F401  (part of what is there before)
+    import federatedscope_ext.tools  # noqa: F401  (part of what is there before)
 
     kinds = [d for name, d in vars(register).items() if name.endswith("_dict")]
     before = [dict(d) for d in kinds]

@@ -7,7 +7,7 @@ A callback is any object with some of the methods of :class:`Callback`. Extensio
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class Callback:
 
 
 class Callbacks:
-    """Calls every callback in order.
+    """Calls every callback in order, by the methods of :class:`Callback`.
 
     Parameters
     ----------
@@ -55,47 +55,24 @@ class Callbacks:
     def __init__(self, members: Iterable[Any] = ()) -> None:
         self.members = list(members)
 
-    def _call(self, name: str, *args: Any) -> None:
-        for member in self.members:
-            method = getattr(member, name, None)
-            if method is not None:
-                method(*args)
+    def __getattr__(self, event: str) -> Callable[..., None]:
+        if not hasattr(Callback, event):
+            raise AttributeError(event)
 
-    def on_run_start(self, run: Event) -> None:
-        """See :class:`Callback`."""
-        self._call("on_run_start", run)
+        def tell(*told: Any) -> None:
+            for member in self.members:
+                if (method := getattr(member, event, None)) is not None:
+                    method(*told)
 
-    def on_round_start(self, rnd: int, clients: list[int]) -> None:
-        """See :class:`Callback`."""
-        self._call("on_round_start", rnd, clients)
-
-    def on_batch(self, client: int, ctx: Any, monitor: Any) -> None:
-        """See :class:`Callback`."""
-        self._call("on_batch", client, ctx, monitor)
-
-    def on_train(self, event: Event) -> None:
-        """See :class:`Callback`."""
-        self._call("on_train", event)
-
-    def on_eval(self, event: Event) -> None:
-        """See :class:`Callback`."""
-        self._call("on_eval", event)
-
-    def on_round(self, event: Event) -> None:
-        """See :class:`Callback`."""
-        self._call("on_round", event)
+        return tell
 
     def on_run_end(self, run: Event, outdir: str) -> None:
-        """See :class:`Callback`.
-
-        All are told, also after one that fails: files and displays of the others must be closed,
+        """All are told, also after one that fails: files and displays of the others must be closed,
         and a page that cannot be drawn must not hide how the run ended.
         """
         for member in self.members:
-            method = getattr(member, "on_run_end", None)
-            if method is None:
-                continue
             try:
-                method(run, outdir)
+                if (method := getattr(member, "on_run_end", None)) is not None:
+                    method(run, outdir)
             except Exception:
                 logger.exception("%s failed at the end of the run.", type(member).__name__)

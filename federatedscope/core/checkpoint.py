@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import pickle
 import struct
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,18 +18,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from federatedscope.core.errors import UserError
+from federatedscope.core.files import replacing
 
 # What the readers raise at a file that is none of theirs.
 _DAMAGED = (
-    pickle.UnpicklingError,
-    SafetensorError,
-    RuntimeError,
-    EOFError,
-    ValueError,
-    LookupError,
-    AttributeError,
-    TypeError,
-    struct.error,
+    *(pickle.UnpicklingError, SafetensorError, struct.error, EOFError),
+    *(RuntimeError, ValueError, LookupError, AttributeError, TypeError),
 )
 
 
@@ -39,39 +32,20 @@ def save_checkpoint(
 ) -> None:
     """Write a checkpoint; a crash leaves either the old file or the new one.
 
-    Parameters
-    ----------
-    path : path
-        Ending in ``.safetensors`` for that format, PyTorch's otherwise. Folders are created.
-    state : mapping of str to Tensor
-        Copied to the CPU on the way.
-    cur_round : int
-        Rounds completed.
+    A path that ends in ``.safetensors`` is written in that format, another in PyTorch's; folders
+    are created. ``cur_round`` are the rounds completed.
     """
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: t.detach().to("cpu").contiguous().clone() for name, t in state.items()}
-    handle, temporary = tempfile.mkstemp(dir=target.parent, suffix=target.suffix)
-    os.close(handle)
-    try:
-        if target.suffix == ".safetensors":
+    with replacing(path) as temporary:
+        if Path(path).suffix == ".safetensors":
             save_file(tensors, temporary, metadata={"cur_round": str(cur_round)})
         else:
             torch.save({"cur_round": cur_round, "model": tensors}, temporary)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], int]:
-    """Read a checkpoint of ours or of FederatedScope.
-
-    Returns
-    -------
-    tuple
-        State dict on the CPU, rounds completed (0 where the file does not say).
+    """Read a checkpoint of ours or of FederatedScope: state dict on the CPU, rounds completed (0
+    where the file does not say).
 
     Raises
     ------

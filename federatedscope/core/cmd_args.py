@@ -25,12 +25,10 @@ _CLIENT = re.compile(r"client_\d+\.")
 
 @dataclass(frozen=True)
 class CommandLine:
-    """What the command line asks for.
+    """What the command line asks for, by flag.
 
     Attributes
     ----------
-    cfg_file, client_cfg_file, outdir : str or None
-        Values of ``--cfg``, ``--client_cfg``, ``--outdir``.
     opts : list of str
         ``[key, value, key, value, ...]`` for the run.
     client_opts : list of str
@@ -38,12 +36,6 @@ class CommandLine:
     presets : list of str
         Other flags, without dashes: names of registered presets (checked by
         :func:`check_presets` once the extensions are imported).
-    check : bool
-        Validate, print the verdict, run nothing.
-    quiet : bool
-        Print results only.
-    version : bool
-        Print the version, run nothing.
     help : str or None
         ``"all"``, or a section whose keys are to be listed.
     local_rank : int
@@ -99,11 +91,8 @@ _HELP = ("--help", "-h")
 def parse_args(argv: Sequence[str]) -> CommandLine:
     """Read the command line (without the program's name).
 
-    Raises
-    ------
-    UserError
-        A key without a value, a value without a key, a flag that looks like a key; each says what
-        to write.
+    A key without a value, a value without a key and a flag that looks like a key are each a
+    :class:`UserError` that says what to write.
     """
     flags: list[str] = []
     presets: list[str] = []
@@ -137,16 +126,12 @@ def _is_flag(token: str) -> bool:
 def _take_flag(token: str, tokens: list[str], flags: list[str], presets: list[str]) -> None:
     """Move one flag, and its value where it takes one, to ``flags`` or ``presets``."""
     name, equals, value = token.partition("=")
-    if name in _TAKES_VALUE and not equals:
+    if name in (*_TAKES_VALUE, *_PLAIN, *_HELP):
         flags.append(token)
-        if tokens and not _is_flag(tokens[0]):
+        following = "" if equals or not tokens else tokens[0]
+        takes = not _is_flag(following) if name in _TAKES_VALUE else _KEY.fullmatch(following)
+        if following and takes and name not in _PLAIN:
             flags.append(tokens.pop(0))
-    elif name in _HELP and not equals:
-        flags.append(token)
-        if tokens and _KEY.fullmatch(tokens[0]):
-            flags.append(tokens.pop(0))
-    elif name in (*_TAKES_VALUE, *_PLAIN, *_HELP):
-        flags.append(token)
     elif "." in name or equals:
         shown = f"{name[2:]} {value}" if equals else f"{name[2:]} VALUE"
         raise UserError(f"{token}: keys are written without dashes. Write: {shown}")
@@ -173,13 +158,7 @@ def _take_pair(token: str, tokens: list[str], before: list[tuple[str, str]]) -> 
 
 
 def check_presets(presets: Sequence[str]) -> None:
-    """Refuse a flag that no registered preset answers to.
-
-    Raises
-    ------
-    UserError
-        Names the flag, the nearest known one, and all of them.
-    """
+    """Refuse a flag that no registered preset answers to, naming the nearest known one and all."""
     for name in presets:
         if name in register.preset_dict:
             continue
@@ -193,12 +172,8 @@ def check_presets(presets: Sequence[str]) -> None:
 
 
 def help_text(cfg: CN, section: str = "all") -> str:
-    """The help: the flags and the sections, or the keys of one section.
-
-    Raises
-    ------
-    UserError
-        There is no such section or key; names similar ones.
+    """The help: the flags and the sections, or the keys of one section. Where there is no such
+    section or key, a :class:`UserError` that names similar ones.
     """
     if section == "all":
         return "\n".join(_overview(cfg))

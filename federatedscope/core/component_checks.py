@@ -21,17 +21,9 @@ from federatedscope.core.task import CAUSAL_LM, split_model_type, task_type
 
 
 def check_components(cfg: Any) -> None:
-    """Refuse names that nothing answers to, and arguments that it does not take.
-
-    Parameters
-    ----------
-    cfg : CN
-        The run's configuration: model, optimizers, schedules, loss, regularizer, trackers.
-
-    Raises
-    ------
-    ConfigError
-        The first that is wrong, with the nearest known name.
+    """Refuse names that nothing answers to, and arguments that it does not take: of model,
+    optimizers, schedules, loss, regularizer and trackers the first that is wrong, with the nearest
+    known name.
     """
     hub = split_model_type(cfg.model.type)[1]
     if hub:
@@ -53,13 +45,7 @@ def check_components(cfg: Any) -> None:
 
 
 def check_client_components(cfg: Any, client_cfgs: CN | None) -> None:
-    """The same for what single clients have of their own.
-
-    Raises
-    ------
-    ConfigError
-        The key starts with ``client_N.``.
-    """
+    """The same for what single clients have of their own; the key starts with ``client_N.``."""
     for name in client_cfgs or ():
         with within(name):
             _check_training(client_config(cfg, client_cfgs, int(name.split("_")[1])))

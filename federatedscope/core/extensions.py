@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import logging
 from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,25 +13,14 @@ from federatedscope.core.errors import ConfigError, UserError
 
 __all__ = ["contrib_modules", "load_extensions"]
 
-logger = logging.getLogger(__name__)
-
 
 def load_extensions(names: Iterable[str]) -> list[ModuleType]:
-    """Import every contrib file, then the named modules in the given order.
+    """Import every contrib file, then the named modules (``["federatedscope_ext"]``) in the given
+    order; returns the latter.
 
     A package's sub-package ``tools`` is imported after it, where there is one: what stands above
     the package and registers something, such as a callback. Importing a module twice has no effect,
     so the call can be repeated.
-
-    Parameters
-    ----------
-    names : iterable of str
-        Module names, for example ``["federatedscope_ext"]``.
-
-    Returns
-    -------
-    list of module
-        The named modules.
 
     Raises
     ------
@@ -51,12 +39,12 @@ def contrib_modules(package: ModuleType = contrib) -> list[tuple[str, Path]]:
 
     Files whose name starts with an underscore are left out.
     """
-    found = []
-    for root in sorted(package.__path__):
-        for file in sorted(Path(root).glob("*/*.py")):
-            if not file.name.startswith("_"):
-                found.append((f"{package.__name__}.{file.parent.name}.{file.stem}", file))
-    return found
+    return [
+        (f"{package.__name__}.{file.parent.name}.{file.stem}", file)
+        for root in sorted(package.__path__)
+        for file in sorted(Path(root).glob("*/*.py"))
+        if not file.name.startswith("_")
+    ]
 
 
 def _import_contrib(name: str, file: Path) -> None:
@@ -86,30 +74,17 @@ def _import_named(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         missing = error.name or name
         if name == missing or name.startswith(f"{missing}."):
-            raise ConfigError(
-                "extensions",
-                name,
-                "no such module",
-                "Start from the folder that contains it, put that folder on PYTHONPATH, or take"
-                " the name out of 'extensions'",
-            ) from error
-        if missing.startswith(f"{name}."):
-            raise ConfigError(
-                "extensions",
-                name,
-                f"its part {missing} is missing",
-                "The package is incomplete: install it again, or take it out of 'extensions'",
-            ) from error
-        raise ConfigError(
-            "extensions",
-            name,
-            f"it imports {missing}, which is not installed",
-            f"Install {missing}, or take {name} out of 'extensions'",
-        ) from error
+            problem = "no such module"
+            remedy = "Start from the folder that contains it, put that folder on PYTHONPATH, or "
+            remedy += "take the name out of 'extensions'"
+        elif missing.startswith(f"{name}."):
+            problem = f"its part {missing} is missing"
+            remedy = "The package is incomplete: install it again, or take it out of 'extensions'"
+        else:
+            problem = f"it imports {missing}, which is not installed"
+            remedy = f"Install {missing}, or take {name} out of 'extensions'"
+        raise ConfigError("extensions", name, problem, remedy) from error
     except (ImportError, SyntaxError) as error:
-        raise ConfigError(
-            "extensions",
-            name,
-            f"it cannot be imported ({error})",
-            "Repair the module, or take the name out of 'extensions'",
-        ) from error
+        problem = f"it cannot be imported ({error})"
+        remedy = "Repair the module, or take the name out of 'extensions'"
+        raise ConfigError("extensions", name, problem, remedy) from error

@@ -143,11 +143,10 @@ class StandaloneRunner:
     def _build_client(
         self, client_class: type[Any], client_id: int, client_configs: CN | None
     ) -> Any:
-        own = client_configs is not None and f"client_{client_id}" in client_configs
         return client_class(
             ID=client_id,
             server_id=SERVER_ID,
-            config=client_config(self.cfg, client_configs, client_id) if own else self.cfg,
+            config=client_config(self.cfg, client_configs, client_id),
             data=self.data[client_id],
             model=self.model,
             device=self.device,

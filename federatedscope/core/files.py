@@ -5,10 +5,29 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from federatedscope.core.errors import ConfigError
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A temporary file beside ``path``, which takes its place when the block ends well."""
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
@@ -17,18 +36,9 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write a file atomically (temporary file beside it, then rename)."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    """Write a file atomically."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
@@ -37,13 +47,7 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
 
 
 def check_writable(field: str, folder: Path) -> None:
-    """Refuse a folder that cannot be made or written to, without making it.
-
-    Raises
-    ------
-    ConfigError
-        Naming ``field``.
-    """
+    """Refuse a folder that cannot be made or written to, without making it, as ``field``'s."""
     above = folder.absolute()
     while not above.exists() and above != above.parent:
         above = above.parent
@@ -54,13 +58,7 @@ def check_writable(field: str, folder: Path) -> None:
 
 
 def make_folder(field: str, folder: Path) -> None:
-    """Make a folder and those above it.
-
-    Raises
-    ------
-    ConfigError
-        It cannot be made; names ``field``.
-    """
+    """Make a folder and those above it; where it cannot be made, a refusal of ``field``."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -47,17 +47,8 @@ class Record:
     def from_json(cls: type[Each], raw: Mapping[str, Any], name: str = "") -> Each:
         """Read what :meth:`to_json` wrote, or an older or later version of this project.
 
-        Parameters
-        ----------
-        raw : mapping
-            A JSON object.
-        name : str
-            What to call it in errors.
-
-        Raises
-        ------
-        RecordError
-            A value has a type that the field cannot have.
+        A value of a type that its field cannot have is a :class:`RecordError`, which calls the
+        object ``name``.
         """
         values = {
             key: _read(kind, raw[key], f"{name}{key}")

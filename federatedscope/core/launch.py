@@ -27,11 +27,7 @@ from federatedscope.core.configs.loading import RunConfig, build_config, check_r
 from federatedscope.core.errors import is_user_error
 from federatedscope.core.extensions import load_extensions
 from federatedscope.core.files import check_writable, make_folder
-from federatedscope.core.logging_setup import (
-    log_to_folder,
-    setup_console,
-    stop_logging_to_folder,
-)
+from federatedscope.core.logging_setup import log_to_folder, setup_console, stop_logging_to_folder
 from federatedscope.core.outdir import choose_outdir
 
 logger = logging.getLogger(__name__)
@@ -126,14 +122,8 @@ class Prepared:
 
     Attributes
     ----------
-    cfg : CN
-        The settled configuration.
-    data : mapping of int to ClientData
-        0 is the server's.
-    device : str
-        Where to compute.
-    precision : Precision
-        How.
+    cfg, data, device, precision
+        The settled configuration; rows by participant, 0 for the server; where and how to compute.
     run : dict
         The run's description.
     model : torch.nn.Module or None
@@ -210,14 +200,8 @@ def build_model(cfg: Any, data: Any, base_dtype: Any = None) -> Any:
 
 
 def run(settings: RunConfig, quiet: bool = False) -> int:
-    """Prepare and run a merged, checked configuration; returns the exit code.
-
-    Parameters
-    ----------
-    settings : RunConfig
-        See :func:`federatedscope.core.configs.loading.build_config`.
-    quiet : bool
-        No progress and no summary.
+    """Prepare and run a merged, checked configuration; returns the exit code. With ``quiet`` no
+    progress and no summary are shown.
     """
     cfg = settings.cfg
     # What the data decide (labels, one client of many) they decide again when the file is run.
@@ -270,11 +254,8 @@ def build_callbacks(cfg: Any, quiet: bool) -> Any:
         steps = cfg.train.local_update_steps if cfg.train.batch_or_epoch == "batch" else 0
         members.append(Progress(cfg.federate.total_round_num, steps))
     members += tracker_callbacks(cfg)
-    for builder in register.callback_dict.values():
-        callback = builder(cfg)
-        if callback is not None:
-            members.append(callback)
-    return Callbacks(members)
+    registered = (builder(cfg) for builder in register.callback_dict.values())
+    return Callbacks([*members, *(callback for callback in registered if callback is not None)])
 
 
 def _execute(prepared: Prepared, clients: CN | None, quiet: bool) -> int:
@@ -339,22 +320,14 @@ def _report_failure(failure: Exception) -> None:
 
 
 def build_runner(
-    prepared: Prepared,
-    clients: CN | None,
-    callbacks: Any,
-    exchange: Any = None,
-    engine: Any = None,
+    prepared: Prepared, clients: CN | None, callbacks: Any, exchange: Any = None, engine: Any = None
 ) -> Any:
     """Read the weights once and build the workers around them.
 
     Parameters
     ----------
-    prepared : Prepared
-        The checked run.
-    clients : CN or None
-        Settings of single clients.
-    callbacks : Callbacks
-        Told what happens.
+    prepared, clients, callbacks
+        The checked run, settings of single clients, and who is told what happens.
     exchange : Exchange, optional
         Carries the messages; in this process when not given.
     engine : TorchEngine, optional

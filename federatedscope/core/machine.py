@@ -18,17 +18,8 @@ logger = logging.getLogger(__name__)
 
 
 def choose_device(cfg: Any) -> str:
-    """The device of ``use_gpu`` and ``device``.
-
-    Returns
-    -------
-    str
-        ``cpu`` or ``cuda:k``.
-
-    Raises
-    ------
-    ConfigError
-        A GPU is asked for that is not there.
+    """The device of ``use_gpu`` and ``device``: ``cpu`` or ``cuda:k``; a :class:`ConfigError` where
+    a GPU is asked for that is not there.
     """
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if not cfg.use_gpu:
@@ -38,30 +29,20 @@ def choose_device(cfg: Any) -> str:
         return "cpu"
     for field, index in (("device", cfg.device), ("eval_device", cfg.eval_device)):
         if index >= count:
-            raise ConfigError(
-                field,
-                index,
-                f"this machine has {count} CUDA device(s), numbered from 0",
-                f"use 0..{count - 1}, or -1 for the first one",
-            )
+            problem = f"this machine has {count} CUDA device(s), numbered from 0"
+            raise ConfigError(field, index, problem, f"use 0..{count - 1}, or -1 for the first one")
     return f"cuda:{max(cfg.device, 0)}"
 
 
 def _without_gpu(cfg: Any) -> None:
     """Refuse ``use_gpu: True``; ``auto`` takes the CPU, and says so where a GPU was named."""
     if cfg.use_gpu != "auto":
-        raise ConfigError(
-            "use_gpu",
-            cfg.use_gpu,
-            "PyTorch sees no CUDA device on this machine",
-            "write use_gpu: False (CPU) or use_gpu: auto",
-        )
+        problem = "PyTorch sees no CUDA device on this machine"
+        remedy = "write use_gpu: False (CPU) or use_gpu: auto"
+        raise ConfigError("use_gpu", cfg.use_gpu, problem, remedy)
     if cfg.device >= 0:
-        logger.warning(
-            "device %d is not there: PyTorch sees no CUDA device on this machine. The run uses "
-            "the CPU.",
-            cfg.device,
-        )
+        told = "device %d is not there: PyTorch sees no CUDA device on this machine. "
+        logger.warning(told + "The run uses the CPU.", cfg.device)
 
 
 def use_all_cores() -> int:
@@ -76,21 +57,11 @@ def use_all_cores() -> int:
 
 
 def available_cores(root: Path = Path("/")) -> int:
-    """Cores that this process has: those that it may run on, fewer where a quota gives it less.
-
-    Parameters
-    ----------
-    root : Path
-        The folder in which ``proc`` and ``sys`` are.
-
-    Returns
-    -------
-    int
-        At least 1; a quota of two and a half cores counts as 2.
+    """Cores that this process has: those that it may run on, fewer where a quota gives it less (two
+    and a half cores count as 2), at least 1. ``root`` is the folder of ``proc`` and ``sys``.
     """
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     return max(1, min([cores, *_quotas(root)]))
 
 
@@ -126,11 +97,3 @@ def peak_memory_bytes() -> int:
     """Largest resident size of this process so far, in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
-
-
-def available_memory_bytes() -> int | None:
-    """Memory that can be had without swapping, in bytes; ``None`` where it is not known."""
-    for line in _text(Path("/proc/meminfo")).splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    return None

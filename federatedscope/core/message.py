@@ -18,10 +18,8 @@ class Message:
     msg_type : str
         Chooses the handler: ``join_in``, ``assign_client_id``, ``model_para``, ``evaluate``,
         ``metrics``, ``converged``, ``finish`` or one that an extension registered.
-    sender : int
-        ID of the sending worker; the server is 0, clients count from 1.
-    receiver : int or list of int
-        IDs of the receiving workers.
+    sender, receiver : int, int or list of int
+        IDs of workers; the server is 0, clients count from 1.
     state : int
         Index of the training round, from 0.
     content : object
@@ -29,10 +27,8 @@ class Message:
         state dict.
     timestamp : float
         Virtual time, carried through unchanged by synchronous runs.
-    strategy : str, optional
+    strategy, serial_num
         Kept for extensions written against FederatedScope; unused here.
-    serial_num : int
-        Likewise.
     """
 
     def __init__(
@@ -72,22 +68,11 @@ class Message:
 
 
 def payload_bytes(content: Any) -> int:
-    """Bytes of all tensors in a payload, the part of a message that costs bandwidth.
-
-    Parameters
-    ----------
-    content : object
-        Any nesting of mappings, lists and tuples; everything but tensors counts as 0.
-
-    Returns
-    -------
-    int
-        Sum of ``numel * element_size``.
+    """Bytes of all tensors in a payload, the part of a message that costs bandwidth: in any nesting
+    of mappings, lists and tuples the sum of ``numel * element_size``.
     """
     if isinstance(content, torch.Tensor):
-        return content.numel() * content.element_size()
+        return content.nbytes
     if isinstance(content, Mapping):
-        return sum(payload_bytes(value) for value in content.values())
-    if isinstance(content, list | tuple):
-        return sum(payload_bytes(value) for value in content)
-    return 0
+        content = list(content.values())
+    return sum(map(payload_bytes, content)) if isinstance(content, list | tuple) else 0

@@ -15,15 +15,8 @@ __all__ = ["plain_metrics"]
 def plain_metrics(metrics: Mapping[str, Any]) -> dict[str, int | float]:
     """Metrics by name as ``int`` and ``float``, ready for lines, records and means.
 
-    Parameters
-    ----------
-    metrics : mapping of str to scalar
-        Python numbers, NumPy scalars, arrays or tensors of one element.
-
-    Raises
-    ------
-    UserError
-        A value is no single number; the message names the metric.
+    They may be Python numbers, NumPy scalars, arrays or tensors of one element; a value that is no
+    single number is a :class:`UserError`, which names the metric.
     """
     return {str(name): _plain(str(name), value) for name, value in metrics.items()}
 

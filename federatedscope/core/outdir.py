@@ -6,8 +6,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-DEFAULT_OUTDIR = "exp"
-
 
 def choose_outdir(cfg: Any, outdir_given: bool) -> Path:
     """The folder that this run writes to.

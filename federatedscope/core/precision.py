@@ -18,14 +18,8 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True)
 class Precision:
-    """The precision of a run.
-
-    Attributes
-    ----------
-    name : str
-        ``fp32``, ``bf16`` or ``fp16``: the autocast type of forward passes.
-    reason : str
-        Why, in a sentence for the summary.
+    """The precision of a run: ``fp32``, ``bf16`` or ``fp16``, the autocast type of forward passes;
+    and why, in a sentence for the summary.
     """
 
     name: str
@@ -40,15 +34,9 @@ class Precision:
 def choose_precision(cfg: Any, device: str, probe: Callable[[], float] | None = None) -> Precision:
     """Decide the precision.
 
-    Parameters
-    ----------
-    cfg : CN
-        Reads ``train.is_enable_half`` and ``train.half_dtype`` (``auto``, ``bf16``, ``fp16``,
-        ``fp32``).
-    device : str
-        ``cpu`` or ``cuda:k``.
-    probe : callable, optional
-        How many times as fast as fp32 bf16 autocast is on this CPU; measured by default.
+    Reads ``train.is_enable_half`` and ``train.half_dtype`` (``auto``, ``bf16``, ``fp16``,
+    ``fp32``). ``probe`` says how many times as fast as fp32 bf16 autocast is on this CPU; measured
+    by default.
     """
     wanted = cfg.train.get("half_dtype", "auto")
     if not cfg.train.is_enable_half:

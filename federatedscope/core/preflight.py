@@ -6,6 +6,7 @@ fraction of a second; the result is the run's description, ``run.json`` and the 
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import platform
 import sys
@@ -18,14 +19,17 @@ from typing import Any
 import torch
 
 from federatedscope.core.auxiliaries.trainer_builder import get_trainer_cls
+from federatedscope.core.auxiliaries.worker_builder import get_server_cls
+from federatedscope.core.data.base_data import SPLITS
+from federatedscope.core.data.utils import count_rows, listed
 from federatedscope.core.errors import ConfigError
+from federatedscope.core.monitors.formatting import split_of
+from federatedscope.core.monitors.monitor import Monitor
 from federatedscope.core.participants import evaluated_clients, unseen_clients
 from federatedscope.core.precision import Precision
 from federatedscope.core.preflight_clients import (
-    count_rows,
     describe_clients,
     expected_weight,
-    listed,
     majority_baseline,
     participation_notes,
 )
@@ -67,27 +71,18 @@ def describe_run(
     declared_local: Sequence[str] = (),
     layouts: Layouts | None = None,
 ) -> dict[str, Any]:
-    """Check data against model and method, and describe the run.
+    """Check data against model and method, and describe the run: ``run.json`` at the start.
 
     Parameters
     ----------
     cfg : CN
         The settled configuration (see :func:`federatedscope.core.sharing.settled`).
-    data : mapping of int to ClientData
-        0 is the server's.
-    device, precision, threads
-        Where and how it computes.
     skeleton : torch.nn.Module, optional
         The model, with or without storage.
     declared_local : sequence of str
         The user's own ``personalization.local_param``; each keyword must match something.
     layouts : Layouts, optional
         Ranks and scales of LoRA modules; the skeleton has the server's.
-
-    Returns
-    -------
-    dict
-        The content of ``run.json`` at the start.
 
     Raises
     ------
@@ -122,7 +117,8 @@ def check_splits(cfg: Any, data: Mapping[int, Any]) -> None:
     if cfg.federate.make_global_eval:
         evaluated = {0: _server_rows(cfg, data)}
     else:
-        chosen = _evaluated_clients(cfg, holders)
+        # As the server will choose them.
+        chosen = evaluated_clients(cfg, holders, unseen_clients(cfg))
         evaluated = {client: holders[client] for client in chosen}
     present = _splits_with_rows(cfg, evaluated)
     # What only the clients that eval.clients leaves out have rows of.
@@ -130,37 +126,23 @@ def check_splits(cfg: Any, data: Mapping[int, Any]) -> None:
     if not present:
         if others and not cfg.federate.make_global_eval:
             raise _nobody_evaluated(cfg, evaluated, others)
-        raise ConfigError(
-            "eval.split",
-            list(cfg.eval.split),
-            "no participant has rows in any of these splits",
-            "name a split that the data set has (GLUE: ['val']), or set data.splits",
-        )
+        problem = "no participant has rows in any of these splits"
+        remedy = "name a split that the data set has (GLUE: ['val']), or set data.splits"
+        raise ConfigError("eval.split", list(cfg.eval.split), problem, remedy)
     key = cfg.eval.best_res_update_round_wise_key
-    split = key.split("_", 1)[0]
-    if split in ("train", "val", "test") and split not in present:
+    split = split_of(key)
+    if split in SPLITS and split not in present:
         if split in others and not cfg.federate.make_global_eval:
             raise _nobody_evaluated(cfg, evaluated, [split])
-        raise ConfigError(
-            "eval.best_res_update_round_wise_key",
-            key,
-            f"the evaluated splits with rows are {present}",
-            f"write {present[0]}_{key.split('_', 1)[-1]}",
-        )
-
-
-def _evaluated_clients(cfg: Any, clients: Iterable[int]) -> list[int]:
-    """The clients that ``eval.clients`` names, as the server will choose them."""
-    return sorted(evaluated_clients(cfg, clients, unseen_clients(cfg)))
+        problem = f"the evaluated splits with rows are {present}"
+        remedy = f"write {present[0]}_{key.split('_', 1)[-1]}"
+        raise ConfigError("eval.best_res_update_round_wise_key", key, problem, remedy)
 
 
 def _splits_with_rows(cfg: Any, holders: Mapping[int, Any]) -> list[str]:
     """The evaluated splits that any of the participants has rows of."""
-    return [
-        split
-        for split in cfg.eval.split
-        if any(count_rows(holder, split) for holder in holders.values())
-    ]
+    rows = {split: sum(count_rows(h, split) for h in holders.values()) for split in cfg.eval.split}
+    return [split for split in rows if rows[split]]
 
 
 def _nobody_evaluated(cfg: Any, evaluated: Iterable[int], splits: list[str]) -> ConfigError:
@@ -177,16 +159,14 @@ def _nobody_evaluated(cfg: Any, evaluated: Iterable[int], splits: list[str]) -> 
 def _server_rows(cfg: Any, data: Mapping[int, Any]) -> Any:
     """The server's data, which a global evaluation needs."""
     server = data.get(0)
-    if any(count_rows(server, split) for split in ("train", "val", "test")):
+    if any(count_rows(server, split) for split in SPLITS):
         return server
     remedy = "federate.merge_test_data: True, or federate.make_global_eval: False"
     if cfg.federate.merge_test_data:
         remedy = "both federate.merge_test_data and federate.make_global_eval: False"
+    problem = "the data have no rows of the server's (entry 0)"
     raise ConfigError(
-        "federate.make_global_eval",
-        cfg.federate.make_global_eval,
-        "the data have no rows of the server's (entry 0)",
-        f"Write {remedy}",
+        "federate.make_global_eval", cfg.federate.make_global_eval, problem, f"Write {remedy}"
     )
 
 
@@ -196,28 +176,17 @@ def trainable_shapes(model: torch.nn.Module) -> Shapes:
 
 
 def check_sharing(cfg: Any, shapes: Shapes, declared_local: Sequence[str] = ()) -> None:
-    """Does every declared ``local_param`` keyword match, and is anything left to share?
-
-    Parameters
-    ----------
-    cfg : CN
-        The settled configuration.
-    shapes : dict
-        Shapes of the trainable parameters by name.
-    declared_local : sequence of str
-        The user's own keywords; those that a method adds need not all match.
+    """Does every keyword that the user declared local match one of the trainable parameters (those
+    that a method adds need not), and is anything left to share?
     """
     for keyword in declared_local:
         if any(keyword in name for name in shapes):
             continue
         words = sorted({part for name in shapes for part in name.split(".")})
         near = difflib.get_close_matches(keyword, words, n=3) or words[-6:]
-        raise ConfigError(
-            "personalization.local_param",
-            keyword,
-            "it is in the name of no trainable parameter, so nothing would stay local",
-            f"use a part of a parameter's name, e.g. {near}",
-        )
+        problem = "it is in the name of no trainable parameter, so nothing would stay local"
+        remedy = f"use a part of a parameter's name, e.g. {near}"
+        raise ConfigError("personalization.local_param", keyword, problem, remedy)
     shared = shared_part(shapes, cfg.personalization.local_param)
     if not shared and not is_isolated(cfg):
         raise ConfigError(
@@ -229,11 +198,9 @@ def check_sharing(cfg: Any, shapes: Shapes, declared_local: Sequence[str] = ()) 
 
 
 def _describe_method(cfg: Any) -> dict[str, Any]:
-    server_cls = _server_class(cfg)
-    variant = getattr(server_cls, "variant", None)
-    local_rule = cfg.federate.method.lower()
+    variant = getattr(get_server_cls(cfg), "variant", None)
     return {
-        "method": local_rule,
+        "method": cfg.federate.method.lower(),
         "variant": variant(cfg) if callable(variant) else cfg.federate.method,
         "task": cfg.data.type,
         "task_type": task_type(cfg),
@@ -251,12 +218,6 @@ def _describe_method(cfg: Any) -> dict[str, Any]:
     }
 
 
-def _server_class(cfg: Any) -> Any:
-    from federatedscope.core.auxiliaries.worker_builder import get_server_cls
-
-    return get_server_cls(cfg)
-
-
 def _describe_training(cfg: Any) -> dict[str, Any]:
     return {
         "rounds": cfg.federate.total_round_num,
@@ -267,14 +228,8 @@ def _describe_training(cfg: Any) -> dict[str, Any]:
         "optimizer": dict(cfg.train.optimizer),
         "scheduler": dict(cfg.train.scheduler),
         "main_metric": cfg.eval.best_res_update_round_wise_key,
-        "larger_is_better": _larger_is_better(cfg),
+        "larger_is_better": Monitor(cfg).the_larger_the_better,
     }
-
-
-def _larger_is_better(cfg: Any) -> bool:
-    from federatedscope.core.monitors.monitor import Monitor
-
-    return Monitor(cfg).the_larger_the_better
 
 
 def _describe_model(
@@ -287,14 +242,10 @@ def _describe_model(
 ) -> dict[str, Any]:
     described: dict[str, Any] = {
         "model": cfg.model.type,
-        "adapter": None,
         "device": device,
         "precision": precision.name,
         "precision_reason": precision.reason,
         "threads": threads,
-        "parameters": None,
-        "memory_estimate_bytes": None,
-        "bytes_per_round": None,
     }
     if skeleton is None:
         return described
@@ -311,29 +262,19 @@ def _describe_model(
     described["memory_estimate_bytes"] = estimate_memory(cfg, skeleton, counts, precision)
     sent = mean_size(shared, layouts, cfg.federate.client_num) if layouts else counts.sent
     per_round = round(4 * sent * cfg.federate.sample_client_num)
-    if not getattr(_server_class(cfg), "traffic_varies", False):
+    if not getattr(get_server_cls(cfg), "traffic_varies", False):
         described["bytes_per_round"] = {"up": per_round, "down": per_round}
     return described
 
 
 def mean_size(shapes: Shapes, layouts: Layouts, clients: int) -> float:
-    """Numbers that a client sends, on average over clients of different ranks.
-
-    Parameters
-    ----------
-    shapes : dict
-        What is sent, at the server's ranks.
-    layouts : Layouts
-        Who has which ranks.
-    clients : int
-        How many there are.
+    """Numbers that a client sends, on average over clients of different ranks; ``shapes`` of what
+    is sent are those at the server's ranks.
     """
-    sizes = {
-        id(layout): sum(
-            size_at(name, shape, layouts.server, layout) for name, shape in shapes.items()
-        )
-        for layout in [layouts.server, *layouts.distinct]
-    }
+    sizes = {}
+    for layout in (layouts.server, *layouts.distinct):
+        each = (size_at(name, shape, layouts.server, layout) for name, shape in shapes.items())
+        sizes[id(layout)] = sum(each)
     return sum(sizes[id(layouts.of(k))] for k in range(1, clients + 1)) / max(clients, 1)
 
 
@@ -374,17 +315,14 @@ def estimate_memory(
     """
     base_bytes = 2 if precision.name != "fp32" and cfg.llm.adapter.use else 4
     frozen = counts.total - counts.trainable
+    names = ("hidden_size", "num_attention_heads", "num_hidden_layers", "vocab_size")
     config = getattr(skeleton, "config", None)
-    activations = 0
-    if config is not None:
-        s, b = cfg.llm.tok_len, cfg.dataloader.batch_size
-        h = getattr(config, "hidden_size", 0) or 0
-        a = getattr(config, "num_attention_heads", 0) or 0
-        layers = getattr(config, "num_hidden_layers", 0) or 0
-        half = 1 if precision.name != "fp32" else 2
-        activations = int(half * layers * s * b * (34 * h + 5 * a * s))
-        if task_type(cfg) == "CAUSAL_LM":
-            activations += 8 * s * b * (getattr(config, "vocab_size", 0) or 0)
+    h, a, layers, vocabulary = (getattr(config, name, 0) or 0 for name in names)
+    s, b = cfg.llm.tok_len, cfg.dataloader.batch_size
+    half = 1 if precision.name != "fp32" else 2
+    activations = int(half * layers * s * b * (34 * h + 5 * a * s))
+    if task_type(cfg) == "CAUSAL_LM":
+        activations += 8 * s * b * vocabulary
     limit = int(cfg.federate.client_memory_mb) * 2**20
     state = 4 * counts.trainable
     clients = min(state * (cfg.federate.client_num + 1), limit)
@@ -400,17 +338,14 @@ def estimate_memory(
 
 
 def _describe_evaluation(cfg: Any, ranks_vary: bool = False) -> EvaluationInfo:
-    personal = bool(cfg.personalization.local_param) or cfg.federate.method.lower() == "local"
+    scope, note = "global", "Every client evaluates the same aggregated state on its own rows."
     if cfg.federate.make_global_eval:
-        scope, note = "global", "The server evaluates its state on its own rows."
-    elif personal:
+        note = "The server evaluates its state on its own rows."
+    elif cfg.personalization.local_param or cfg.federate.method.lower() == "local":
         scope = "personal"
         note = "Every client evaluates what it holds: its own local tensors with the shared ones."
-    else:
-        scope = "global"
-        note = "Every client evaluates the same aggregated state on its own rows."
-        if ranks_vary:
-            note = "Every client evaluates the aggregated state, as far as its own rank holds it."
+    elif ranks_vary:
+        note = "Every client evaluates the aggregated state, as far as its own rank holds it."
     return EvaluationInfo(scope, tuple(cfg.eval.phases), note)
 
 
@@ -424,10 +359,8 @@ def _notes(cfg: Any, precision: Precision, device: str, data: Mapping[int, Any])
         )
     if cfg.train.is_enable_half and precision.name == "fp32":
         notes.append(f"Runs in fp32: {precision.reason}.")
-    if cfg.eval_device >= 0 and f"cuda:{cfg.eval_device}" != device:
-        notes.append(
-            f"eval_device {cfg.eval_device}: evaluation runs where training runs, {device}."
-        )
+    if (index := cfg.eval_device) >= 0 and f"cuda:{index}" != device:
+        notes.append(f"eval_device {index}: evaluation runs where training runs, {device}.")
     if cfg.federate.make_global_eval and cfg.personalization.local_param:
         notes.append(
             f"The server is evaluated, and what stays on the clients "
@@ -455,8 +388,6 @@ def _notes(cfg: Any, precision: Precision, device: str, data: Mapping[int, Any])
 def _versions() -> dict[str, str]:
     versions = {"python": platform.python_version()}
     for package in _PACKAGES:
-        try:
+        with contextlib.suppress(metadata.PackageNotFoundError):
             versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
     return versions

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from federatedscope.core.data.utils import array_rows, label_histogram, labels_of
+from federatedscope.core.data.base_data import SPLITS
+from federatedscope.core.data.utils import count_rows, dataset_of, label_histogram, listed
 from federatedscope.core.participants import unseen_clients, untrained_clients
 from federatedscope.core.records import ClientInfo, Majority
 from federatedscope.core.task import adapter_arguments, task_type
-from federatedscope.core.trainers.utils import batches_or_epochs, calculate_batch_epoch_num
+from federatedscope.core.trainers.utils import training_length
 from fedlora.layouts import Layouts
 
-__all__ = ["count_rows", "describe_clients", "expected_weight", "majority_baseline"]
+__all__ = ["describe_clients", "expected_weight", "majority_baseline"]
 
 
 def describe_clients(
@@ -30,12 +31,12 @@ def describe_clients(
     rank = adapter_arguments(cfg).get("r") if cfg.llm.adapter.use else None
     described = []
     for client, holder in sorted((k, v) for k, v in data.items() if k):
-        histograms = {split: _histogram(holder, split) for split in ("train", "val", "test")}
+        histograms = {split: _histogram(holder, split) for split in SPLITS}
         classifies = task_type(cfg) != "CAUSAL_LM" and cfg.data.num_labels != 1
         described.append(
             ClientInfo(
                 id=client,
-                rows={split: count_rows(holder, split) for split in ("train", "val", "test")},
+                rows={split: count_rows(holder, split) for split in SPLITS},
                 labels={k: v for k, v in histograms.items() if v} or None,
                 rank=rank if layouts is None else _one(layouts.of(client).ranks),
                 scale=None if layouts is None else _one(layouts.of(client).scales),
@@ -73,11 +74,6 @@ def participation_notes(cfg: Any, data: Mapping[int, Any]) -> list[str]:
     return notes
 
 
-def listed(numbers: Sequence[int], most: int = 20) -> str:
-    """The first of a list of numbers as text."""
-    return ", ".join(map(str, numbers[:most])) + (", ..." if len(numbers) > most else "")
-
-
 def _one(values: Mapping[str, float]) -> Any:
     """The value of all modules, or those that occur."""
     distinct = tuple(sorted(set(values.values())))
@@ -91,13 +87,7 @@ def expected_weight(cfg: Any, rows: int) -> float:
     loader = cfg.dataloader
     if cfg.aggregator.weights == "rows" or rows < (loader.batch_size if loader.drop_last else 1):
         return float(rows)
-    full, last, epochs, _ = calculate_batch_epoch_num(
-        batches_or_epochs(cfg),
-        cfg.train.batch_or_epoch,
-        rows,
-        loader.batch_size,
-        loader.drop_last,
-    )
+    full, last, epochs, _ = training_length(cfg, rows)
     size = loader.batch_size
     return float((epochs - 1) * min(full * size, rows) + min(last * size, rows))
 
@@ -122,29 +112,7 @@ def majority_baseline(histograms: Mapping[str, Mapping[str, int] | None]) -> Maj
     return Majority(label, **shares)
 
 
-def count_rows(holder: Any, split: str) -> int:
-    """Rows that a participant has of a split; 0 without data."""
-    dataset = _dataset(holder, split)
-    return len(dataset) if dataset is not None and hasattr(dataset, "__len__") else 0
-
-
-def _dataset(holder: Any, split: str) -> Any:
-    """The rows of a split, out of a ``ClientData`` or a mapping of datasets, loaders or arrays."""
-    if holder is None:
-        return None
-    if hasattr(holder, f"{split}_data"):
-        dataset = getattr(holder, f"{split}_data")
-    else:
-        dataset = holder.get(split) if isinstance(holder, Mapping) else None
-    if hasattr(dataset, "batch_size"):
-        dataset = getattr(dataset, "dataset", dataset)
-    return array_rows(dataset)
-
-
 def _histogram(holder: Any, split: str, most: int = 64) -> dict[str, int] | None:
-    """Rows per label; ``None`` for continuous labels and for none at all."""
-    dataset = _dataset(holder, split)
-    if dataset is None or labels_of(dataset) is None:
-        return None
-    counts = label_histogram(dataset) or {}
-    return {str(k): int(v) for k, v in counts.items()} if 0 < len(counts) <= most else None
+    """Rows per label; ``None`` for continuous labels, for too many and for none at all."""
+    counts = label_histogram(dataset_of(holder, split)) or {}
+    return counts if 0 < len(counts) <= most else None

@@ -14,35 +14,21 @@ _SWITCHES = ("fedopt.use", "fedprox.use", "federate.freeze_A")
 
 
 def method_options(cfg: Any) -> dict[str, Any]:
-    """What is on beside the method.
-
-    Parameters
-    ----------
-    cfg : CN
-        The settled configuration.
-
-    Returns
-    -------
-    dict
-        Any of ``fedopt`` (``{'optimizer', 'lr'}``), ``fedprox`` (``{'mu'}``), ``robust_rule`` (its
-        name), ``finetune``, ``freeze_A`` and ``shared_module`` (``True``).
+    """What the settled configuration has on beside the method: any of ``fedopt`` (``{'optimizer',
+    'lr'}``), ``fedprox`` (``{'mu'}``), ``robust_rule`` (its name), ``finetune``, ``freeze_A`` and
+    ``shared_module`` (``True``).
     """
-    implied = _implied_by_method(cfg)
-    options: dict[str, Any] = {}
-    if cfg.fedopt.use and "fedopt.use" not in implied:
-        optimizer = cfg.fedopt.optimizer
-        options["fedopt"] = {"optimizer": optimizer.type, "lr": optimizer.lr}
-    if cfg.fedprox.use and "fedprox.use" not in implied:
-        options["fedprox"] = {"mu": cfg.fedprox.mu}
-    if cfg.aggregator.robust_rule.lower() != "fedavg":
-        options["robust_rule"] = cfg.aggregator.robust_rule
-    if cfg.finetune.before_eval:
-        options["finetune"] = True
-    if cfg.federate.freeze_A and "federate.freeze_A" not in implied:
-        options["freeze_A"] = True
-    if cfg.federate.shared_module:
-        options["shared_module"] = True
-    return options
+    chosen = {s for s in _SWITCHES if value_of(cfg, s)} - _implied_by_method(cfg)
+    optimizer, rule = cfg.fedopt.optimizer, cfg.aggregator.robust_rule
+    options = {
+        "fedopt": "fedopt.use" in chosen and {"optimizer": optimizer.type, "lr": optimizer.lr},
+        "fedprox": "fedprox.use" in chosen and {"mu": cfg.fedprox.mu},
+        "robust_rule": rule.lower() != "fedavg" and rule,
+        "finetune": bool(cfg.finetune.before_eval),
+        "freeze_A": "federate.freeze_A" in chosen,
+        "shared_module": bool(cfg.federate.shared_module),
+    }
+    return {name: value for name, value in options.items() if value}
 
 
 def _implied_by_method(cfg: Any) -> frozenset[str]:

@@ -8,7 +8,7 @@ Three sources, the later wins: ``llm.adapter.args`` for everybody, a registered 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,9 +34,7 @@ def settle_ranks(cfg: Any, client_cfgs: CN | None, skeleton: torch.nn.Module | N
     Parameters
     ----------
     cfg : CN
-        The settled, mutable configuration. ``llm.adapter.unequal_ranks`` is set.
-    client_cfgs : CN or None
-        Settings of single clients.
+        The settled, mutable configuration; ``llm.adapter.unequal_ranks`` is set.
     skeleton : torch.nn.Module or None
         The model with ``llm.adapter.args`` as the user wrote them, with or without storage; none
         for a model that a registered builder makes, which ranks it by itself.
@@ -44,12 +42,8 @@ def settle_ranks(cfg: Any, client_cfgs: CN | None, skeleton: torch.nn.Module | N
     Returns
     -------
     Layouts or None
-        ``None`` for models without LoRA layers.
-
-    Raises
-    ------
-    ConfigError
-        Ranks for a model without LoRA, or a method that cannot combine unequal ones.
+        ``None`` for models without LoRA layers; ranks for these, and unequal ones that a method
+        cannot combine, are a :class:`ConfigError`.
     """
     modules = [] if skeleton is None else list(layout_of_model(skeleton).ranks)
     own = _own_arguments(client_cfgs, adapter_arguments(cfg))
@@ -79,39 +73,23 @@ def _check_answered(cfg: Any, plan: Any) -> None:
     """Refuse a name that no registered plan knows; pooled training has one rank anyway."""
     given = cfg.llm.adapter.client_ranks
     if plan is None and isinstance(given, str) and given and method_of(cfg) != "global":
-        raise ConfigError(
-            "llm.adapter.client_ranks",
-            given,
-            "no mix, no file, and no registered plan of this name",
-            "Write a list of ranks, or the name of a mix, a .yaml or a .json file",
-        )
+        problem = "no mix, no file, and no registered plan of this name"
+        remedy = "Write a list of ranks, or the name of a mix, a .yaml or a .json file"
+        raise ConfigError("llm.adapter.client_ranks", given, problem, remedy)
 
 
 def _check_scale_rule(cfg: Any) -> None:
     if cfg.llm.adapter.scale_rule == "alpha" and adapter_arguments(cfg).get("use_rslora"):
-        raise ConfigError(
-            "llm.adapter.scale_rule",
-            "alpha",
-            "llm.adapter.args says use_rslora, whose scale is lora_alpha / sqrt(r)",
-            "Write scale_rule: auto or rslora, or leave use_rslora out",
-        )
+        problem = "llm.adapter.args says use_rslora, whose scale is lora_alpha / sqrt(r)"
+        remedy = "Write scale_rule: auto or rslora, or leave use_rslora out"
+        raise ConfigError("llm.adapter.scale_rule", "alpha", problem, remedy)
 
 
 def build_layouts(
     cfg: Any, modules: Sequence[str], own: Mapping[int, Mapping[str, Any]], plan: Any = None
 ) -> Layouts:
-    """Layouts of server and clients over the named LoRA modules.
-
-    Parameters
-    ----------
-    cfg : CN
-        Reads ``llm.adapter.args``, ``llm.adapter.scale_rule``, ``federate.client_num``.
-    modules : sequence of str
-        Names of the modules.
-    own : mapping
-        Complete adapter arguments of the clients that have their own.
-    plan : object, optional
-        See ``register_ranks``.
+    """Layouts of server and clients over the named LoRA modules: ``own`` has the complete adapter
+    arguments of the clients that have their own, for ``plan`` see ``register_ranks``.
     """
     base, rule = adapter_arguments(cfg), cfg.llm.adapter.scale_rule
     count = cfg.federate.client_num
@@ -196,12 +174,8 @@ class _CheckedPlan:
         return {module: int(rank) for module, rank in ranks.items()}
 
     def _refused(self, where: str, value: Any, problem: str) -> ConfigError:
-        return ConfigError(
-            f"{type(self.plan).__name__}.{where}",
-            value,
-            problem,
-            "A plan of register_ranks gives a rank, a rank by full module name, or None",
-        )
+        remedy = "A plan of register_ranks gives a rank, a rank by full module name, or None"
+        return ConfigError(f"{type(self.plan).__name__}.{where}", value, problem, remedy)
 
 
 def _is_rank(value: Any) -> bool:
@@ -246,47 +220,35 @@ def adapter_arguments_of(section: Any) -> dict[str, Any] | None:
 
 
 def _refuse_without_lora(cfg: Any, own: Mapping[int, Any]) -> None:
-    if cfg.llm.adapter.client_ranks:
-        field, value = "llm.adapter.client_ranks", cfg.llm.adapter.client_ranks
-    elif own:
-        client = min(own)
-        field, value = f"client_{client}.{FIELD}", own[client]
-    elif cfg.llm.adapter.promotion.rank:
-        field, value = "llm.adapter.promotion.rank", cfg.llm.adapter.promotion.rank
-    elif cfg.llm.adapter.scale_rule != "auto":
-        field, value = "llm.adapter.scale_rule", cfg.llm.adapter.scale_rule
-    else:
-        return
-    raise ConfigError(
-        field,
-        value,
-        "ranks and scales are for LoRA adapters, and the model has none",
-        "Write llm.adapter.use: True with adapter_method 'lora', or leave it out",
-    )
+    adapter = cfg.llm.adapter
+    asked = {
+        "llm.adapter.client_ranks": adapter.client_ranks,
+        **{f"client_{client}.{FIELD}": own[client] for client in sorted(own)[:1]},
+        "llm.adapter.promotion.rank": adapter.promotion.rank,
+        "llm.adapter.scale_rule": adapter.scale_rule != "auto" and adapter.scale_rule,
+    }
+    for field, value in asked.items():
+        if value:
+            problem = "ranks and scales are for LoRA adapters, and the model has none"
+            remedy = "Write llm.adapter.use: True with adapter_method 'lora', or leave it out"
+            raise ConfigError(field, value, problem, remedy)
 
 
 def _write_server_ranks(cfg: Any, server: AdapterLayout, modules: Sequence[str]) -> None:
     """Let the model be built at the server's ranks."""
     largest = max(server.ranks.values())
-    entry = dict(adapter_arguments(cfg))
-    entry["r"] = largest
-    entry["rank_pattern"] = {
+    others = {
         re.escape(base_name(module)): server.ranks[module]
         for module in modules
         if server.ranks[module] != largest
     }
-    if not entry["rank_pattern"]:
-        del entry["rank_pattern"]
-    cfg.llm.adapter.args = [entry]
+    entry = {**adapter_arguments(cfg), "r": largest, "rank_pattern": others}
+    cfg.llm.adapter.args = [{k: v for k, v in entry.items() if v or k != "rank_pattern"}]
 
 
 def _check_adapter(cfg: Any) -> None:
-    """Refuse adapters that cannot be cut to a rank without changing what they compute.
-
-    Raises
-    ------
-    ConfigError
-        A start with B other than zero, or a bias in the adapter.
+    """Refuse adapters that cannot be cut to a rank without changing what they compute: a start with
+    B other than zero, or a bias in the adapter.
     """
     arguments = adapter_arguments(cfg)
     start = arguments.get("init_lora_weights", True)
@@ -307,46 +269,22 @@ def _check_adapter(cfg: Any) -> None:
 
 
 def check_combines(cfg: Any) -> None:
-    """Refuse what assumes that all clients' tensors have the same shapes.
-
-    Raises
-    ------
-    ConfigError
-        Robust rules, FedOpt, whole state dicts, one shared module, or a method that nobody
-        aggregates at unequal ranks.
+    """Refuse what assumes that all clients' tensors have the same shapes: robust rules, FedOpt,
+    whole state dicts, one shared module.
     """
-    method = cfg.federate.method.lower()
-    refused: tuple[tuple[str, Any, Callable[[], bool], str], ...] = (
-        (
-            "aggregator.robust_rule",
-            cfg.aggregator.robust_rule,
-            lambda: cfg.aggregator.robust_rule != "fedavg",
-            "aggregator.robust_rule: fedavg",
-        ),
-        (
-            "federate.method" if method == "fedopt" else "fedopt.use",
-            cfg.federate.method if method == "fedopt" else True,
-            lambda: bool(cfg.fedopt.use) or method == "fedopt",
-            "fedopt.use: False and federate.method: flexlora",
-        ),
-        (
-            "federate.shared_module",
-            True,
-            lambda: bool(cfg.federate.shared_module),
-            "federate.shared_module: False",
-        ),
-        (
-            "personalization.share_non_trainable_para",
-            True,
-            lambda: bool(cfg.personalization.share_non_trainable_para),
-            "personalization.share_non_trainable_para: False",
-        ),
+    rule, method = cfg.aggregator.robust_rule, cfg.federate.method
+    named = method.lower() == "fedopt"
+    other = "fedopt.use: False and federate.method: flexlora"
+    whole, shared = "personalization.share_non_trainable_para", "federate.shared_module"
+    refused = (
+        ("aggregator.robust_rule", rule != "fedavg" and rule, "aggregator.robust_rule: fedavg"),
+        ("federate.method", named and method, other),
+        ("fedopt.use", cfg.fedopt.use, other),
+        (shared, cfg.federate.shared_module, f"{shared}: False"),
+        (whole, cfg.personalization.share_non_trainable_para, f"{whole}: False"),
     )
-    for field, value, applies, remedy in refused:
-        if applies():
-            raise ConfigError(
-                field,
-                value,
-                "clients have LoRA adapters of unequal rank, which it cannot combine",
-                f"Write {remedy}, or give all clients one rank",
-            )
+    for field, value, remedy in refused:
+        if value:
+            problem = "clients have LoRA adapters of unequal rank, which it cannot combine"
+            remedy = f"Write {remedy}, or give all clients one rank"
+            raise ConfigError(field, value, problem, remedy)

@@ -17,13 +17,8 @@ _BUSY = ("working", "unseen")
 class Sampler:
     """Base of the client samplers.
 
-    Parameters
-    ----------
-    client_num : int
-        Number of clients; IDs count from 1.
-    seed : int
-        The draw of a round depends on this seed and the number of draws so far only, not on
-        what else used a random generator.
+    The draw of a round depends on the seed and the number of draws so far only, not on what else
+    used a random generator.
 
     Attributes
     ----------
@@ -62,13 +57,7 @@ class UniformSampler(Sampler):
     """Every idle client with the same probability, without replacement, in order of ID."""
 
     def sample(self, size: int) -> list[int]:
-        """Draw ``size`` idle clients.
-
-        Raises
-        ------
-        ValueError
-            Fewer idle clients than asked for.
-        """
+        """Draw ``size`` idle clients; a :class:`ValueError` where there are fewer."""
         idle = np.flatnonzero(self.client_state)
         if size > len(idle):
             raise ValueError(f"{size} clients asked for, {len(idle)} idle")
@@ -82,18 +71,9 @@ class UniformSampler(Sampler):
 def get_sampler(
     sample_strategy: str, client_num: int, client_info: object = None, seed: int = 0
 ) -> Sampler:
-    """Build the sampler that ``federate.sampler`` names.
-
-    Raises
-    ------
-    ConfigError
-        Any other strategy than ``uniform``.
-    """
+    """The sampler that ``federate.sampler`` names; a :class:`ConfigError` but for ``uniform``."""
     if sample_strategy != "uniform":
-        raise ConfigError(
-            "federate.sampler",
-            sample_strategy,
-            "samplers that need measured response times are outside this project",
-            "write federate.sampler: uniform",
-        )
+        problem = "samplers that need measured response times are outside this project"
+        remedy = "write federate.sampler: uniform"
+        raise ConfigError("federate.sampler", sample_strategy, problem, remedy)
     return UniformSampler(client_num, seed)

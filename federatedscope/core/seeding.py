@@ -54,15 +54,7 @@ def put_back(state: tuple[Any, Any, torch.Tensor, list[torch.Tensor]]) -> None:
 
 
 class RandomStream:
-    """Random numbers of their own for what runs with interruptions.
-
-    Parameters
-    ----------
-    seed : int
-        The run's.
-    names : object
-        Of the stream, see :func:`derived_seed`.
-    """
+    """Random numbers of their own for what runs with interruptions, by :func:`derived_seed`."""
 
     def __init__(self, seed: int, *names: object) -> None:
         self.seed = derived_seed(seed, *names)

@@ -34,17 +34,9 @@ def head_rule(cfg: Any) -> str:
 
 
 def settled(cfg: Any) -> Any:
-    """A copy of the configuration in which the method's choices are written out.
-
-    Parameters
-    ----------
-    cfg : CN
-        The user's configuration; not changed. ``data.num_labels`` must be known.
-
-    Raises
-    ------
-    ConfigError
-        ``personalization.head: shared`` although ``local_param`` names the head.
+    """A copy of the user's configuration in which the method's choices are written out; its
+    ``data.num_labels`` must be known. ``personalization.head: shared`` although ``local_param``
+    names the head is a :class:`ConfigError`.
     """
     run = cfg.clone()
     run.defrost()
@@ -65,12 +57,9 @@ def _settle_head(run: Any) -> None:
     rule = head_rule(run)
     naming = [keyword for keyword in local if names_head(keyword)]
     if rule == "shared" and naming:
-        raise ConfigError(
-            "personalization.head",
-            "shared",
-            f"personalization.local_param keeps the head local ({naming})",
-            "drop these keywords or write personalization.head: local",
-        )
+        problem = f"personalization.local_param keeps the head local ({naming})"
+        remedy = "drop these keywords or write personalization.head: local"
+        raise ConfigError("personalization.head", "shared", problem, remedy)
     if rule == "local":
         heads = head_keywords(adapted=run.llm.adapter.use)
         local += [head for head in heads if head not in local]
@@ -85,11 +74,10 @@ def _settle_clients(run: Any) -> None:
     if not idle:
         return
     if federate.client_num == len(idle):
+        problem = "nobody is left to train: the other clients have no training rows"
+        remedy = "Hold fewer clients out, or use more clients"
         raise ConfigError(
-            "federate.unseen_clients_rate",
-            federate.unseen_clients_rate,
-            "nobody is left to train: the other clients have no training rows",
-            "Hold fewer clients out, or use more clients",
+            "federate.unseen_clients_rate", federate.unseen_clients_rate, problem, remedy
         )
     federate.sample_client_num = min(federate.sample_client_num, federate.client_num - len(idle))
 

@@ -23,6 +23,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import runs
 from runs import hand_back, in_child, mib, resident_bytes, say
 
 LAYERS = [(768, 768), (1024, 1024), (2048, 2048), (4096, 4096), (4096, 11008)]
@@ -43,11 +44,9 @@ MIXES = {"uniform": (0.25, 0.25, 0.25, 0.25), "heavy_tail_light": (0.80, 0.05, 0
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print a table, write ``--json``."""
-    options = _options(arguments)
-    if options.child:
-        job = json.loads(options.child)
-        hand_back(_llama(job) if job["kind"] == "llama" else _layer(job))
+    if runs.is_child(lambda job: hand_back((_llama if job["kind"] == "llama" else _layer)(job))):
         return 0
+    options = _options(arguments)
     if options.llama7b:
         result: Any = _llama_rows(options)
         _print_llama(result)
@@ -71,7 +70,6 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float64")
     parser.add_argument("--threads", type=int, default=0, help="0: as many as cores")
     parser.add_argument("--json", metavar="FILE", help="write the figures there")
-    parser.add_argument("--child", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
 
@@ -88,13 +86,8 @@ def _layer_rows(options: argparse.Namespace) -> list[dict[str, Any]]:
     rows = []
     for d_out, d_in in options.layers or LAYERS:
         for clients, ranks in CLIENTS.items():
-            row: dict[str, Any] = {
-                "d_out": d_out,
-                "d_in": d_in,
-                "clients": clients,
-                "summed_rank": sum(ranks),
-                "dtype": options.dtype,
-            }
+            row: dict[str, Any] = {"d_out": d_out, "d_in": d_in, "clients": clients}
+            row |= {"summed_rank": sum(ranks), "dtype": options.dtype}
             for path in ("stacked", "dense"):
                 if path == "dense" and min(d_out, d_in) >= LARGE and not options.full:
                     continue
@@ -203,16 +196,8 @@ def _llama(job: dict[str, Any]) -> dict[str, Any]:
             rule.aggregate({"client_feedback": uploads, "scales": scales})
             seconds, used = time.perf_counter() - start, time.process_time() - cpu
             say(f"{module}: {seconds:.1f} s")
-            modules.append(
-                {
-                    "module": module,
-                    "d_out": d_out,
-                    "d_in": d_in,
-                    "summed_rank": sum(ranks),
-                    "seconds": seconds,
-                    "cpu_seconds": used,
-                }
-            )
+            row = {"module": module, "d_out": d_out, "d_in": d_in, "summed_rank": sum(ranks)}
+            modules.append({**row, "seconds": seconds, "cpu_seconds": used})
     return {"blocks": job["blocks"], "modules": modules, "memory": _peak() - before}
 
 

@@ -40,18 +40,8 @@ class FloorRound:
 
 
 class Floor:
-    """Clients' states, loaders, and the loop over them.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        A copy of the run's model, in its initial state.
-    data : mapping of int to ClientData
-        The run's data.
-    cfg : CN
-        The run's settled configuration.
-    device : str
-        Where to compute.
+    """Clients' states, loaders, and the loop over them, for a copy of the run's model in its
+    initial state, the run's data and its settled configuration.
     """
 
     def __init__(self, model: nn.Module, data: Mapping[int, Any], cfg: Any, device: str) -> None:
@@ -91,19 +81,11 @@ class Floor:
         evaluate: bool,
         server: Mapping[str, Tensor] | None = None,
     ) -> FloorRound:
-        """Train ``clients``, take the mean, evaluate everybody.
+        """Train ``clients``, take the mean, ``evaluate`` everybody.
 
-        Parameters
-        ----------
-        index : int
-            Index of the round, from 0; with the client's ID it seeds batches and dropout.
-        clients : sequence of int
-            Who trains.
-        evaluate : bool
-            Whether all clients are evaluated afterwards.
-        server : mapping of str to Tensor, optional
-            The run's means of this round, taken over once they are compared. Both sides' are right
-            but for their last bit, of which training would make more in every round.
+        The index of the round, from 0, seeds batches and dropout with the client's ID. ``server``
+        are the run's means of this round, taken over once they are compared: both sides' are right
+        but for their last bit, of which training would make more in every round.
         """
         self._counted = result = FloorRound()
         devices = [torch.cuda.current_device()] if self.device.type == "cuda" else []

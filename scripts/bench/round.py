@@ -9,24 +9,15 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
-from runs import (
-    add_run_options,
-    check_run_options,
-    hand_back,
-    in_child,
-    mib,
-    prepared_run,
-    say,
-    settings,
-)
+import numpy as np
+import runs
+from runs import hand_back, in_child, mib, prepared_run, say, settings
 
 # Relative differences of losses up to which both sides computed the same.
 TOLERANCE = {"fp32": 1e-6, "bf16": 2e-2, "fp16": 2e-2}
@@ -42,24 +33,12 @@ class DifferentLossesError(RuntimeError):
 class Alternation:
     """A callback that runs the floor's round after each of ours, while our clock stands still.
 
-    Parameters
-    ----------
-    floor : Floor or None
-        ``None``: only our side runs.
-    cfg : CN
-        The run's configuration.
-    tolerance : float
-        Largest relative difference of losses and of the means.
-    server_state : callable
-        Returns the server's tensors by name.
+    Without a ``floor`` only our side runs. ``tolerance`` is the largest relative difference of
+    losses and of the means; ``server_state`` returns the server's tensors by name.
     """
 
     def __init__(
-        self,
-        floor: Any,
-        cfg: Any,
-        tolerance: float,
-        server_state: Callable[[], Mapping[str, Any]],
+        self, floor: Any, cfg: Any, tolerance: float, server_state: Callable[[], Mapping[str, Any]]
     ) -> None:
         self.floor = floor
         self.server_state = server_state
@@ -202,12 +181,10 @@ def _floor_alone(prepared: Any, rounds: int) -> dict[str, Any]:
     """The floor without the runtime, for its memory."""
     from floor import Floor
 
-    from federatedscope.core.auxiliaries.model_builder import get_model
-    from federatedscope.core.seeding import seeded
+    from federatedscope.core.launch import build_model
 
     cfg = prepared.cfg
-    with seeded(cfg.seed, "initial model"):
-        model = get_model(cfg, prepared.data.get(1), prepared.precision.base_dtype)
+    model = build_model(cfg, prepared.data, prepared.precision.base_dtype)
     floor = Floor(model.to(prepared.device), prepared.data, cfg, prepared.device)
     clients = list(range(1, cfg.federate.sample_client_num + 1))
     for index in range(rounds):
@@ -247,45 +224,24 @@ def measure(options: argparse.Namespace, clients: int) -> dict[str, Any]:
         "ours_median": statistics.median(ours),
         "floor_median": statistics.median(floor),
         "ratio": statistics.median(ratios),
-        "ratio_quartiles": _quartiles(ratios),
+        "ratio_quartiles": np.quantile(ratios, [0.25, 0.75]).tolist(),
         "cpu_ratio": statistics.median(a[1] / b[1] for a, b in pairs),
         "memory": {side: {k: r[k] for k in ("peak_rss", "peak_gpu")} for side, r in alone.items()},
     }
 
 
-def _quartiles(values: list[float]) -> list[float]:
-    if len(values) < 2:
-        return [values[0], values[0]]
-    cuts = statistics.quantiles(values, n=4, method="inclusive")
-    return [cuts[0], cuts[2]]
-
-
-def show(options: argparse.Namespace, results: list[dict[str, Any]]) -> None:
-    """Print the table."""
-    from rich.console import Console
-    from rich.table import Table
-
+def shown(options: argparse.Namespace, results: list[dict[str, Any]]) -> Any:
+    """The table."""
     first = results[0]
     title = (
         f"{options.method} on {first['model']}, {first['device']} {first['precision']}, "
         f"{first['threads']} thread(s), {first['steps']} steps of {first['batch']} rows, "
         f"{options.rounds - 1} alternating rounds after one to warm up"
     )
-    table = Table(title=title, title_justify="left")
-    for column in (
-        "clients",
-        "a round",
-        "ours s",
-        "floor s",
-        "ours/floor",
-        "quartiles",
-        "CPU time",
-    ):
-        table.add_column(column, justify="right")
-    for column in ("peak MiB", "floor's", "adapter KiB", "loss differs"):
-        table.add_column(column, justify="right")
+    columns = ("clients", "a round", "ours s", "floor s", "ours/floor", "quartiles", "CPU time")
+    more = ("peak MiB", "floor's", "adapter KiB", "loss differs")
+    table = runs.table(title, (), (*columns, *more))
     for row in results:
-        peaks = [_peak_of(row, side) for side in ("ours", "floor")]
         low, high = row["ratio_quartiles"]
         table.add_row(
             str(row["clients"]),
@@ -295,44 +251,38 @@ def show(options: argparse.Namespace, results: list[dict[str, Any]]) -> None:
             f"{row['ratio']:.3f}",
             f"{low:.3f}-{high:.3f}",
             f"{row['cpu_ratio']:.3f}",
-            *(mib(peak) for peak in peaks),
+            *(mib(_peak_of(row, side)) for side in ("ours", "floor")),
             f"{row['adapter_bytes'] / 1024:,.1f}",
             f"{row['largest_difference']:.0e}" if row["largest_difference"] else "never",
         )
-    Console(width=None if sys.stdout.isatty() else 150).print(table)
+    return table
 
 
 def _peak_of(row: dict[str, Any], side: str) -> float | None:
-    memory = row["memory"].get(side)
-    if memory is None:
-        return None
-    peak: float | None = memory["peak_gpu"] if memory["peak_gpu"] else memory["peak_rss"]
-    return peak
+    memory = row["memory"].get(side, {})
+    return memory.get("peak_gpu") or memory.get("peak_rss")
 
 
 def main() -> int:
     """Read the options, measure, print."""
-    if len(sys.argv) == 3 and sys.argv[1] == "--child":
-        child(json.loads(sys.argv[2]))
+    if runs.is_child(child):
         return 0
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    add_run_options(parser)
-    add = parser.add_argument
-    add("--clients", type=int, nargs="+", default=[3, 30, 300], help="default: 3 30 300")
-    add("--sample", type=int, default=0, help="clients per round; all of them without it")
-    add("--steps", type=int, default=10, help="per client and round (default: %(default)s)")
-    add("--rounds", type=int, default=9, help="the first one is not counted (default: %(default)s)")
-    add("--eval-freq", type=int, default=1, help="evaluate every so many rounds (default: 1)")
-    add("--no-memory", dest="memory", action="store_false", help="leave the memory out")
+    parser = runs.parser_of(
+        __doc__,
+        clients=([3, 30, 300], "how many"),
+        sample=(0, "clients per round; 0: all of them"),
+        steps=(10, "per client and round"),
+        rounds=(9, "the first one is not counted"),
+        eval_freq=(1, "evaluate every so many rounds"),
+    )
+    no_memory = "leave the memory out"
+    parser.add_argument("--no-memory", dest="memory", action="store_false", help=no_memory)
     options = parser.parse_args()
-    check_run_options(parser, options)
+    runs.check_run_options(parser, options)
     if options.rounds < 2:
         parser.error("--rounds: at least 2, the first one is not counted")
     results = [measure(options, clients) for clients in options.clients]
-    show(options, results)
-    if options.json:
-        text = json.dumps({"options": vars(options), "results": results}, indent=1)
-        Path(options.json).write_text(text + "\n", encoding="utf-8")
+    runs.show_and_write(shown(options, results), options, {"results": results})
     return 0
 
 

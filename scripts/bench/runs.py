@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -63,11 +63,8 @@ def settings(options: Namespace, clients: int, extra: Sequence[object] = ()) -> 
 
 @contextmanager
 def prepared_run(options: Namespace, opts: Sequence[str]) -> Iterator[Any]:
-    """A configuration merged, checked and prepared in a temporary run folder, with its log file.
-
-    Yields
-    ------
-    federatedscope.core.launch.Prepared
+    """A configuration merged, checked and prepared in a temporary run folder, with its log file: a
+    :class:`federatedscope.core.launch.Prepared`.
     """
     from federatedscope.core.cmd_args import CommandLine
     from federatedscope.core.configs.loading import build_config, check_run
@@ -93,15 +90,56 @@ def prepared_run(options: Namespace, opts: Sequence[str]) -> Iterator[Any]:
             stop_logging_to_folder(handler)
 
 
+def is_child(child: Callable[[dict[str, Any]], None]) -> bool:
+    """Whether this process is one of :func:`in_child`; then ``child`` has done its job."""
+    if len(sys.argv) != 3 or sys.argv[1] != "--child":
+        return False
+    child(json.loads(sys.argv[2]))
+    return True
+
+
+def parser_of(doc: str | None, **numbers: tuple[Any, str]) -> ArgumentParser:
+    """A parser with the options of a run, and ``--NAME`` for each ``(default, help)``."""
+    parser = ArgumentParser(description=(doc or "").split("\n")[0])
+    add_run_options(parser)
+    for name, (default, text) in numbers.items():
+        several = isinstance(default, list)
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=type(default[0] if several else default),
+            nargs="+" if several else None,
+            default=default,
+            help=f"{text} (default: {' '.join(map(str, default)) if several else default})",
+        )
+    return parser
+
+
+def table(title: str, left: Sequence[str], right: Sequence[str]) -> Any:
+    """An empty table with columns of words and columns of numbers."""
+    from rich.table import Table
+
+    made = Table(title=title, title_justify="left", caption_justify="left")
+    for column in (*left, *right):
+        made.add_column(column, justify="left" if column in left else "right")
+    return made
+
+
+def show_and_write(shown: Any, options: Namespace, figures: Mapping[str, Any]) -> None:
+    """Print a table; write ``--json`` where it is asked for."""
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else 150).print(shown, highlight=False)
+    if options.json:
+        text = json.dumps({"options": vars(options), **figures}, indent=1)
+        Path(options.json).write_text(text + "\n", encoding="utf-8")
+
+
 def in_child(
     script: str, job: dict[str, Any], threads: int, environ: Mapping[str, str] = os.environ
 ) -> dict[str, Any]:
     """Run ``script --child JOB`` in a process of its own and read its result.
 
-    Raises
-    ------
-    RuntimeError
-        It failed; its output has been shown.
+    Where it failed, its output has been shown and this is a :class:`RuntimeError`.
     """
     environment = dict(environ)
     if threads:

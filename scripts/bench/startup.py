@@ -8,34 +8,19 @@ See ``scripts/bench/README.md`` for what is measured and how.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
-from runs import (
-    add_run_options,
-    check_run_options,
-    hand_back,
-    in_child,
-    mib,
-    prepared_run,
-    resident_bytes,
-    say,
-    settings,
-)
+import runs
+from runs import hand_back, in_child, mib, prepared_run, resident_bytes, say, settings
 
 EARLY = 2
 
 
 class Watch:
-    """A callback that notes when the first round begins, and the memory after every round.
-
-    Parameters
-    ----------
-    store : ClientStore
-        Knows which clients have tensors of their own by now.
+    """A callback that notes when the first round begins, and the memory after every round; the
+    store knows which clients have tensors of their own by now.
     """
 
     def __init__(self, store: Any) -> None:
@@ -105,65 +90,52 @@ def measure(options: argparse.Namespace, clients: int) -> dict[str, Any]:
     return {"clients": clients, **in_child(__file__, job, options.threads)}
 
 
-def show(options: argparse.Namespace, results: list[dict[str, Any]]) -> None:
-    """Print the table."""
-    from rich.console import Console
-    from rich.table import Table
-
+def shown(options: argparse.Namespace, results: list[dict[str, Any]]) -> Any:
+    """The table."""
     first, last = results[0], options.rounds
-    middle = last // 2
+    marks = (EARLY, last // 2, last)
     title = (
         f"{options.method} on {first['model']}, {first['device']}, {first['threads']} thread(s), "
         f"{options.rate:.1%} of the clients a round, {options.rounds} rounds"
     )
-    table = Table(title=title, title_justify="left")
-    for column in ("clients", "a round", "s to round 1", "prepare", "build", "peak MiB"):
-        table.add_column(column, justify="right")
-    for column in (f"after {EARLY}", f"after {middle}", f"after {last}", "new adapters"):
-        table.add_column(column, justify="right")
+    columns = ("clients", "a round", "s to round 1", "prepare", "build", "peak MiB")
+    after = (f"after {rnd}" for rnd in marks)
+    table = runs.table(title, (), (*columns, *after, "new adapters"))
     for row in results:
         added = (row["owners"][-1] - row["owners"][EARLY - 1]) * row["adapter_bytes"]
         table.add_row(
             str(row["clients"]),
             str(row["sampled"]),
-            f"{row['seconds_to_first_round']:.1f}",
-            f"{row['seconds_prepared']:.1f}",
-            f"{row['seconds_built']:.1f}",
+            *(f"{row[f'seconds_{part}']:.1f}" for part in ("to_first_round", "prepared", "built")),
             mib(row["peak_rss"]),
-            *(mib(row["resident"][rnd - 1]) for rnd in (EARLY, middle, last)),
+            *(mib(row["resident"][rnd - 1]) for rnd in marks),
             mib(added),
         )
-    console = Console(width=None if sys.stdout.isatty() else 150)
-    console.print(table)
-    console.print(
+    table.caption = (
         f"'after': resident MiB after so many rounds; new adapters: MiB of the clients that got "
-        f"tensors of their own after round {EARLY}.",
-        highlight=False,
+        f"tensors of their own after round {EARLY}."
     )
+    return table
 
 
 def main() -> int:
     """Read the options, measure, print."""
-    if len(sys.argv) == 3 and sys.argv[1] == "--child":
-        child(json.loads(sys.argv[2]))
+    if runs.is_child(child):
         return 0
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    add_run_options(parser)
-    add = parser.add_argument
-    add("--clients", type=int, nargs="+", default=[3, 100, 1000], help="default: 3 100 1000")
-    add("--rate", type=float, default=0.01, help="share of clients a round (default: %(default)s)")
-    add("--steps", type=int, default=2, help="per client and round (default: %(default)s)")
-    add("--rounds", type=int, default=40, help="default: %(default)s")
-    add("--eval-freq", type=int, default=10, help="evaluate every so many rounds (default: 10)")
+    parser = runs.parser_of(
+        __doc__,
+        clients=([3, 100, 1000], "how many"),
+        rate=(0.01, "share of clients a round"),
+        steps=(2, "per client and round"),
+        rounds=(40, "of the run"),
+        eval_freq=(10, "evaluate every so many rounds"),
+    )
     options = parser.parse_args()
-    check_run_options(parser, options)
+    runs.check_run_options(parser, options)
     if options.rounds < 2 * EARLY:
         parser.error(f"--rounds: at least {2 * EARLY}")
     results = [measure(options, clients) for clients in options.clients]
-    show(options, results)
-    if options.json:
-        text = json.dumps({"options": vars(options), "results": results}, indent=1)
-        Path(options.json).write_text(text + "\n", encoding="utf-8")
+    runs.show_and_write(shown(options, results), options, {"results": results})
     return 0
 
 

@@ -9,7 +9,6 @@ See ``scripts/bench/README.md`` for what is measured and how.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -18,19 +17,10 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-from runs import (
-    ROOT,
-    YAML,
-    add_run_options,
-    check_run_options,
-    hand_back,
-    in_child,
-    say,
-    settings,
-)
+import runs
+from runs import hand_back, in_child, say, settings
 
 # What OpenMP reads when it is loaded. 300000 is what libgomp does where nothing is set.
 READ = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
@@ -87,7 +77,12 @@ def step(options: argparse.Namespace, environment: dict[str, str]) -> float:
 
 def whole_run(options: argparse.Namespace, environment: dict[str, str]) -> float:
     """Seconds of the command, imports included."""
-    command = [sys.executable, str(ROOT / "federatedscope" / "main.py"), "--cfg", str(YAML)]
+    command = [
+        sys.executable,
+        str(runs.ROOT / "federatedscope" / "main.py"),
+        "--cfg",
+        str(runs.YAML),
+    ]
     command += [] if options.model else ["--embedded"]
     rounds = ["federate.total_round_num", options.rounds, "eval.freq", 1]
     with tempfile.TemporaryDirectory(prefix="bench_") as folder:
@@ -137,11 +132,8 @@ def measure(options: argparse.Namespace, what: str) -> list[dict[str, Any]]:
     return results
 
 
-def show(options: argparse.Namespace, results: list[dict[str, Any]], load: float) -> None:
-    """Print the table; ``load`` is what others did on the machine at the start."""
-    from rich.console import Console
-    from rich.table import Table
-
+def shown(options: argparse.Namespace, results: list[dict[str, Any]], load: float) -> Any:
+    """The table; ``load`` is what others did on the machine at the start."""
     from federatedscope.core.machine import available_cores
 
     threads = options.threads or available_cores()
@@ -150,14 +142,10 @@ def show(options: argparse.Namespace, results: list[dict[str, Any]], load: float
         f"'{DEFAULT}' (median over pairs); all cores: {threads} threads; load average before: "
         f"{load:.1f}"
     )
-    table = Table(title=title, title_justify="left")
-    for column in ("what", "machine"):
-        table.add_column(column)
-    for variant in VARIANTS:
-        table.add_column(variant, justify="right")
+    table = runs.table(title, ("what", "machine"), tuple(VARIANTS))
     for row in results:
         table.add_row(row["what"], row["machine"], *(_cell(row["seconds"], v) for v in VARIANTS))
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    return table
 
 
 def _cell(seconds: dict[str, list[float]], variant: str) -> str:
@@ -167,21 +155,20 @@ def _cell(seconds: dict[str, list[float]], variant: str) -> str:
 
 def main() -> int:
     """Read the options, measure, print."""
-    if len(sys.argv) == 3 and sys.argv[1] == "--child":
-        child(json.loads(sys.argv[2]))
+    if runs.is_child(child):
         return 0
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    add_run_options(parser)
-    add = parser.add_argument
-    add("--repeats", type=int, default=5, help="processes of each variant (default: %(default)s)")
-    add("--loops", type=int, default=2, help="busy loops of the busy machine (default: 2)")
-    add("--tokens", type=int, default=64, help="of a row of a step (default: %(default)s)")
-    add("--steps", type=int, default=10, help="of a process (default: %(default)s)")
-    add("--run", action="store_true", help="also a whole run of the command")
-    add("--clients", type=int, default=3, help="of the run (default: %(default)s)")
-    add("--rounds", type=int, default=3, help="of the run (default: %(default)s)")
+    parser = runs.parser_of(
+        __doc__,
+        repeats=(5, "processes of each variant"),
+        loops=(2, "busy loops of the busy machine"),
+        tokens=(64, "of a row of a step"),
+        steps=(10, "of a process"),
+        clients=(3, "of the run"),
+        rounds=(3, "of the run"),
+    )
+    parser.add_argument("--run", action="store_true", help="also a whole run of the command")
     options = parser.parse_args()
-    check_run_options(parser, options)
+    runs.check_run_options(parser, options)
     if options.device != "cpu" or options.half:
         parser.error("--device, --half: this is about the CPU's threads")
     if min(options.repeats, options.loops, options.steps) < 1:
@@ -189,10 +176,8 @@ def main() -> int:
     load = os.getloadavg()[0]
     results = measure(options, "a step")
     results += measure(options, "a run") if options.run else []
-    show(options, results, load)
-    if options.json:
-        text = json.dumps({"options": vars(options), "load": load, "results": results}, indent=1)
-        Path(options.json).write_text(text + "\n", encoding="utf-8")
+    table = shown(options, results, load)
+    runs.show_and_write(table, options, {"load": load, "results": results})
     return 0
 
 

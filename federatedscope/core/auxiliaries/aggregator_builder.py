@@ -20,6 +20,7 @@ from federatedscope.core.aggregators import (
 )
 from federatedscope.core.aggregators.registered_aggregator import with_checkpoints
 from federatedscope.core.errors import ConfigError
+from federatedscope.core.task import ISOLATED_METHODS
 
 ROBUST_RULES: dict[str, type[Aggregator]] = {
     "fedavg": ClientsAvgAggregator,
@@ -29,7 +30,6 @@ ROBUST_RULES: dict[str, type[Aggregator]] = {
     "bulyan": BulyanAggregator,
     "normbounding": NormboundingAggregator,
 }
-WITHOUT_COMMUNICATION = ("local", "global")
 
 
 def get_aggregator(
@@ -46,73 +46,40 @@ def get_aggregator(
     method takes ``aggregator.robust_rule``, the weighted mean by default: methods that differ in
     *what* clients upload (FedSA-LoRA, FFA-LoRA) share the mean.
 
-    Parameters
-    ----------
-    method : str
-        ``federate.method``, in any case.
-    model : torch.nn.Module, optional
-        The server's model.
-    device : str, optional
-        Where to aggregate; the CPU by default.
-    online : bool
-        ``federate.online_aggr``, which needs the plain mean; it is taken as uploads arrive anyway.
-    config : CN
-        The run's configuration.
-
-    Returns
-    -------
-    Aggregator
-        Or what a registered builder returned, with what it lacks for checkpoints.
-
-    Raises
-    ------
-    ConfigError
-        An unknown rule, or rules that exclude each other.
+    ``method`` is ``federate.method``, in any case; ``online`` is ``federate.online_aggr``, which
+    needs the plain mean (it is taken as uploads arrive anyway). What a registered builder returned
+    gets what it lacks for checkpoints. An unknown rule, or rules that exclude each other, are a
+    :class:`ConfigError`.
     """
-    name = method.lower()
-    where = "cpu" if device is None else device
-    registered = register.first_answer(
-        register.aggregator_dict, name, model=model, device=where, config=config
-    )
+    name, device = method.lower(), "cpu" if device is None else device
+    own: dict[str, Any] = {"model": model, "device": device, "config": config}
+    registered = register.first_answer(register.aggregator_dict, name, **own)
     if registered is not None:
-        return with_checkpoints(registered, model, where, config)
-    if name in WITHOUT_COMMUNICATION:
-        return NoCommunicationAggregator(model=model, device=where, config=config)
+        return with_checkpoints(registered, **own)
+    if name in ISOLATED_METHODS:
+        return NoCommunicationAggregator(**own)
     rule = config.aggregator.robust_rule.lower()
     fedopt = name == "fedopt" or config.fedopt.use
     _check_combination(rule, fedopt, online)
     if fedopt:
-        return FedOptAggregator(model=model, device=where, config=config)
+        return FedOptAggregator(**own)
     if config.llm.adapter.get("unequal_ranks", False):
         # A method of an extension that brings no rule for them: zero padding is the mean then.
-        padded = register.first_answer(
-            register.aggregator_dict, "zero_pad", model=model, device=where, config=config
-        )
+        padded = register.first_answer(register.aggregator_dict, "zero_pad", **own)
         if padded is not None:
-            return with_checkpoints(padded, model, where, config)
-    return ROBUST_RULES[rule](model=model, device=where, config=config)
+            return with_checkpoints(padded, **own)
+    return ROBUST_RULES[rule](**own)
 
 
 def _check_combination(rule: str, fedopt: bool, online: bool) -> None:
     if rule not in ROBUST_RULES:
-        raise ConfigError(
-            "aggregator.robust_rule",
-            rule,
-            "there is no such rule",
-            f"write one of {', '.join(ROBUST_RULES)}",
-        )
+        remedy = f"write one of {', '.join(ROBUST_RULES)}"
+        raise ConfigError("aggregator.robust_rule", rule, "there is no such rule", remedy)
     if rule != "fedavg" and fedopt:
-        raise ConfigError(
-            "aggregator.robust_rule",
-            rule,
-            "FedOpt takes the mean of the clients and would ignore the robust rule",
-            "switch fedopt.use off, or write robust_rule: fedavg",
-        )
+        problem = "FedOpt takes the mean of the clients and would ignore the robust rule"
+        remedy = "switch fedopt.use off, or write robust_rule: fedavg"
+        raise ConfigError("aggregator.robust_rule", rule, problem, remedy)
     if online and (rule != "fedavg" or fedopt):
-        raise ConfigError(
-            "federate.online_aggr",
-            True,
-            "only the plain mean can be taken one upload at a time, and this run asks for "
-            f"{'FedOpt' if fedopt else rule}",
-            "write online_aggr: False",
-        )
+        problem = "only the plain mean can be taken one upload at a time, and this run asks for "
+        problem += "FedOpt" if fedopt else rule
+        raise ConfigError("federate.online_aggr", True, problem, "write online_aggr: False")

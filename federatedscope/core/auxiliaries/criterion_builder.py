@@ -11,19 +11,8 @@ from federatedscope.core.auxiliaries.resolve import classes_of, look_up, resolve
 
 
 def get_criterion(criterion_type: str, device: Any) -> Any:
-    """The loss ``(prediction, target) -> loss`` of a registered name, or of ``torch.nn``.
-
-    Parameters
-    ----------
-    criterion_type : str
-        For example ``CrossEntropyLoss``.
-    device : str
-        Where it computes.
-
-    Raises
-    ------
-    ConfigError
-        Nobody knows the name.
+    """The loss ``(prediction, target) -> loss`` of a registered name, or of ``torch.nn``, for
+    example ``CrossEntropyLoss``; a :class:`ConfigError` where nobody knows the name.
     """
 
     def of_torch() -> nn.Module:

@@ -16,12 +16,7 @@ __all__ = ["get_data"]
 def get_data(config: Any, client_cfgs: Any = None) -> tuple[dict[int, Any], Any]:
     """Build the data that ``data.type`` names, registered builders first.
 
-    Parameters
-    ----------
-    config : CN
-        The run's configuration.
-    client_cfgs : mapping, optional
-        Keys of single clients, ``{'client_1': CN, ...}``.
+    ``client_cfgs`` is ``{'client_1': CN, ...}`` with what single clients have of their own.
 
     Returns
     -------
@@ -43,7 +38,14 @@ def get_data(config: Any, client_cfgs: Any = None) -> tuple[dict[int, Any], Any]
     with isolated_rng(config.data.seed):
         built = register.first_answer(register.data_dict, modified, client_cfgs)
         if built is None:
-            raise _unknown(str(modified.data.type))
+            known = ", ".join(sorted(register.data_dict)) or "none"
+            raise ConfigError(
+                "data.type",
+                str(modified.data.type),
+                "no data set of this name is known",
+                "Write TASK@glue (for example sst2@glue), NAME@llm (for example gsm8k@llm), "
+                f"FILE.json@llm or FILE.jsonl@llm; registered builders: {known}",
+            )
     data, modified = built
     if modified is config:
         modified = config.clone()
@@ -54,17 +56,6 @@ def get_data(config: Any, client_cfgs: Any = None) -> tuple[dict[int, Any], Any]
     if config.is_frozen():
         modified.freeze(save=False)
     return data, modified
-
-
-def _unknown(name: str) -> ConfigError:
-    known = ", ".join(sorted(register.data_dict)) or "none"
-    return ConfigError(
-        "data.type",
-        name,
-        "no data set of this name is known",
-        "Write TASK@glue (for example sst2@glue), NAME@llm (for example gsm8k@llm), "
-        f"FILE.json@llm or FILE.jsonl@llm; registered builders: {known}",
-    )
 
 
 def _selected(data: Any, config: Any) -> dict[int, Any]:
@@ -79,18 +70,13 @@ def _selected(data: Any, config: Any) -> dict[int, Any]:
     if chosen:
         if chosen not in data:
             clients = max(data)
-            raise ConfigError(
-                "federate.client_idx_for_local_train",
-                chosen,
-                f"the clients are numbered 1 to {clients}",
-                f"Write a number from 1 to {clients}, or 0 to train all of them",
-            )
+            problem = f"the clients are numbered 1 to {clients}"
+            remedy = f"Write a number from 1 to {clients}, or 0 to train all of them"
+            raise ConfigError("federate.client_idx_for_local_train", chosen, problem, remedy)
         data = {**({0: data[0]} if 0 in data else {}), 1: data[chosen]}
         _one_client(federate)
     return dict(data)
 
 
 def _one_client(federate: Any) -> None:
-    federate.client_num = 1
-    federate.sample_client_num = -1
-    federate.sample_client_rate = -1.0
+    federate.client_num, federate.sample_client_num, federate.sample_client_rate = 1, -1, -1.0

@@ -27,16 +27,8 @@ def get_dataloader(
     longest first where lengths are known (the figures do not depend on the order, padding and
     the memory needed do), in batches of ``eval.batch_size``.
 
-    Parameters
-    ----------
-    dataset : sequence or None
-        The rows. Its ``collate_fn`` makes batches; without one PyTorch's default does.
-    config : CN
-        Reads the ``dataloader`` section and ``eval.batch_size``.
-    split : str
-        ``train``, ``val`` or ``test``.
-    generator : torch.Generator, optional
-        What training rows are shuffled with; PyTorch's global generator by default.
+    The dataset's ``collate_fn`` makes batches; without one PyTorch's default does. ``generator``
+    shuffles training rows, PyTorch's global generator by default.
 
     Returns
     -------
@@ -89,27 +81,16 @@ def batch_size_of(config: Any, split: str) -> int:
 
 
 def check_loadable(data: Mapping[int, Any], cfg: Any, skip: Collection[int] = ()) -> None:
-    """Check that every client can make a training batch.
-
-    Parameters
-    ----------
-    data : mapping
-        Worker number to :class:`~federatedscope.core.data.ClientData`.
-    cfg : CN
-        The run's configuration; a client's own keys win.
-    skip : collection of int
-        Clients that never train.
-
-    Raises
-    ------
-    ConfigError
-        A client has no training rows, or fewer than a batch with ``dataloader.drop_last``.
+    """Refuse a client, but for those to ``skip`` that never train, without training rows, or with
+    fewer than a batch and ``dataloader.drop_last``.
     """
+    from federatedscope.core.data.utils import count_rows
+
     for client, mine in sorted(data.items()):
         if client == 0 or client in skip:
             continue
         own = getattr(mine, "client_cfg", None) or cfg
-        rows = _train_rows(mine)
+        rows = count_rows(mine, "train")
         size = batch_size_of(own, "train")
         if rows == 0:
             problem = f"client {client} has no training rows"
@@ -120,14 +101,6 @@ def check_loadable(data: Mapping[int, Any], cfg: Any, skip: Collection[int] = ()
             problem += "(dataloader.batch_size), so nothing would be trained"
             remedy = f"Write dataloader.drop_last: False, or dataloader.batch_size: {rows} or less"
             raise ConfigError("dataloader.drop_last", True, problem, remedy)
-
-
-def _train_rows(data: Any) -> int:
-    dataset = getattr(data, "train_data", None)
-    if dataset is None and not hasattr(data, "train_data"):
-        dataset = data.get("train")
-        dataset = getattr(dataset, "dataset", dataset)
-    return 0 if dataset is None else len(dataset)
 
 
 def _by_length(
@@ -143,8 +116,10 @@ def _by_length(
         problem = "the rows of this data set have no known length"
         remedy = "Write dataloader.group_by_length: False, or give the dataset an attribute"
         raise ConfigError("dataloader.group_by_length", True, problem, f"{remedy} 'lengths'")
-    if lengths is None or training:
-        return None if lengths is None else _GroupedByLength(lengths, batch_size, generator)
+    if lengths is None:
+        return None
+    if training:
+        return _GroupedByLength(lengths, batch_size, generator)
     return np.argsort(-lengths, kind="stable").tolist()
 
 

@@ -15,14 +15,9 @@ def update_logger(cfg: Any, clear_before_add: bool = False, rank: int = 0) -> No
 
     A run does this by itself; scripts that build a model or data on their own call it.
 
-    Parameters
-    ----------
-    cfg : CN
-        Reads ``verbose``; ``outdir`` becomes the folder of this script, by the rules for runs.
-    clear_before_add : bool
-        Accepted; no line is ever written twice.
-    rank : int
-        Of the process; only the first one writes a file.
+    ``cfg.outdir`` becomes the folder of this script, by the rules for runs. Of several processes
+    only the one of ``rank`` 0 writes a file. No line is ever written twice, ``clear_before_add`` or
+    not.
     """
     setup_console(quiet=rank != 0 or cfg.verbose <= 0)
     if rank != 0:

@@ -14,17 +14,8 @@ Metric = tuple[Callable[..., Any], bool]
 
 
 def get_metric(types: Iterable[str]) -> dict[str, Metric]:
-    """Ask the registered builders for metrics, and take the built-in ones for the rest.
-
-    Returns
-    -------
-    dict
-        Name to ``(function, larger is better)``.
-
-    Raises
-    ------
-    ConfigError
-        A name that neither a builder nor the built-in metrics have.
+    """Ask the registered builders for metrics, and take the built-in ones for the rest: name to
+    ``(function, larger is better)``. A :class:`ConfigError` where neither have a name.
     """
     # Not at the top: the calculator asks this builder for its metrics.
     from federatedscope.core.monitors.metric_calculator import SUPPORT_METRICS

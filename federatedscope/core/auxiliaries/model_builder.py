@@ -23,16 +23,11 @@ def get_model(
     Parameters
     ----------
     cfg : CN
-        The run's configuration.
+        The run's configuration; a :class:`ConfigError` where nobody builds ``model.type``.
     local_data : object, optional
         A participant's data; its input shape is passed on to registered builders.
     base_dtype : torch.dtype
         Of a frozen Hugging Face base.
-
-    Raises
-    ------
-    ConfigError
-        Nobody builds ``model.type``.
     """
     for builder in register.model_dict.values():
         model = builder(cfg.model, input_shape(local_data))
@@ -58,12 +53,8 @@ def unknown_model(cfg: Any) -> ConfigError:
 
 
 def input_shape(local_data: Any) -> Any:
-    """What registered builders are told about the features that the model will see.
-
-    Parameters
-    ----------
-    local_data : ClientData or mapping
-        A participant's splits.
+    """What registered builders are told about the features that the model will see, from a
+    participant's splits.
 
     Returns
     -------

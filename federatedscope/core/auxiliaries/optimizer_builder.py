@@ -32,12 +32,9 @@ def get_optimizer(
     ----------
     model : torch.nn.Module, or iterable of parameters or of parameter groups
         What to optimize. Parameters that need no gradient are left out, so they cost no state.
-    type : str
-        A registered name, or a class of ``torch.optim``.
-    lr : float
-        Learning rate.
-    kwargs
-        The class's own arguments, e.g. ``momentum``, ``weight_decay``, ``betas``.
+    type, lr, kwargs
+        A registered name, or a class of ``torch.optim``; its learning rate and own arguments, e.g.
+        ``momentum``, ``weight_decay``, ``betas``.
 
     Raises
     ------
@@ -95,13 +92,7 @@ def _of_torch(
 
 
 def trainable(model: nn.Module | Iterable[Any]) -> list[Any]:
-    """Parameters (or groups of them) that need gradients.
-
-    Raises
-    ------
-    UserError
-        There are none.
-    """
+    """Parameters (or groups of them) that need gradients; a :class:`UserError` without any."""
     kept: list[Any] = []
     for item in model.parameters() if isinstance(model, nn.Module) else model:
         if isinstance(item, Mapping):
@@ -128,10 +119,7 @@ def parameter_groups(model: nn.Module, cfg: Any) -> nn.Module | ParameterGroups:
     """
     if not cfg.llm.adapter.use or adapter_method(cfg) != "vera":
         return model
-    adapter: list[nn.Parameter] = []
-    head: list[nn.Parameter] = []
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            (adapter if "vera_" in name else head).append(parameter)
+    trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    adapter, head = ([p for n, p in trained if ("vera_" in n) == own] for own in (True, False))
     groups = [{"params": adapter}, {"params": head, "lr": cfg.train.vera.lr_c}]
     return [group for group in groups if group["params"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -23,22 +24,12 @@ class DummyRegularizer(nn.Module):
 def get_regularizer(reg_type: str | None) -> Any:
     """A regularizer ``ctx -> penalty``; the trainer adds ``regularizer.mu`` times its value.
 
-    Parameters
-    ----------
-    reg_type : str or None
-        Empty for none, a registered name, or ``proximal_regularizer`` (FedProx).
-
-    Raises
-    ------
-    ConfigError
-        Nobody knows the name.
+    ``reg_type`` is empty for none, a registered name, or ``proximal_regularizer`` (FedProx); a
+    :class:`ConfigError` where nobody knows it.
     """
     if not reg_type:
         return DummyRegularizer()
-
-    def built_in() -> type[nn.Module]:
-        return look_up("regularizer", "regularizer.type", reg_type, BUILT_IN)
-
+    built_in = partial(look_up, "regularizer", "regularizer.type", reg_type, BUILT_IN)
     found = resolve("regularizer", built_in, reg_type)
     # The contract's builders return the class.
     return found() if isinstance(found, type) else found

@@ -31,11 +31,7 @@ _NOUNS = {"criterion": "loss", "scheduler": "schedule"}
 
 def look_up(kind: str, field: str, name: Any, known: Mapping[str, T]) -> T:
     """What ``name``, the value of the key ``field``, stands for among the built-in ones of a kind.
-
-    Raises
-    ------
-    ConfigError
-        There is none; suggests the nearest that is built in or registered.
+    Where there is none, a :class:`ConfigError` with the nearest that is built in or registered.
     """
     if name in known:
         return known[name]

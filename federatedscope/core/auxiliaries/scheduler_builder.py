@@ -60,12 +60,10 @@ SCHEDULES: dict[str, Callable[[int, int, int], float]] = {
 
 
 def get_scheduler(optimizer: torch.optim.Optimizer, type: str, **kwargs: Any) -> Any:
-    """Build a schedule.
+    """Build a schedule for an optimizer, whose groups keep their own base rates.
 
     Parameters
     ----------
-    optimizer : torch.optim.Optimizer
-        Its groups keep their own base rates.
     type : str
         ``""`` for none, a registered name, one of ``SCHEDULES``, or a class of
         ``torch.optim.lr_scheduler``.

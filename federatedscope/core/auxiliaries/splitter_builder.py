@@ -11,22 +11,9 @@ __all__ = ["get_splitter"]
 
 
 def get_splitter(config: Any) -> Any:
-    """The splitter that ``data.splitter`` names, registered ones first.
-
-    Parameters
-    ----------
-    config : CN
-        Reads ``data.splitter``, ``data.splitter_args`` and ``federate.client_num``.
-
-    Returns
-    -------
-    splitter or None
-        ``None`` when ``data.splitter`` is empty (data that come split by client).
-
-    Raises
-    ------
-    ConfigError
-        There is no such splitter, or it does not take these arguments.
+    """The splitter that ``data.splitter`` names, registered ones first; ``None`` where it is empty
+    (data that come split by client). One that there is not, or that does not take these arguments,
+    is a :class:`ConfigError`.
     """
     name, client_num = config.data.splitter, config.federate.client_num
     if not name:
@@ -58,13 +45,7 @@ def get_splitter(config: Any) -> Any:
 
 
 def _arguments(given: Any) -> dict[str, Any]:
-    """``data.splitter_args`` as keyword arguments.
-
-    Raises
-    ------
-    ConfigError
-        There is more than one mapping, or an argument that no splitter can take.
-    """
+    """``data.splitter_args`` as keyword arguments; one mapping, without what no splitter takes."""
     problem = remedy = ""
     if len(given) > 1:
         problem = f"the list has {len(given)} mappings, and a splitter takes one"

@@ -8,23 +8,16 @@ from federatedscope.core.auxiliaries.resolve import look_up, resolve
 
 
 def get_trainer_cls(trainer_type: str) -> type[Any]:
-    """The class for ``trainer.type``: registered ones first, then the built-in ones.
-
-    Raises
-    ------
-    ConfigError
-        Nobody knows the type.
+    """The class for ``trainer.type``: registered ones first, then the built-in ones; a
+    :class:`ConfigError` where nobody knows the type.
     """
 
-    def built_in() -> type[Any]:
+    def built_in() -> Any:
         from federatedscope.core.trainers.torch_trainer import GeneralTorchTrainer
 
-        known: dict[str, type[Any]] = dict.fromkeys(
-            ("general", "torchtrainer"), GeneralTorchTrainer
-        )
-        return known.get(trainer_type.lower()) or look_up(
-            "trainer", "trainer.type", trainer_type, known
-        )
+        known = dict.fromkeys(("general", "torchtrainer"), GeneralTorchTrainer)
+        kind = trainer_type.lower()
+        return look_up("trainer", "trainer.type", kind if kind in known else trainer_type, known)
 
     trainer_cls: type[Any] = resolve("trainer", built_in, trainer_type)
     return trainer_cls
@@ -39,16 +32,8 @@ def get_trainer(
     is_attacker: bool = False,
     monitor: Any = None,
 ) -> Any:
-    """Build a worker's trainer.
-
-    Parameters
-    ----------
-    model, data, device, config, monitor
-        Of the worker.
-    only_for_eval : bool
-        The server's trainer only evaluates.
-    is_attacker : bool
-        Kept for extensions; attacks are outside this project.
+    """Build a worker's trainer; the server's is ``only_for_eval``. ``is_attacker`` is kept for
+    extensions: attacks are outside this project.
     """
     given = {"model": model, "data": data, "device": device, "config": config, "monitor": monitor}
     return get_trainer_cls(config.trainer.type)(**given, only_for_eval=only_for_eval)

@@ -18,12 +18,8 @@ def get_transform(config: Any, package: str) -> tuple[Transforms, Transforms, Tr
     Reads ``data.transform``, ``data.target_transform``, ``data.pre_transform`` and the same with
     ``val_`` and ``test_`` before it: lists ``[[type, {arguments}], ...]``. Types that no extension
     registered are looked up in a ``package``, e.g. ``torchvision``. Validation and test take
-    training's where they have none.
-
-    Raises
-    ------
-    ConfigError
-        The package is not installed or has no such transform.
+    training's where they have none. A :class:`ConfigError` where the package is not installed or
+    has no such transform.
     """
     train, val, test = (
         {

@@ -155,26 +155,28 @@ def load_client_cfgs(path: str | None, opts: Sequence[str], cfg: CN) -> CN | Non
     return result or None
 
 
-def client_config(cfg: CN, client_cfgs: CN | None, client: int) -> CN:
-    """The configuration of one client: the run's, with that client's own settings merged.
+def client_config(cfg: CN, client_cfgs: CN | None, client: int, check: bool = True) -> CN:
+    """The configuration of one client: the run's own object, or a copy with that client's settings.
 
     Parameters
     ----------
-    cfg : CN
-        The run's configuration; not changed.
-    client_cfgs : CN or None
-        From :func:`load_client_cfgs`.
+    cfg, client_cfgs
+        The run's configuration, which is not changed, and what :func:`load_client_cfgs` gives.
     client : int
         Client ID, from 1.
+    check : bool
+        Run the checks, which need the number of clients and labels; derived values come from them.
     """
-    twin = cfg.clone()
     own = client_cfgs.get(f"client_{client}") if client_cfgs else None
-    if own:
-        twin.defrost()
-        twin.merge_from_other_cfg(own)
+    if not own:
+        return cfg
+    twin = cfg.clone()
+    twin.defrost()
+    twin.merge_from_other_cfg(own)
+    if check:
         twin.assert_cfg()
-        if cfg.is_frozen():
-            twin.freeze(check_cfg=False)
+    if cfg.is_frozen():
+        twin.freeze(check_cfg=False)
     return twin
 
 

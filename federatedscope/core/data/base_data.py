@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import ItemsView, Iterator, Mapping, ValuesView
+from typing import Any, ClassVar
 
 from federatedscope.core.auxiliaries.dataloader_builder import get_dataloader
+from federatedscope.core.configs.loading import client_config
 from federatedscope.core.data.utils import merge_datasets
-
-if TYPE_CHECKING:
-    from _collections_abc import dict_items, dict_values
 
 __all__ = ["SPLITS", "ClientData", "StandaloneDataDict"]
 
@@ -22,21 +20,12 @@ SPLITS = ("train", "val", "test")
 class ClientData(dict[str, Any]):
     """The splits of one worker: datasets as attributes, loaders as entries.
 
-    Parameters
-    ----------
-    client_cfg : CN
-        The worker's configuration (``dataloader`` and ``eval`` sections).
-    train, val, test : sequence, optional
-        The datasets; a split without rows has no loader.
-    **kwargs
-        Further entries, kept as they are.
-
     Attributes
     ----------
     train_data, val_data, test_data : sequence or None
-        The datasets.
+        The datasets; a split without rows has no loader.
     client_cfg : CN
-        The configuration that loaders are built with.
+        The worker's configuration, with which loaders are built (``dataloader``, ``eval``).
     group : str
         What its splitter says about the worker, for example "balanced"; empty for most.
     generator : torch.Generator or None
@@ -63,12 +52,8 @@ class ClientData(dict[str, Any]):
         self.update(kwargs)
 
     def setup(self, new_client_cfg: Any = None) -> bool:
-        """Take a configuration; loaders built with other loading options are dropped.
-
-        Returns
-        -------
-        bool
-            Whether anything changed.
+        """Take a configuration; loaders built with other loading options are dropped. Returns
+        whether anything changed.
         """
         if new_client_cfg is None:
             return False
@@ -109,32 +94,21 @@ class ClientData(dict[str, Any]):
     def __iter__(self) -> Iterator[str]:
         return super().__iter__()
 
-    def items(self) -> dict_items[str, Any]:
+    def items(self) -> ItemsView[str, Any]:  # type: ignore[override]
         """Entries, loaders built."""
-        self._build_all()
-        return super().items()
+        return ItemsView(self)
 
-    def values(self) -> dict_values[str, Any]:
+    def values(self) -> ValuesView[Any]:  # type: ignore[override]
         """Values, loaders built."""
-        self._build_all()
-        return super().values()
-
-    def _build_all(self) -> None:
-        for split in SPLITS:
-            self.get(split)
+        return ValuesView(self)
 
 
 class StandaloneDataDict(dict[int, Any]):
     """Data of all workers by their number: 0 the server, 1..N the clients.
 
-    Parameters
-    ----------
-    datadict : mapping
-        Worker number to :class:`ClientData`.
-    global_cfg : CN
-        The run's configuration: ``federate.method: global`` leaves one client that holds the
-        rows of all; ``federate.merge_test_data`` (and ``merge_val_data``) give the server the
-        clients' test (and validation) rows where it has none of its own.
+    ``federate.method: global`` leaves one client that holds the rows of all;
+    ``federate.merge_test_data`` (and ``merge_val_data``) give the server the clients' test (and
+    validation) rows where it has none of its own.
     """
 
     def __init__(self, datadict: Mapping[int, Any], global_cfg: Any) -> None:
@@ -147,7 +121,7 @@ class StandaloneDataDict(dict[int, Any]):
         self.global_cfg, self.client_cfgs = global_cfg, client_cfgs
         for worker, data in self.items():
             if isinstance(data, ClientData):
-                data.setup(client_config(global_cfg, client_cfgs, worker))
+                data.setup(client_config(global_cfg, client_cfgs, worker, check=False))
 
     def preprocess(self, datadict: dict[int, Any]) -> dict[int, Any]:
         """Merge what the configuration asks to be merged."""
@@ -175,22 +149,6 @@ class StandaloneDataDict(dict[int, Any]):
     @staticmethod
     def _merged(datadict: Mapping[int, Any], split: str) -> Any:
         return merge_datasets([datadict[k].dataset(split) for k in sorted(datadict) if k > 0])
-
-
-def client_config(global_cfg: Any, client_cfgs: Any, worker: int) -> Any:
-    """The configuration of one worker: the run's own, with ``client_K``'s keys merged.
-
-    Workers without keys of their own share the run's object.
-    """
-    own = (client_cfgs or {}).get(f"client_{worker}")
-    if not own:
-        return global_cfg
-    merged = global_cfg.clone()
-    merged.defrost()
-    merged.merge_from_other_cfg(own)
-    if global_cfg.is_frozen():
-        merged.freeze(save=False)
-    return merged
 
 
 def _loading_options(cfg: Any) -> tuple[Any, ...]:

@@ -10,13 +10,9 @@ from typing import Any
 import numpy as np
 
 from federatedscope.core.auxiliaries.splitter_builder import get_splitter
-from federatedscope.core.data.base_data import (
-    SPLITS,
-    ClientData,
-    StandaloneDataDict,
-    client_config,
-)
-from federatedscope.core.data.utils import is_real_valued, labels_of, numpy_seed, take
+from federatedscope.core.configs.loading import client_config
+from federatedscope.core.data.base_data import SPLITS, ClientData, StandaloneDataDict
+from federatedscope.core.data.utils import is_real_valued, labels_of, listed, numpy_seed, take
 from federatedscope.core.errors import ConfigError
 
 __all__ = ["BaseDataTranslator", "nothing_to_train", "split_sizes"]
@@ -30,8 +26,7 @@ class BaseDataTranslator:
     Parameters
     ----------
     global_cfg : CN
-        Reads ``data.splits``, ``data.splitter``, ``data.splitter_args``, ``data.seed``,
-        ``data.subsample``, ``data.consistent_label_distribution`` and ``federate.client_num``.
+        Reads the ``data`` section and ``federate.client_num``.
     client_cfgs : mapping, optional
         Keys of single clients, ``{'client_1': CN, ...}``.
 
@@ -49,18 +44,13 @@ class BaseDataTranslator:
         self.splitter = None if self.centralised else get_splitter(global_cfg)
 
     def __call__(self, dataset: Any) -> StandaloneDataDict:
-        """Build the data of all workers.
+        """Build the data of all workers; the server's (0) is the union, for the global model.
 
         Parameters
         ----------
         dataset : sequence or tuple of three
             The rows, to be split by ``data.splits``; or ``(train, val, test)`` as they are
             (an empty list or ``None`` for a split that there is not).
-
-        Returns
-        -------
-        StandaloneDataDict
-            The server (0) holds the union, for evaluation of the global model.
 
         Raises
         ------
@@ -73,34 +63,30 @@ class BaseDataTranslator:
 
     def split(self, dataset: Any) -> dict[int, Any]:
         """Both splits, on the generator as it is."""
-        if not isinstance(dataset, tuple):
-            dataset = self._subsample(dataset)
-        train, val, test = self.split_train_val_test(dataset)
-        if isinstance(dataset, tuple):
+        given = isinstance(dataset, tuple)
+        rows = dataset if given else self._subsample(dataset)
+        train, val, test = self.split_train_val_test(rows)
+        if given:
             train = self._subsample(train)
-        self._refuse_no_rows(0 if isinstance(dataset, tuple) else len(dataset), train)
+        self._refuse_no_rows(0 if given else len(rows), train)
         try:
             return self.split_to_client(train, val, test)
         except ConfigError as error:
-            known, lost = (0, []) if isinstance(dataset, tuple) else _lost_labels(dataset, train)
+            known, lost = (0, []) if given else _lost_labels(rows, train)
             if self.global_cfg.data.splitter != "meta" or not lost:
                 raise
-            raise ConfigError(
-                error.field,
-                error.value,
-                f"{error.problem} (the training rows have {known - len(lost)} of the {known} "
-                f"categories; all rows of {', '.join(lost[:5])} are validation or test rows)",
-                f"{error.remedy}, or another data.seed",
-            ) from error
+            problem = f"{error.problem} (the training rows have {known - len(lost)} of the {known} "
+            problem += f"categories; all rows of {', '.join(lost[:5])} are validation or test rows)"
+            remedy = f"{error.remedy}, or another data.seed"
+            raise ConfigError(error.field, error.value, problem, remedy) from error
 
     def split_train_val_test(self, dataset: Any, cfg: Any = None) -> tuple[Any, Any, Any]:
         """Training, validation and test rows; a tuple of the three is returned as it is."""
         if isinstance(dataset, tuple):
-            if len(dataset) != 3:
-                raise ValueError(
-                    f"a tuple of datasets must be (train, val, test); this one has {len(dataset)}"
-                )
-            return dataset
+            if len(dataset) == 3:
+                return dataset
+            told = "a tuple of datasets must be (train, val, test); this one has"
+            raise ValueError(f"{told} {len(dataset)}")
         train, val = split_sizes(len(dataset), (cfg or self.global_cfg).data.splits)
         order = np.random.permutation(np.arange(len(dataset)))
         pieces = np.split(order, [train, train + val])
@@ -110,7 +96,7 @@ class BaseDataTranslator:
         """The data of every worker from the three splits."""
         server = ClientData(self.global_cfg, train=train, val=val, test=test)
         if self.centralised:
-            config = client_config(self.global_cfg, self.client_cfgs, 1)
+            config = client_config(self.global_cfg, self.client_cfgs, 1, check=False)
             return {0: server, 1: ClientData(config, train=train, val=val, test=test)}
         shards = {"train": self._shards(train)}
         prior = None
@@ -124,7 +110,7 @@ class BaseDataTranslator:
         groups = getattr(self.splitter, "groups", None) or {}
         for client in range(1, self.global_cfg.federate.client_num + 1):
             mine = {name: parts[client - 1] for name, parts in shards.items() if parts}
-            config = client_config(self.global_cfg, self.client_cfgs, client)
+            config = client_config(self.global_cfg, self.client_cfgs, client, check=False)
             datadict[client] = ClientData(config, **mine)
             datadict[client].group = str(groups.get(client, ""))
         return datadict
@@ -134,12 +120,9 @@ class BaseDataTranslator:
         if rows is None or len(rows) == 0:
             return []
         if self.splitter is None:
-            raise ConfigError(
-                "data.splitter",
-                self.global_cfg.data.splitter,
-                "this data set is one set of rows that has to be spread over the clients",
-                "Write data.splitter: iid, lda (label skew) or meta (by category)",
-            )
+            problem = "this data set is one set of rows that has to be spread over the clients"
+            remedy = "Write data.splitter: iid, lda (label skew) or meta (by category)"
+            raise ConfigError("data.splitter", self.global_cfg.data.splitter, problem, remedy)
         parts = self.splitter(rows) if prior is None else self.splitter(rows, prior=prior)
         return self._as_datasets(rows, list(parts))
 
@@ -147,59 +130,43 @@ class BaseDataTranslator:
         """Parts of a splitter, which may be lists of row indices, as datasets."""
         wanted = self.global_cfg.federate.client_num
         if len(parts) < wanted:
-            raise ConfigError(
-                "data.splitter",
-                self.global_cfg.data.splitter,
-                f"the splitter gave {len(parts)} parts for {wanted} clients",
-                "Use fewer clients (federate.client_num) or another splitter",
-            )
+            problem = f"the splitter gave {len(parts)} parts for {wanted} clients"
+            remedy = "Use fewer clients (federate.client_num) or another splitter"
+            raise ConfigError("data.splitter", self.global_cfg.data.splitter, problem, remedy)
         return [take(rows, part) if _is_index_list(part, rows) else part for part in parts[:wanted]]
 
     def _check_shards(self, shards: dict[str, list[Any]]) -> None:
         """Refuse a client without training rows, mention one without others."""
         for split in SPLITS:
             empty = [k for k, part in enumerate(shards[split], start=1) if len(part) == 0]
-            if not empty:
-                continue
-            if split == "train":
+            if empty and split == "train":
                 raise self._no_rows(empty)
-            logger.info(
-                "%d of %d clients have no %s rows and are not evaluated there: %s",
-                len(empty),
-                len(shards[split]),
-                split,
-                _some(empty),
-            )
+            if empty:
+                told = "%d of %d clients have no %s rows and are not evaluated there: %s"
+                logger.info(told, len(empty), len(shards[split]), split, listed(empty, 10))
 
     def _refuse_no_rows(self, rows: int, train: Any) -> None:
-        """Refuse data without a training row; ``rows`` is how many were split, 0 for given splits.
-
-        Fewer clients would not help, so this is not the refusal of an empty shard.
+        """Refuse data without a training row (fewer clients would not help); ``rows`` is how many
+        were split, 0 for given splits.
         """
         if train is not None and len(train) > 0:
             return
         data = self.global_cfg.data
         if rows:
-            raise ConfigError(
-                "data.splits",
-                list(data.splits),
-                f"none of the {rows} rows of the data set is left for training",
-                "Use more rows, or write a larger first share",
-            )
+            problem = f"none of the {rows} rows of the data set is left for training"
+            remedy = "Use more rows, or write a larger first share"
+            raise ConfigError("data.splits", list(data.splits), problem, remedy)
         raise nothing_to_train(data)
 
     def _no_rows(self, empty: list[int]) -> ConfigError:
         data = self.global_cfg.data
-        arguments = dict(data.splitter_args[0]) if data.splitter_args else {}
+        arguments = data.splitter_args[0] if data.splitter_args else {}
         alpha = f" with alpha {arguments['alpha']}" if "alpha" in arguments else ""
-        return ConfigError(
-            "federate.client_num",
-            self.global_cfg.federate.client_num,
-            f"the splitter {data.splitter}{alpha} leaves client {_some(empty)} without any "
-            "training row",
-            "Use fewer clients, a larger alpha (data.splitter_args), another data.seed, or more "
-            "data",
-        )
+        left = f"leaves client {listed(empty, 10)} without any training row"
+        problem = f"the splitter {data.splitter}{alpha} {left}"
+        remedy = "Use fewer clients, a larger alpha (data.splitter_args), another data.seed, or "
+        clients = self.global_cfg.federate.client_num
+        return ConfigError("federate.client_num", clients, problem, f"{remedy}more data")
 
     def _subsample(self, rows: Any) -> Any:
         """``data.subsample`` of the rows, the same share of every label where there are labels."""
@@ -207,13 +174,12 @@ class BaseDataTranslator:
         if share == 1.0 or rows is None or len(rows) == 0:
             return rows
         if not 0.0 < share < 1.0:
-            raise ConfigError(
-                "data.subsample", share, "it is a share of the rows", "Write a number in (0, 1]"
-            )
+            problem = "it is a share of the rows"
+            raise ConfigError("data.subsample", share, problem, "Write a number in (0, 1]")
         labels = labels_of(rows)
-        groups = [np.arange(len(rows))]
-        if labels is not None and not is_real_valued(labels):
-            groups = [np.flatnonzero(labels == value) for value in np.unique(labels)]
+        if labels is None or is_real_valued(labels):
+            labels = np.zeros(len(rows))
+        groups = [np.flatnonzero(labels == value) for value in np.unique(labels)]
         kept = [
             np.random.permutation(group)[: max(1, math.floor(share * len(group) + 1e-9))]
             for group in groups
@@ -224,12 +190,9 @@ class BaseDataTranslator:
 
 def nothing_to_train(data: Any) -> ConfigError:
     """The refusal of a data set whose training part is empty, from the section ``data``."""
-    return ConfigError(
-        "data.type",
-        data.type,
-        f"the data set has no training rows (data.root is {data.root})",
-        "Look whether its file is empty, or give another data.root",
-    )
+    problem = f"the data set has no training rows (data.root is {data.root})"
+    remedy = "Look whether its file is empty, or give another data.root"
+    return ConfigError("data.type", data.type, problem, remedy)
 
 
 def _lost_labels(dataset: Any, train: Any) -> tuple[int, list[str]]:
@@ -244,12 +207,9 @@ def split_sizes(rows: int, splits: Sequence[float]) -> tuple[int, int]:
     """Numbers of training and validation rows; the rest are test rows."""
     shares = [*map(float, splits), 0.0, 0.0][:3]
     if len(splits) > 3 or min(shares) < 0 or not shares[0] > 0 or sum(shares) > 1 + 1e-6:
-        raise ConfigError(
-            "data.splits",
-            list(splits),
-            "these are not shares of training, validation and test rows",
-            "Write three numbers that sum to 1, for example [0.8, 0.1, 0.1]",
-        )
+        problem = "these are not shares of training, validation and test rows"
+        remedy = "Write three numbers that sum to 1, for example [0.8, 0.1, 0.1]"
+        raise ConfigError("data.splits", list(splits), problem, remedy)
     train, val = int(shares[0] * rows), int(shares[1] * rows)
     if sum(shares) > 1 - 1e-6 and shares[2] == 0:
         # No test rows are wanted: what rounding leaves over is not made into any.
@@ -271,8 +231,3 @@ def _is_index_list(part: Any, rows: Any) -> bool:
         return False
     rows_are_numbers = isinstance(rows, list) and isinstance(rows[0], (int, np.integer))
     return not rows_are_numbers and all(isinstance(i, (int, np.integer)) for i in part)
-
-
-def _some(numbers: list[int], limit: int = 10) -> str:
-    """The first of a list of numbers as text."""
-    return ", ".join(map(str, numbers[:limit])) + (", ..." if len(numbers) > limit else "")

@@ -6,7 +6,8 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from federatedscope.core.data.base_data import SPLITS, ClientData, client_config
+from federatedscope.core.configs.loading import client_config
+from federatedscope.core.data.base_data import SPLITS, ClientData
 from federatedscope.core.data.base_translator import BaseDataTranslator, nothing_to_train
 
 __all__ = ["DummyDataTranslator"]
@@ -23,15 +24,7 @@ class DummyDataTranslator(BaseDataTranslator):
     """
 
     def split(self, dataset: Any) -> dict[int, Any]:
-        """The data of every worker.
-
-        Raises
-        ------
-        TypeError
-            ``dataset`` is not a mapping.
-        ConfigError
-            No client has a training row.
-        """
+        """The data of every worker; a :class:`ConfigError` where none has a training row."""
         if not isinstance(dataset, Mapping):
             raise TypeError(
                 f"DummyDataTranslator takes a dict of client number to data, not a "
@@ -39,7 +32,7 @@ class DummyDataTranslator(BaseDataTranslator):
             )
         datadict: dict[int, Any] = {}
         for worker, data in dataset.items():
-            config = client_config(self.global_cfg, self.client_cfgs, worker)
+            config = client_config(self.global_cfg, self.client_cfgs, worker, check=False)
             if not isinstance(data, Mapping):
                 data = dict(zip(SPLITS, self.split_train_val_test(data, config), strict=True))
             datadict[worker] = ClientData(config, **data)

@@ -18,32 +18,18 @@ logger = logging.getLogger(__name__)
 
 
 def note_untrained(data: Mapping[int, Any], config: Any) -> None:
-    """Add the clients without training rows to ``federate.untrained_clients``.
+    """Add the clients without training rows to ``federate.untrained_clients``, in place.
 
-    Where nobody has any rows nothing is added: that is refused later, by name.
-
-    Parameters
-    ----------
-    data : mapping
-        Worker number to data.
-    config : CN
-        Changed in place.
-
-    Raises
-    ------
-    ConfigError
-        ``federate.untrained_clients`` names a client that there is not, or everybody.
+    Where nobody has any rows nothing is added: that is refused later, by name. A client that there
+    is not, or everybody, in ``federate.untrained_clients`` is a :class:`ConfigError`.
     """
     clients = sorted(worker for worker in data if worker > 0)
     named = [int(client) for client in config.federate.untrained_clients]
     strange = [client for client in named if client not in data or client < 1]
     if strange or (named and not set(clients) - set(named)):
-        raise ConfigError(
-            "federate.untrained_clients",
-            named,
-            f"there is no client {strange[0]}" if strange else "nobody would be left to train",
-            f"Name some of the clients, whose numbers are {clients[0]} to {clients[-1]}",
-        )
+        problem = f"there is no client {strange[0]}" if strange else "nobody would be left to train"
+        remedy = f"Name some of the clients, whose numbers are {clients[0]} to {clients[-1]}"
+        raise ConfigError("federate.untrained_clients", named, problem, remedy)
     hollow = [client for client in clients if _is_hollow(data[client])]
     if not hollow or len(hollow) == len(clients):
         return
@@ -61,24 +47,12 @@ def _is_hollow(data: Any) -> bool:
 
 def limit_rows(data: Mapping[int, Any], config: Any) -> None:
     """Keep ``data.rows_per_client`` training rows of every client, and of its validation and test
-    part ``eval.max_rows``.
+    part ``eval.max_rows``, in place; 0 keeps all.
 
     Which ones is drawn with ``data.seed``; they stay in order.
-
-    Parameters
-    ----------
-    data : mapping
-        Worker number to data, changed in place.
-    config : CN
-        Reads ``data.rows_per_client``, ``eval.max_rows`` and ``data.seed``; 0 keeps all.
     """
-    limits = {
-        "train": int(config.data.rows_per_client),
-        "val": int(config.eval.max_rows),
-        "test": int(config.eval.max_rows),
-    }
-    if not any(limits.values()):
-        return
+    evaluated = int(config.eval.max_rows)
+    limits = {"train": int(config.data.rows_per_client), "val": evaluated, "test": evaluated}
     for worker, mine in data.items():
         if worker < 1 or not isinstance(mine, ClientData):
             continue

@@ -20,25 +20,17 @@ from torch.utils.data import ConcatDataset, Subset
 
 from federatedscope.core.data.wrap_dataset import WrapDataset
 from federatedscope.core.errors import ConfigError
-
-__all__ = [
-    "array_rows",
-    "collate_of",
-    "convert_data_mode",
-    "isolated_rng",
-    "label_histogram",
-    "labels_of",
-    "lengths_of",
-    "merge_datasets",
-    "numpy_seed",
-    "rows_of",
-    "take",
-]
+from federatedscope.core.seeding import capture, put_back
 
 IntArray = npt.NDArray[np.int64]
 
 _LABEL_ATTRIBUTES = ("labels", "targets", "categories")
 _LABEL_KEYS = ("label", "labels", "category", "categories")
+
+
+def listed(numbers: Sequence[int], most: int = 20) -> str:
+    """The first of a list of numbers as text."""
+    return ", ".join(map(str, numbers[:most])) + (", ..." if len(numbers) > most else "")
 
 
 @contextmanager
@@ -59,36 +51,21 @@ def isolated_rng(seed: int) -> Iterator[None]:
     The states before the block are put back, so that building data never changes a run's other
     random numbers.
     """
-    python_state, torch_state = random.getstate(), torch.get_rng_state()
-    with numpy_seed(seed):
-        random.seed(seed)
-        torch.default_generator.manual_seed(seed)
-        try:
-            yield
-        finally:
-            random.setstate(python_state)
-            torch.set_rng_state(torch_state)
+    outside = capture()
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        put_back(outside)
 
 
 def convert_data_mode(data: Any, config: Any) -> Any:
     """The data as ``federate.mode`` wants them; builders of extensions call it last.
 
-    Parameters
-    ----------
-    data : mapping
-        Worker number to data.
-    config : CN
-        The run's configuration.
-
-    Returns
-    -------
-    mapping
-        ``data`` itself: one process simulates every worker.
-
-    Raises
-    ------
-    ConfigError
-        Any other mode than ``standalone``.
+    Returns ``data`` itself, since one process simulates every worker; any other mode than
+    ``standalone`` is a :class:`ConfigError`.
     """
     mode = config.federate.mode
     if mode.lower() != "standalone":
@@ -101,6 +78,25 @@ def convert_data_mode(data: Any, config: Any) -> Any:
     return data
 
 
+def dataset_of(holder: Any, split: str) -> Any:
+    """The rows that a participant has of a split, out of a :class:`ClientData` or a mapping of
+    datasets, loaders or arrays; ``None`` where it has none.
+    """
+    if hasattr(holder, f"{split}_data"):
+        dataset = getattr(holder, f"{split}_data")
+    else:
+        dataset = holder.get(split) if isinstance(holder, Mapping) else None
+    if hasattr(dataset, "batch_size"):
+        dataset = getattr(dataset, "dataset", dataset)
+    return array_rows(dataset)
+
+
+def count_rows(holder: Any, split: str) -> int:
+    """Rows that a participant has of a split; 0 without data."""
+    dataset = dataset_of(holder, split)
+    return len(dataset) if hasattr(dataset, "__len__") else 0
+
+
 def array_rows(dataset: Any) -> Any:
     """A split given as arrays, ``{'x': ..., 'y': ...}``, as rows; anything else as it is."""
     if isinstance(dataset, Mapping) and {"x", "y"} <= dataset.keys():
@@ -109,28 +105,13 @@ def array_rows(dataset: Any) -> Any:
 
 
 def rows_of(dataset: Any) -> tuple[Any, IntArray]:
-    """The dataset below all subsets, and the indices of the rows into it.
-
-    Parameters
-    ----------
-    dataset : sequence
-        A dataset, or a subset of a subset of ... one.
-
-    Returns
-    -------
-    tuple
-        The innermost dataset and an array of shape ``(len(dataset),)``.
+    """The dataset below all subsets of subsets, and the indices of the rows into it, an array of
+    shape ``(len(dataset),)``.
     """
-    chain: list[Any] = []
-    while isinstance(dataset, Subset):
-        chain.append(dataset.indices)
-        dataset = dataset.dataset
-    if not chain:
+    if not isinstance(dataset, Subset):
         return dataset, np.arange(len(dataset), dtype=np.int64)
-    indices = np.asarray(chain.pop(), dtype=np.int64)
-    while chain:
-        indices = indices[np.asarray(chain.pop(), dtype=np.int64)]
-    return dataset, indices
+    base, indices = rows_of(dataset.dataset)
+    return base, indices[np.asarray(dataset.indices, dtype=np.int64)]
 
 
 def take(dataset: Any, indices: Iterable[int]) -> Any:
@@ -174,22 +155,14 @@ def lengths_of(dataset: Any) -> IntArray | None:
 
 def collate_of(dataset: Any) -> Callable[[list[Any]], Any] | None:
     """The ``collate_fn`` of the dataset below all subsets, or ``None``."""
-    base = dataset
-    while True:
-        if isinstance(base, Subset):
-            base = base.dataset
-        elif isinstance(base, ConcatDataset):
-            base = base.datasets[0]
-        else:
-            break
-    return getattr(base, "collate_fn", None)
+    while isinstance(dataset, Subset | ConcatDataset):
+        dataset = dataset.dataset if isinstance(dataset, Subset) else dataset.datasets[0]
+    return getattr(dataset, "collate_fn", None)
 
 
 def label_histogram(dataset: Any) -> dict[str, int] | None:
     """Rows per label, by the label's text; ``None`` without labels or for real-valued ones."""
-    if dataset is None:
-        return None
-    labels = labels_of(dataset)
+    labels = None if dataset is None else labels_of(dataset)
     if labels is None:
         return None
     if labels.dtype.kind == "f":
@@ -243,12 +216,9 @@ def _labels_of_base(base: Any, indices: IntArray) -> npt.NDArray[Any] | None:
 
 def _label_of_row(row: Any) -> Any:
     """The label of one row, ``None`` where it has no scalar one."""
+    candidates = row[1:2] if isinstance(row, tuple | list) else ()
     if isinstance(row, dict):
-        candidates = [row[key] for key in _LABEL_KEYS if row.get(key) is not None]
-    elif isinstance(row, (tuple, list)) and len(row) >= 2:
-        candidates = [row[1]]
-    else:
-        candidates = []
+        candidates = [row.get(key) for key in _LABEL_KEYS]
     return next((value for value in candidates if _is_scalar(value)), None)
 
 

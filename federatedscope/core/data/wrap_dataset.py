@@ -13,13 +13,8 @@ __all__ = ["WrapDataset"]
 
 
 class WrapDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
-    """Rows ``(x[i], y[i])`` of two arrays, as float tensors where they are not tensors already.
-
-    Parameters
-    ----------
-    dataset : mapping
-        ``{'x': array of shape (n, ...), 'y': array of shape (n, ...)}``; arrays, tensors or
-        lists of rows.
+    """Rows ``(x[i], y[i])`` of ``{'x': array of shape (n, ...), 'y': array of shape (n, ...)}``, as
+    float tensors where they are not tensors already; lists of rows will do.
     """
 
     def __init__(self, dataset: Mapping[str, Any]) -> None:

@@ -23,6 +23,8 @@ class EarlyStopper:
         Direction of the metric.
     """
 
+    _STATE = ("best_metric", "counter_no_improve", "early_stopped")
+
     def __init__(
         self,
         patience: int = 5,
@@ -61,14 +63,9 @@ class EarlyStopper:
 
     def state_dict(self) -> dict[str, Any]:
         """What later values are compared with."""
-        return {
-            "best_metric": self.best_metric,
-            "counter_no_improve": self.counter_no_improve,
-            "early_stopped": self.early_stopped,
-        }
+        return {name: getattr(self, name) for name in self._STATE}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a :meth:`state_dict`."""
-        self.best_metric = state["best_metric"]
-        self.counter_no_improve = int(state["counter_no_improve"])
-        self.early_stopped = bool(state["early_stopped"])
+        for name in self._STATE:
+            setattr(self, name, state[name])

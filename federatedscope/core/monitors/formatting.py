@@ -28,10 +28,6 @@ def summarize(results: Mapping[str, Sequence[float]], form: str) -> dict[str, fl
     form : str
         ``avg``: plain mean over clients; ``weighted_avg``: mean weighted by rows of the split;
         ``fairness``: spread over clients.
-
-    Returns
-    -------
-    dict of str to float
     """
     summary: dict[str, float] = {}
     for key, values in results.items():
@@ -83,10 +79,8 @@ def result_line(
     role: str, rnd: int | str, forms: Mapping[str, Any], digits: int | None = None
 ) -> dict[str, Any]:
     """``{'Role': ..., 'Round': ..., 'Results_avg': {...}, ...}``."""
-    line: dict[str, Any] = {"Role": role, "Round": rnd}
-    for form, values in forms.items():
-        line[f"Results_{form}"] = _rounded(values, digits)
-    return line
+    results = {f"Results_{form}": _rounded(values, digits) for form, values in forms.items()}
+    return {"Role": role, "Round": rnd, **results}
 
 
 def _rounded(value: Any, digits: int | None) -> Any:

@@ -12,7 +12,9 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["Best", "is_better", "mean", "std", "weighted_mean"]
+from federatedscope.core.callbacks import Callback, Event
+
+__all__ = ["Best", "EvaluationMeans", "is_better", "mean", "std", "weighted_mean"]
 
 
 def mean(values: Iterable[float]) -> float:
@@ -37,14 +39,8 @@ def _sum(items: list[float]) -> float:
 
 
 def std(values: Iterable[float], sample: bool = False) -> float:
-    """Standard deviation.
-
-    Parameters
-    ----------
-    values : iterable of float
-        The clients of a run are all there are; the seeds of a comparison are a ``sample``.
-    sample : bool
-        Divide by ``n - 1``; NaN for fewer than two values.
+    """Standard deviation. The clients of a run are all there are; the seeds of a comparison are a
+    ``sample``, divided by ``n - 1``, and NaN for fewer than two.
     """
     items = list(values)
     count = len(items) - (1 if sample else 0)
@@ -62,16 +58,8 @@ def is_better(new: float, old: float, larger: bool) -> bool:
 
 @dataclass
 class Best:
-    """The best round so far, the first of equal ones.
-
-    Attributes
-    ----------
-    larger : bool
-        Whether larger values are better.
-    round : int or None
-        Rounds completed; ``None`` before the first.
-    value : float
-        Its value.
+    """The best round so far, the first of equal ones: its value and the rounds completed by then,
+    ``None`` before the first. ``larger``: larger values are better.
     """
 
     larger: bool
@@ -84,3 +72,22 @@ class Best:
             return False
         self.round, self.value = rnd, value
         return True
+
+
+class EvaluationMeans(Callback):
+    """Collects what participating clients reach after aggregation, for the means over them."""
+
+    def __init__(self) -> None:
+        self._reached: dict[str, list[float]] = {}
+
+    def on_eval(self, event: Event) -> None:
+        """Collect a client's figures."""
+        if event["phase"] == "after" and not event["unseen"]:
+            for key, value in event["metrics"].items():
+                if not key.endswith("_total"):
+                    self._reached.setdefault(key, []).append(value)
+
+    def take_means(self) -> tuple[dict[str, float], int]:
+        """Means of all figures, and of how many clients; what follows is another evaluation."""
+        taken, self._reached = self._reached, {}
+        return {key: mean(v) for key, v in taken.items()}, max(map(len, taken.values()), default=0)

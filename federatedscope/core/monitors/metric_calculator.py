@@ -33,20 +33,8 @@ DEFAULT_METRICS = ("loss", "avg_loss", "total")
 class MetricCalculator:
     """Computes the metrics of a run, ``loss``, ``avg_loss`` and ``total`` always among them.
 
-    Parameters
-    ----------
-    eval_metric : iterable of str or str
-        Metric names (``eval.metrics``), built in or registered.
-
-    Attributes
-    ----------
-    eval_metric : dict
-        Name to ``(function, larger is better)``.
-
-    Raises
-    ------
-    ConfigError
-        A metric that nobody knows.
+    Given the names of metrics (``eval.metrics``), built in or registered, ``eval_metric`` maps each
+    to ``(function, larger is better)``; one that nobody knows is a :class:`ConfigError`.
     """
 
     def __init__(self, eval_metric: Iterable[str] | str) -> None:
@@ -58,44 +46,36 @@ class MetricCalculator:
         return get_metric(eval_metric)
 
     def eval(self, ctx: Any) -> dict[str, Any]:
-        """Compute the metrics of the split that was just run.
+        """The metrics of the split that was just run, ``{'val_acc': 0.91, ...}``; NaN throughout
+        where no row was seen.
 
         Parameters
         ----------
         ctx : Context
             Reads ``cur_split``, ``loss_batch_total``, ``num_samples``, and where the trainer
             keeps them ``ys_true`` of shape ``(n,)`` and ``ys_prob`` of shape ``(n, classes)``
-            (logits), ``(n, 1)`` or ``(n,)`` (a regression), or ``ys_pred``.
-
-        Returns
-        -------
-        dict
-            ``{'val_acc': 0.91, ...}``; NaN throughout where no row was seen.
-
-        Raises
-        ------
-        ConfigError
-            A metric needs predictions and the trainer keeps none, or needs classes and the model
-            predicts a number.
+            (logits), ``(n, 1)`` or ``(n,)`` (a regression), or ``ys_pred``. A metric that needs
+            what there is not of these is a :class:`ConfigError`.
         """
         if not ctx.num_samples:
-            return self._of_nothing(ctx)
+            # Every batch was skipped: a total of 0, and nothing else is a number.
+            names = self.eval_metric
+            return {f"{ctx.cur_split}_{n}": 0 if n == "total" else float("nan") for n in names}
         y_true, y_pred, y_prob = self._check_and_parse(ctx)
         results = {}
         for name, (function, _) in self.eval_metric.items():
-            if function in _NEEDS_PREDICTIONS:
-                _require(name, function, y_true, y_pred, y_prob)
+            if problem := _lacking(function, y_true, y_pred, y_prob):
+                raise ConfigError(
+                    "eval.metrics",
+                    name,
+                    problem,
+                    "Leave it out (loss, avg_loss and total are always there), or use a metric "
+                    "that fits",
+                )
             results[f"{ctx.cur_split}_{name}"] = function(
                 ctx=ctx, y_true=y_true, y_pred=y_pred, y_prob=y_prob, metric=name
             )
         return results
-
-    def _of_nothing(self, ctx: Any) -> dict[str, Any]:
-        """No row went in (every batch was skipped): a total of 0, everything else is NaN."""
-        return {
-            f"{ctx.cur_split}_{name}": 0 if name == "total" else float("nan")
-            for name in self.eval_metric
-        }
 
     @staticmethod
     def _check_and_parse(ctx: Any) -> tuple[Array | None, Array | None, Array | None]:
@@ -132,28 +112,21 @@ def _with_task_axis(values: Array) -> Array:
     return values[:, None] if values.ndim == 1 else values
 
 
-def _require(
-    name: str, function: Any, y_true: Array | None, y_pred: Array | None, y_prob: Array | None
-) -> None:
-    if y_true is None or (y_pred is None and y_prob is None):
-        problem = "it compares predictions with labels, and this trainer keeps only the loss"
-    elif _NEEDS_PREDICTIONS[function] == "y_pred" and y_pred is None:
-        problem = "it needs predicted classes, and this model predicts a number"
-    elif _NEEDS_PREDICTIONS[function] == "y_prob" and y_prob is None:
-        problem = "it needs the model's scores, and this trainer keeps predicted classes only"
-    else:
-        return
-    raise ConfigError(
-        "eval.metrics",
-        name,
-        problem,
-        "Leave it out (loss, avg_loss and total are always there), or use a metric that fits",
-    )
+def _lacking(
+    function: Any, y_true: Array | None, y_pred: Array | None, y_prob: Array | None
+) -> str:
+    """What a built-in metric needs and does not have; empty where it has all."""
+    needed = _NEEDS_PREDICTIONS.get(function)
+    if needed and (y_true is None or (y_pred is None and y_prob is None)):
+        return "it compares predictions with labels, and this trainer keeps only the loss"
+    if needed == "y_pred" and y_pred is None:
+        return "it needs predicted classes, and this model predicts a number"
+    if needed == "y_prob" and y_prob is None:
+        return "it needs the model's scores, and this trainer keeps predicted classes only"
+    return ""
 
 
-def _per_task(
-    y_true: Array, other: Array, score: Callable[[Array, Array], float | None]
-) -> list[float]:
+def _per_task(y_true: Array, other: Array, score: Callable[[Array, Array], Any]) -> list[float]:
     """``score`` of every task over its labelled rows (a label that is NaN is no label)."""
     scores = []
     for task in range(y_true.shape[1]):
@@ -164,39 +137,22 @@ def _per_task(
     return scores
 
 
-def _eval_loss(ctx: Any, **kwargs: Any) -> float:
-    return float(ctx.loss_batch_total)
-
-
-def _eval_avg_loss(ctx: Any, **kwargs: Any) -> float:
-    return float(ctx.loss_batch_total) / ctx.num_samples if ctx.num_samples else float("nan")
-
-
-def _eval_total(ctx: Any, **kwargs: Any) -> int:
-    return int(ctx.num_samples)
-
-
-def _eval_loss_regular(ctx: Any, **kwargs: Any) -> float:
-    return float(ctx.loss_regular_total)
-
-
 def _eval_correct(y_true: Array, y_pred: Array, **kwargs: Any) -> float:
-    return float(np.mean(_per_task(y_true, y_pred, lambda t, p: float(np.sum(t == p)))))
+    return float(np.mean(_per_task(y_true, y_pred, lambda t, p: np.sum(t == p))))
 
 
 def _eval_acc(y_true: Array, y_pred: Array, **kwargs: Any) -> float:
-    return float(np.mean(_per_task(y_true, y_pred, lambda t, p: float(np.mean(t == p)))))
-
-
-def _has_both(labels: Array) -> bool:
-    return bool(np.any(labels == 1) and np.any(labels == 0))
+    return float(np.mean(_per_task(y_true, y_pred, lambda t, p: np.mean(t == p))))
 
 
 def _eval_ap(y_true: Array, y_pred: Array, **kwargs: Any) -> float:
     """Average precision of the predicted classes, of labels 0 and 1."""
-    scores = _per_task(
-        y_true, y_pred, lambda t, p: average_precision_score(t, p) if _has_both(t) else None
-    )
+
+    def score(labels: Array, predicted: Array) -> Any:
+        both = np.any(labels == 1) and np.any(labels == 0)
+        return average_precision_score(labels, predicted) if both else None
+
+    scores = _per_task(y_true, y_pred, score)
     if not scores:
         logger.warning("ap: no rows with both labels 0 and 1; reported as 0.")
     return float(np.mean(scores)) if scores else 0.0
@@ -230,12 +186,9 @@ def _one_versus_rest(labels: Array, logits: Array) -> float | None:
 
 def _eval_mse(y_true: Array, y_prob: Array, **kwargs: Any) -> float:
     if y_true.shape != y_prob.shape:
-        raise ConfigError(
-            "eval.metrics",
-            kwargs.get("metric", "mse"),
-            "it is for models that predict a number, and this one predicts classes",
-            "Write acc, or model.task: regression with data.num_labels: 1",
-        )
+        problem = "it is for models that predict a number, and this one predicts classes"
+        remedy = "Write acc, or model.task: regression with data.num_labels: 1"
+        raise ConfigError("eval.metrics", kwargs.get("metric", "mse"), problem, remedy)
     return float(np.mean((y_true.astype(np.float64) - y_prob) ** 2))
 
 
@@ -244,9 +197,9 @@ def _eval_rmse(y_true: Array, y_prob: Array, **kwargs: Any) -> float:
 
 
 SUPPORT_METRICS: dict[str, Metric] = {
-    "loss": (_eval_loss, False),
-    "avg_loss": (_eval_avg_loss, False),
-    "total": (_eval_total, False),
+    "loss": (lambda ctx, **_: float(ctx.loss_batch_total), False),
+    "avg_loss": (lambda ctx, **_: float(ctx.loss_batch_total) / ctx.num_samples, False),
+    "total": (lambda ctx, **_: int(ctx.num_samples), False),
     "correct": (_eval_correct, True),
     "acc": (_eval_acc, True),
     "ap": (_eval_ap, True),
@@ -254,18 +207,13 @@ SUPPORT_METRICS: dict[str, Metric] = {
     "roc_auc": (_eval_roc_auc, True),
     "rmse": (_eval_rmse, False),
     "mse": (_eval_mse, False),
-    "loss_regular": (_eval_loss_regular, False),
+    "loss_regular": (lambda ctx, **_: float(ctx.loss_regular_total), False),
 }
 
 # What each built-in metric reads besides the context.
 _NEEDS_PREDICTIONS: dict[Callable[..., Any], str] = {
-    _eval_correct: "y_pred",
-    _eval_acc: "y_pred",
-    _eval_ap: "y_pred",
-    _eval_f1: "y_pred",
-    _eval_roc_auc: "y_prob",
-    _eval_mse: "y_prob",
-    _eval_rmse: "y_prob",
+    **dict.fromkeys((_eval_correct, _eval_acc, _eval_ap, _eval_f1), "y_pred"),
+    **dict.fromkeys((_eval_roc_auc, _eval_mse, _eval_rmse), "y_prob"),
 }
 
 

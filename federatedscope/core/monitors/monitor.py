@@ -19,17 +19,10 @@ logger = logging.getLogger(__name__)
 class Monitor:
     """Evaluates a trainer's context and keeps the books of one worker.
 
-    Parameters
-    ----------
-    cfg : CN
-        The worker's configuration.
-    monitored_object : object, optional
-        The worker.
-    callbacks : Callbacks, optional
-        Told about every batch.
-
     Attributes
     ----------
+    cfg, monitored_object, callbacks
+        The worker's configuration, the worker, and who is told about every batch.
     round_wise_update_key : str
         ``eval.best_res_update_round_wise_key``, the metric that decides which round is best.
     the_larger_the_better : bool
@@ -50,17 +43,13 @@ class Monitor:
         self.the_larger_the_better = larger_is_better(
             self.round_wise_update_key, self.metric_calculator
         )
-        self.total_upload_bytes = 0
-        self.total_download_bytes = 0
-        self.global_convergence_round = 0
-        self.local_convergence_round = 0
+        self.total_upload_bytes = self.total_download_bytes = 0
+        self.global_convergence_round = self.local_convergence_round = 0
         self.start_routine()
 
     def start_routine(self) -> None:
         """Set the statistics of a routine to zero."""
-        self.steps = 0
-        self.tokens = 0
-        self.nonfinite_steps = 0
+        self.steps = self.tokens = self.nonfinite_steps = 0
         self.started = time.perf_counter()
 
     @property
@@ -96,39 +85,25 @@ class Monitor:
         ----------
         results : mapping
             Metrics of one worker, or for a server's summary lists over clients.
-        rnd : int or str
-            Index of the round.
-        role : str
-            ``Server #`` or ``Client #k``.
+        rnd, role
+            Index of the round; ``Server #`` or ``Client #k``.
         forms : sequence of str, optional
-            Which summaries: ``weighted_avg``, ``avg``, ``fairness``, ``raw``; all by default.
-        return_raw : bool
-            Only the raw values.
+            Which summaries: ``weighted_avg``, ``avg``, ``fairness``, ``raw``; all by default, and
+            with ``return_raw`` only the raw values.
         """
-        wanted = SUPPORTED_FORMS if forms is None else forms
-        digits = self.cfg.print_decimal_digits
-        raw = result_line(str(role), rnd, {"raw": results}, digits)
+        wanted = [f for f in (SUPPORTED_FORMS if forms is None else forms) if f in SUPPORTED_FORMS]
         if return_raw or not str(role).lower().startswith("server"):
-            return raw
-        summaries: dict[str, Any] = {
-            form: results if form == "raw" else summarize(results, form)
-            for form in wanted
-            if form in SUPPORTED_FORMS
-        }
-        return result_line(str(role), rnd, summaries, digits)
+            wanted = ["raw"]
+        summaries = {f: results if f == "raw" else summarize(results, f) for f in wanted}
+        return result_line(str(role), rnd, summaries, self.cfg.print_decimal_digits)
 
     def update_best_result(
         self, best_results: dict[str, Any], new_results: Mapping[str, Any], results_type: str
     ) -> bool:
-        """Keep the best round's results under ``results_type``.
+        """Keep the best round's results under ``results_type``; whether it is this one.
 
         All metrics are those of the round that is best by ``round_wise_update_key``. Lists (one
         value per client) are judged and kept by their best element.
-
-        Returns
-        -------
-        bool
-            Whether this round is the best so far.
         """
         key = self.round_wise_update_key
         best = best_results.setdefault(results_type, {})

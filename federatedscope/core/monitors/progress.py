@@ -13,8 +13,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from federatedscope.core.callbacks import Callback, Event
-from federatedscope.core.monitors.means import mean
+from federatedscope.core.callbacks import Event
+from federatedscope.core.data.base_data import SPLITS
+from federatedscope.core.monitors.means import EvaluationMeans
 from federatedscope.core.records import Majority, RunInfo
 
 
@@ -38,34 +39,29 @@ def human_time(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{left:02}" if hours else f"{minutes}:{left:02}"
 
 
-class Progress(Callback):
+def _speed(tokens: int, seconds: float) -> str:
+    return f"  {tokens / max(seconds, 1e-9):,.0f} tokens/s" if tokens else ""
+
+
+class Progress(EvaluationMeans):
     """Rounds, clients, loss, metrics, speed and time left.
 
     On a terminal one table is redrawn in place; otherwise plain lines are printed, one per trained
     client and round, so that logs stay readable.
 
-    Parameters
-    ----------
-    console : rich.console.Console, optional
-        Where to draw; standard error by default, which leaves standard output to results.
-    rounds : int
-        Rounds of the run.
-    steps : int
-        Local steps per client and round, 0 when they are epochs.
+    Draws on standard error by default, which leaves standard output to results. ``steps`` are the
+    local ones per client and round, 0 when they are epochs.
     """
 
-    REDRAWS_PER_SECOND = 4
-
     def __init__(self, rounds: int, steps: int, console: Console | None = None) -> None:
+        super().__init__()
         self.console = console or Console(file=sys.stderr)
         self.rounds = rounds
         self.steps = steps
-        self.round = 0
+        self.round = self.done = 0
         self.clients: list[int] = []
-        self.done = 0
         self.line = ""
         self.last_mean: dict[str, float] = {}
-        self._sums: dict[str, list[float]] = {}
         self._main_metric = ""
         self._started = time.perf_counter()
         self._live: Live | None = None
@@ -80,12 +76,8 @@ class Progress(Callback):
         self._started = time.perf_counter()
         self._main_metric = run["main_metric"]
         if self.is_live:
-            self._live = Live(
-                self._render(),
-                console=self.console,
-                refresh_per_second=self.REDRAWS_PER_SECOND,
-                transient=True,
-            )
+            # Four redraws a second, rich's own pace.
+            self._live = Live(self._render(), console=self.console, transient=True)
             self._live.start()
 
     def on_round_start(self, rnd: int, clients: list[int]) -> None:
@@ -102,9 +94,8 @@ class Progress(Callback):
         shown = f"{float(loss.detach()):.4f}" if loss is not None else "-"
         what = "train" if ctx.cur_mode in ("train", "finetune") else f"evaluate {ctx.cur_split}"
         total = f"/{self.steps}" if self.steps and what == "train" else ""
-        speed = monitor.tokens / max(monitor.seconds, 1e-9)
-        tokens = f"  {speed:,.0f} tokens/s" if monitor.tokens else ""
-        self.line = f"client {client}  {what} step {monitor.steps}{total}  loss {shown}{tokens}"
+        speed = _speed(monitor.tokens, monitor.seconds)
+        self.line = f"client {client}  {what} step {monitor.steps}{total}  loss {shown}{speed}"
         self._redraw()
 
     def on_train(self, event: Event) -> None:
@@ -112,20 +103,12 @@ class Progress(Callback):
         self.done += 1
         metrics = event["metrics"]
         loss = metrics.get("train_avg_loss", float("nan"))
-        speed = event["tokens"] / max(event["seconds"], 1e-9)
+        speed = _speed(event["tokens"], event["seconds"])
         skipped = f"  {event['nonfinite']} steps skipped" if event["nonfinite"] else ""
-        tokens = f"  {speed:,.0f} tokens/s" if event["tokens"] else ""
         self._print(
             f"round {event['round']}/{self.rounds}  client {event['client']}  train  "
-            f"loss {loss:.4f}  {event['steps']} steps  {event['seconds']:.1f} s{tokens}{skipped}"
+            f"loss {loss:.4f}  {event['steps']} steps  {event['seconds']:.1f} s{speed}{skipped}"
         )
-
-    def on_eval(self, event: Event) -> None:
-        """Collect the evaluation's figures."""
-        if event["phase"] == "after" and not event["unseen"]:
-            for key, value in event["metrics"].items():
-                if not key.endswith("_total"):
-                    self._sums.setdefault(key, []).append(value)
 
     def on_round(self, event: Event) -> None:
         """Redraw after aggregation."""
@@ -140,18 +123,17 @@ class Progress(Callback):
 
     def _close_evaluation(self) -> None:
         """Print the mean over clients of the evaluation that just ended."""
-        if not self._sums:
+        means, count = self.take_means()
+        if not count:
             return
-        self.last_mean = {key: mean(v) for key, v in self._sums.items()}
-        count = max(len(v) for v in self._sums.values())
-        self._sums = {}
-        keys = sorted(self.last_mean, key=lambda k: (k != self._main_metric, k))
-        shown = "  ".join(f"{k} {self.last_mean[k]:.4f}" for k in keys if not k.endswith("_loss"))
-        loss = [k for k in keys if k.endswith("avg_loss")]
-        shown += "".join(f"  {k} {self.last_mean[k]:.4f}" for k in loss)
+        self.last_mean = means
+        # The deciding metric first, the losses last, and of these only the means over rows.
+        wanted = [k for k in self.last_mean if k.endswith("avg_loss") or not k.endswith("_loss")]
+        wanted.sort(key=lambda k: (k.endswith("_loss"), k != self._main_metric, k))
+        shown = "  ".join(f"{k} {self.last_mean[k]:.4f}" for k in wanted)
         self._print(
             f"round {self.round}/{self.rounds}  mean over {count} client(s) after aggregation  "
-            f"{shown.strip()}  elapsed {human_time(self._elapsed)}  left {self._left()}"
+            f"{shown}  elapsed {human_time(self._elapsed)}  left {self._left()}"
         )
 
     @property
@@ -203,9 +185,8 @@ def print_run_summary(run: Event, console: Console) -> None:
     for note in info.notes:
         console.print(f"Note: {note}", highlight=False)
     for swap in info.swaps:
-        console.print(
-            f"Embedded: {swap.field} {swap.was!r} -> {swap.now!r} ({swap.why})", highlight=False
-        )
+        changed = f"{swap.field} {swap.was!r} -> {swap.now!r} ({swap.why})"
+        console.print(f"Embedded: {changed}", highlight=False)
 
 
 def _summary_rows(run: RunInfo) -> Iterator[tuple[str, str]]:
@@ -214,28 +195,21 @@ def _summary_rows(run: RunInfo) -> Iterator[tuple[str, str]]:
     yield "task", run.task
     yield "model", run.model
     if (counts := run.parameters) is not None:
-        share = counts.trainable / max(1, counts.total)
-        yield (
-            "parameters",
-            f"{counts.total:,} in total, {counts.trainable:,} trainable ({share:.2%}), "
-            f"{counts.sent:,} sent",
-        )
+        share = f"{counts.trainable / max(1, counts.total):.2%}"
+        numbers = f"{counts.total:,} in total, {counts.trainable:,} trainable ({share})"
+        yield "parameters", f"{numbers}, {counts.sent:,} sent"
     yield from _adapter_rows(run)
     kept = ", ".join(run.local_param) or "nothing"
     yield "stays on the client", f"{kept} (head: {run.head_rule})"
-    yield (
-        "training",
-        f"{run.rounds} rounds, {run.sample_client_num} of {len(run.clients)} clients a round, "
-        f"{_steps(run)}, {run.optimizer.get('type')} lr {run.optimizer.get('lr')}",
-    )
+    sampled = f"{run.sample_client_num} of {len(run.clients)} clients a round"
+    optimizer = f"{run.optimizer.get('type')} lr {run.optimizer.get('lr')}"
+    yield "training", f"{run.rounds} rounds, {sampled}, {_steps(run)}, {optimizer}"
     options = run.options or {}
     yield "with", ", ".join(map(_option_text, options, options.values()))
     yield "weights", run.weights
     yield "evaluation", run.evaluation.note
-    yield (
-        "device",
-        f"{run.device}, {run.threads} threads, {run.precision} ({run.precision_reason})",
-    )
+    precision = f"{run.precision} ({run.precision_reason})"
+    yield "device", f"{run.device}, {run.threads} threads, {precision}"
     if memory := run.memory_estimate_bytes:
         yield "memory", f"about {human_bytes(memory['total'])} (estimate)"
     if traffic := run.bytes_per_round:
@@ -290,8 +264,8 @@ def _option_text(name: str, value: Any) -> str:
 
 def _client_table(run: RunInfo) -> Table:
     table = Table(title="Clients", title_justify="left")
-    for column in ("client", "train", "val", "test", "weight", "rank", "training labels",
-                   "majority"):  # fmt: skip
+    columns = ("client", *SPLITS, "weight", "rank", "training labels", "majority")
+    for column in columns:
         table.add_column(column, justify="left" if "labels" in column else "right")
     for client in run.clients:
         labels = (client.labels or {}).get("train") or {}
@@ -300,7 +274,7 @@ def _client_table(run: RunInfo) -> Table:
         value = majority.val if majority.val is not None else majority.test
         table.add_row(
             f"{client.id}{' (unseen)' if client.unseen else ''}",
-            *(str(client.rows[split]) for split in ("train", "val", "test")),
+            *(str(client.rows[split]) for split in SPLITS),
             f"{client.weight:.3f}",
             str(list(client.rank) if isinstance(client.rank, tuple) else client.rank or "-"),
             shown or "-",

@@ -14,15 +14,8 @@ from federatedscope.core.records import METRICS_FILE, RUN_FILE
 
 
 class Recorder(Callback):
-    """Writes what happens as it happens.
+    """Writes what happens in the run's folder as it happens.
 
-    Parameters
-    ----------
-    outdir : path
-        The run's folder.
-
-    Notes
-    -----
     ``metrics.jsonl`` gets one line per event and is flushed after each, so that an interrupted
     run keeps everything that was finished. ``run.json`` is rewritten whole at start and end.
     """
@@ -43,17 +36,17 @@ class Recorder(Callback):
         self._round_started = time.perf_counter()
 
     def on_train(self, event: Event) -> None:
-        """Write a client's training."""
-        self._write(event)
+        """Write a line."""
+        if self._file is not None:
+            self._file.write(json.dumps(_finite(event)) + "\n")
+            self._file.flush()
 
-    def on_eval(self, event: Event) -> None:
-        """Write an evaluation."""
-        self._write(event)
+    on_eval = on_train
 
     def on_round(self, event: Event) -> None:
         """Write an aggregation; its seconds run from the start of the round (no evaluation)."""
         seconds = time.perf_counter() - self._round_started
-        self._write({**event, "seconds": round(seconds, 4)})
+        self.on_train({**event, "seconds": round(seconds, 4)})
 
     def on_run_end(self, run: Event, outdir: str) -> None:
         """Write how it ended."""
@@ -61,11 +54,6 @@ class Recorder(Callback):
             self._file.close()
             self._file = None
         write_json(self.outdir / RUN_FILE, run)
-
-    def _write(self, event: Event) -> None:
-        if self._file is not None:
-            self._file.write(json.dumps(_finite(event)) + "\n")
-            self._file.flush()
 
 
 def _finite(value: Any) -> Any:

@@ -8,50 +8,20 @@ from typing import Any
 
 from federatedscope.core.callbacks import Callback, Event
 from federatedscope.core.errors import ConfigError
-from federatedscope.core.monitors.means import mean
+from federatedscope.core.monitors.means import EvaluationMeans
 
 
-def tracker_callbacks(cfg: Any) -> list[Callback]:
-    """The trackers that ``tensorboard.use`` and ``wandb.use`` switch on."""
-    trackers: list[Callback] = []
-    if cfg.tensorboard.use:
-        trackers.append(TensorBoardTracker(cfg))
-    if cfg.wandb.use:
-        trackers.append(WandbTracker(cfg))
-    return trackers
+class _MeanTracker(EvaluationMeans):
+    """Hands over every client's figures, and one mean over clients per metric and round."""
 
-
-def check_trackers(cfg: Any) -> None:
-    """Are the packages of the chosen trackers installed?
-
-    Raises
-    ------
-    ConfigError
-        One is not.
-    """
-    for field, package, wanted in (
-        ("tensorboard.use", "tensorboard", cfg.tensorboard.use),
-        ("wandb.use", "wandb", cfg.wandb.use),
-    ):
-        if wanted and find_spec(package) is None:
-            raise ConfigError(
-                field,
-                True,
-                f"the package {package} is not installed",
-                f"Install it: pip install {package}",
-            )
-
-
-class _MeanTracker(Callback):
-    """Collects an evaluation's clients and hands over one mean per metric and round."""
-
-    def __init__(self) -> None:
-        self._values: dict[str, list[float]] = {}
-        self._round = 0
+    _round = 0
 
     def log(self, values: dict[str, float], rnd: int) -> None:
         """Write scalars of a round."""
         raise NotImplementedError
+
+    def close(self) -> None:
+        """Everything is written."""
 
     def on_train(self, event: Event) -> None:
         """Log a client's training loss."""
@@ -64,12 +34,10 @@ class _MeanTracker(Callback):
         if event["round"] != self._round:
             self._flush()
             self._round = event["round"]
+        super().on_eval(event)
         who = f"client_{event['client']}" if event["client"] else "server"
         values = {k: v for k, v in event["metrics"].items() if not k.endswith("_total")}
         self.log({f"{who}/{event['phase']}/{k}": v for k, v in values.items()}, event["round"])
-        if event["phase"] == "after" and not event["unseen"]:
-            for key, value in values.items():
-                self._values.setdefault(key, []).append(value)
 
     def on_round(self, event: Event) -> None:
         """Log the bytes of a round."""
@@ -77,14 +45,14 @@ class _MeanTracker(Callback):
         self.log({f"bytes/{k}": v for k, v in sent.items()}, event["round"])
 
     def on_run_end(self, run: Event, outdir: str) -> None:
-        """Write what is left."""
+        """Write what is left and close."""
         self._flush()
+        self.close()
 
     def _flush(self) -> None:
-        if self._values:
-            means = {f"mean/{k}": mean(v) for k, v in self._values.items()}
-            self.log(means, self._round)
-            self._values = {}
+        means, count = self.take_means()
+        if count:
+            self.log({f"mean/{k}": v for k, v in means.items()}, self._round)
 
 
 class TensorBoardTracker(_MeanTracker):
@@ -102,9 +70,8 @@ class TensorBoardTracker(_MeanTracker):
         for key, value in values.items():
             self.writer.add_scalar(key, value, rnd)
 
-    def on_run_end(self, run: Event, outdir: str) -> None:
-        """Write what is left and close the file."""
-        super().on_run_end(run, outdir)
+    def close(self) -> None:
+        """Close the file."""
         self.writer.close()
 
 
@@ -127,7 +94,23 @@ class WandbTracker(_MeanTracker):
         """Write scalars of a round."""
         self.session.log({**values, "round": rnd})
 
-    def on_run_end(self, run: Event, outdir: str) -> None:
-        """Write what is left and end the session."""
-        super().on_run_end(run, outdir)
+    def close(self) -> None:
+        """End the session."""
         self.session.finish()
+
+
+# By their package, which is also their section.
+_TRACKERS: dict[str, Any] = {"tensorboard": TensorBoardTracker, "wandb": WandbTracker}
+
+
+def tracker_callbacks(cfg: Any) -> list[Callback]:
+    """The trackers that ``tensorboard.use`` and ``wandb.use`` switch on."""
+    return [tracker(cfg) for name, tracker in _TRACKERS.items() if cfg[name].use]
+
+
+def check_trackers(cfg: Any) -> None:
+    """Are the packages of the chosen trackers installed? A :class:`ConfigError` where not."""
+    for package in _TRACKERS:
+        if cfg[package].use and find_spec(package) is None:
+            problem = f"the package {package} is not installed"
+            raise ConfigError(f"{package}.use", True, problem, f"Install it: pip install {package}")

@@ -12,12 +12,7 @@ __all__ = ["BaseSplitter"]
 class BaseSplitter(abc.ABC):
     """Divides the rows of a dataset among clients.
 
-    Parameters
-    ----------
-    client_num : int
-        Number of parts.
-    **kwargs
-        Kept as attributes, for the arguments of a subclass (``data.splitter_args``).
+    Further arguments than the number of parts (``data.splitter_args``) are kept as attributes.
 
     Notes
     -----
@@ -32,19 +27,9 @@ class BaseSplitter(abc.ABC):
 
     @abc.abstractmethod
     def __call__(self, dataset: Any, *args: Any, **kwargs: Any) -> list[Any]:
-        """Split a dataset.
-
-        Parameters
-        ----------
-        dataset : sequence
-            The rows.
-        prior : list of sequences, optional
-            Per client the labels of its training rows; the parts follow these distributions.
-
-        Returns
-        -------
-        list
-            ``client_num`` parts: datasets, lists of rows, or lists of indices into ``dataset``.
+        """Split a dataset into ``client_num`` parts: datasets, lists of rows, or lists of indices
+        into it. With ``prior``, for each client the labels of its training rows, the parts follow
+        these distributions.
         """
 
     def __repr__(self) -> str:

@@ -19,21 +19,12 @@ REAL_VALUED_BINS = 10
 
 
 def required_labels(dataset: Any, splitter: str) -> npt.NDArray[Any]:
-    """The labels of a dataset.
-
-    Raises
-    ------
-    ConfigError
-        Its rows have none.
-    """
+    """The labels of a dataset; a :class:`ConfigError` where its rows have none."""
     labels = labels_of(dataset)
     if labels is None:
-        raise ConfigError(
-            "data.splitter",
-            splitter,
-            "it spreads rows by their label or category, and the rows of this data set have none",
-            "Write data.splitter: iid, or give the rows a 'label' or 'category'",
-        )
+        problem = "it spreads rows by their label or category, and the rows of this data set have "
+        remedy = "Write data.splitter: iid, or give the rows a 'label' or 'category'"
+        raise ConfigError("data.splitter", splitter, f"{problem}none", remedy)
     return labels
 
 
@@ -42,24 +33,11 @@ def class_codes(
 ) -> tuple[IntArray, list[IntArray], int]:
     """Number the classes of labels and of the clients' training labels alike.
 
-    Real-valued labels (a regression's targets) are cut into ten bins of equal frequency.
-
-    Parameters
-    ----------
-    labels : array of shape (n,)
-        Integers, floats or strings.
-    prior : sequence of sequences, optional
-        Labels of each client's training rows.
-
-    Returns
-    -------
-    tuple
-        Codes of ``labels``, codes of each entry of ``prior``, the number of classes.
+    Real-valued labels (a regression's targets) are cut into ten bins of equal frequency. Returns
+    codes of ``labels``, codes of each entry of ``prior``, the number of classes.
     """
-    parts = [np.asarray(labels)]
-    for client in prior or ():
-        part = np.asarray(client)
-        parts.append(part if part.size else np.empty(0, dtype=parts[0].dtype))
+    parts = [np.asarray(part) for part in (labels, *(prior or ()))]
+    parts = [part if part.size else part.astype(parts[0].dtype) for part in parts]
     joined = np.concatenate(parts)
     if is_real_valued(joined):
         edges = np.unique(np.quantile(joined, np.linspace(0, 1, REAL_VALUED_BINS + 1)[1:-1]))
@@ -80,19 +58,8 @@ def split_by_prior(
     client is not rounded down in every class, and a client left without any row gets one of its
     classes from the client that has most of them, where there is one to spare.
 
-    Parameters
-    ----------
-    labels : array of shape (n,)
-        Labels of the rows to spread.
-    client_num : int
-        Number of clients.
-    prior : sequence of sequences
-        Labels of each client's training rows.
-
-    Returns
-    -------
-    list of list of int
-        Row indices per client.
+    Takes labels of the rows to spread, of shape ``(n,)``, and of each client's training rows;
+    returns row indices per client.
     """
     if len(prior) != client_num:
         raise ValueError(f"{len(prior)} label distributions for {client_num} clients")
@@ -116,11 +83,8 @@ def split_by_prior(
 
 def _shares(frequency: IntArray, row_class: int) -> npt.NDArray[np.float64]:
     """Share of each client in the rows of a class, from its training rows."""
-    weights = frequency[row_class]
-    if weights.sum() == 0:
-        weights = frequency.sum(axis=0)
-    if weights.sum() == 0:
-        weights = np.ones_like(weights)
+    every = (frequency[row_class], frequency.sum(axis=0), np.ones(frequency.shape[1]))
+    weights = next(one for one in every if one.sum() > 0)
     return np.asarray(weights / weights.sum(), dtype=np.float64)
 
 

@@ -18,13 +18,7 @@ class BaseTrainer(abc.ABC):
 
     @abc.abstractmethod
     def train(self) -> tuple[int, Mapping[str, Any], Mapping[str, Any]]:
-        """Train locally.
-
-        Returns
-        -------
-        tuple
-            Samples processed, the state dict to share, metrics.
-        """
+        """Train locally; returns samples processed, the state dict to share, metrics."""
 
     @abc.abstractmethod
     def evaluate(self, target_data_split_name: str = "test") -> Mapping[str, Any]:

@@ -13,21 +13,14 @@ from typing import Any
 from torch import nn
 
 from federatedscope.core.auxiliaries.criterion_builder import get_criterion
+from federatedscope.core.auxiliaries.dataloader_builder import batch_size_of
 from federatedscope.core.auxiliaries.regularizer_builder import get_regularizer
 from federatedscope.core.trainers.enums import LIFECYCLE, MODE
-from federatedscope.core.trainers.utils import batches_or_epochs, calculate_batch_epoch_num
+from federatedscope.core.trainers.utils import training_length
 
 
 class CtxVar:
-    """A value with a lifetime.
-
-    Parameters
-    ----------
-    obj : object
-        The value.
-    lifecycle : str, optional
-        One of :class:`~federatedscope.core.trainers.enums.LIFECYCLE`.
-    """
+    """A value with a lifetime, one of :class:`~federatedscope.core.trainers.enums.LIFECYCLE`."""
 
     LIFECYCLES = (LIFECYCLE.BATCH, LIFECYCLE.EPOCH, LIFECYCLE.ROUTINE, LIFECYCLE.NONE)
 
@@ -69,24 +62,26 @@ class LifecycleDict(dict[str, Any]):
             self.pop(name, None)
 
 
+# What the configuration and the rows give: of which routine, and which of its numbers.
+_NUMBERS = {
+    "num_train_batch": (MODE.TRAIN, 0),
+    "num_train_batch_last_epoch": (MODE.TRAIN, 1),
+    "num_train_epoch": (MODE.TRAIN, 2),
+    "num_total_train_batch": (MODE.TRAIN, 3),
+    **{f"num_{mode}_batch": (mode, 0) for mode in (MODE.VAL, MODE.TEST)},
+    **{f"num_{mode}_epoch": (mode, 1) for mode in (MODE.VAL, MODE.TEST)},
+}
+
+
 class Context(LifecycleDict):
     """The shared state of a trainer's hooks.
 
-    Parameters
+    Attributes
     ----------
     model : torch.nn.Module
         The model, its parameters being those of the worker at hand.
-    cfg : CN
-        The worker's configuration.
-    data : mapping, optional
-        The worker's splits.
-    device : str or torch.device, optional
-        Where the model is.
-
-    Attributes
-    ----------
-    model, cfg, data, device
-        As given.
+    cfg, data, device
+        The worker's configuration and splits; where the model is.
     {train,val,test}_data, {train,val,test}_loader, num_{train,val,test}_data
         Filled by the trainer's ``parse_data``.
     cur_mode, cur_split : str
@@ -95,6 +90,11 @@ class Context(LifecycleDict):
         Index of the round, from 0.
     criterion, regularizer, grad_clip, optimizer, scheduler
         As configured; the optimizer is new in every routine.
+    num_train_batch, num_train_batch_last_epoch, num_train_epoch, num_total_train_batch : int
+        Batches of a full and of the last epoch, epochs, and all batches of a training routine. An
+        extension overrides these and the next by setting them.
+    num_{val,test}_batch, num_{val,test}_epoch : int
+        Batches of an evaluation; 1.
     """
 
     def __init__(self, model: nn.Module, cfg: Any, data: Any = None, device: Any = None) -> None:
@@ -117,67 +117,14 @@ class Context(LifecycleDict):
         """Names of the parameters that are trained."""
         return [name for name, p in self.model.named_parameters() if p.requires_grad]
 
-    # Numbers of batches and epochs of a routine. An extension overrides one by setting an
-    # entry of the same name.
-    def _batches(self, mode: str, index: int, name: str) -> int:
-        if self.get(name):
-            return int(self[name])
-        split = self.cur_split or mode
-        size = int(self.get(f"num_{split}_data") or 0)
-        loader = self.cfg.dataloader
-        numbers: tuple[int | None, ...]
+    def __getattr__(self, name: str) -> Any:
+        if name not in _NUMBERS or self.get(name):
+            return super().__getattr__(name)
+        mode, index = _NUMBERS[name]
+        size = int(self.get(f"num_{self.cur_split or mode}_data") or 0)
         if mode == MODE.TRAIN:
-            numbers = calculate_batch_epoch_num(
-                batches_or_epochs(self.cfg),
-                self.cfg.train.batch_or_epoch,
-                size,
-                loader.batch_size,
-                loader.drop_last,
-            )
-        else:
-            batch_size = self.cfg.eval.get("batch_size", 0) or loader.batch_size
-            numbers = (-(-size // batch_size), None, 1, None)
-        return int(numbers[index] or 0)
-
-    @property
-    def num_train_batch(self) -> int:
-        """Batches of a full training epoch."""
-        return self._batches(MODE.TRAIN, 0, "num_train_batch")
-
-    @property
-    def num_train_batch_last_epoch(self) -> int:
-        """Batches of the last training epoch."""
-        return self._batches(MODE.TRAIN, 1, "num_train_batch_last_epoch")
-
-    @property
-    def num_train_epoch(self) -> int:
-        """Epochs of a training routine."""
-        return self._batches(MODE.TRAIN, 2, "num_train_epoch")
-
-    @property
-    def num_total_train_batch(self) -> int:
-        """Batches of a training routine over all its epochs."""
-        return self._batches(MODE.TRAIN, 3, "num_total_train_batch")
-
-    @property
-    def num_val_batch(self) -> int:
-        """Batches of an evaluation of the validation split."""
-        return self._batches(MODE.VAL, 0, "num_val_batch")
-
-    @property
-    def num_val_epoch(self) -> int:
-        """Always 1."""
-        return self._batches(MODE.VAL, 2, "num_val_epoch")
-
-    @property
-    def num_test_batch(self) -> int:
-        """Batches of an evaluation of the test split."""
-        return self._batches(MODE.TEST, 0, "num_test_batch")
-
-    @property
-    def num_test_epoch(self) -> int:
-        """Always 1."""
-        return self._batches(MODE.TEST, 2, "num_test_epoch")
+            return training_length(self.cfg, size)[index]
+        return (-(-size // batch_size_of(self.cfg, mode)), 1)[index]
 
     def track_mode(self, mode: str) -> None:
         """Enter a mode and put the model into training or evaluation behaviour."""
@@ -206,13 +153,7 @@ class Context(LifecycleDict):
         self.cur_split = self.split_stack[-1] if self.split_stack else None
 
     def check_split(self, target_split_name: str, skip: bool = False) -> bool:
-        """Whether a split has data.
-
-        Raises
-        ------
-        ValueError
-            It has none and ``skip`` is off.
-        """
+        """Whether a split has data; without ``skip`` a :class:`ValueError` where it has none."""
         has_data = bool(self.get(f"num_{target_split_name}_data")) or (
             self.get(f"{target_split_name}_loader") is not None
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partialmethod
 from typing import Any
 
 from federatedscope.core.trainers.enums import TRIGGER
@@ -29,18 +30,21 @@ class HookRegistry:
         self.hooks_in_eval: HookSet = defaultdict(list)
         self.hooks_in_ft: HookSet = defaultdict(list)
 
-    def register_hook_in_train(
+    def _insert(
         self,
+        routine: str,
         new_hook: Hook,
         trigger: str,
         insert_pos: int | None = None,
         base_hook: Hook | None = None,
         insert_mode: str = "before",
     ) -> None:
-        """Add a hook to the training routine.
+        """Add a hook to a routine.
 
         Parameters
         ----------
+        routine : str
+            ``train``, ``ft`` or ``eval``.
         new_hook : callable
             Called with the context.
         trigger : str
@@ -51,92 +55,52 @@ class HookRegistry:
             A hook that is already there; the new one goes ``insert_mode`` (``before`` or
             ``after``) it.
         """
-        self._insert(self.hooks_in_train, new_hook, trigger, insert_pos, base_hook, insert_mode)
-
-    def register_hook_in_ft(
-        self,
-        new_hook: Hook,
-        trigger: str,
-        insert_pos: int | None = None,
-        base_hook: Hook | None = None,
-        insert_mode: str = "before",
-    ) -> None:
-        """Add a hook to the fine-tuning routine; see :meth:`register_hook_in_train`."""
-        self._insert(self.hooks_in_ft, new_hook, trigger, insert_pos, base_hook, insert_mode)
-
-    def register_hook_in_eval(
-        self,
-        new_hook: Hook,
-        trigger: str,
-        insert_pos: int | None = None,
-        base_hook: Hook | None = None,
-        insert_mode: str = "before",
-    ) -> None:
-        """Add a hook to the evaluation routine; see :meth:`register_hook_in_train`."""
-        self._insert(self.hooks_in_eval, new_hook, trigger, insert_pos, base_hook, insert_mode)
-
-    def reset_hook_in_train(
-        self, target_trigger: str, target_hook_name: str | None = None
-    ) -> int | None:
-        """Remove one hook of the training routine by name, or all hooks of a trigger."""
-        return self._remove(self.hooks_in_train, target_trigger, target_hook_name)
-
-    def reset_hook_in_eval(
-        self, target_trigger: str, target_hook_name: str | None = None
-    ) -> int | None:
-        """Remove one hook of the evaluation routine by name, or all hooks of a trigger."""
-        return self._remove(self.hooks_in_eval, target_trigger, target_hook_name)
-
-    def replace_hook_in_train(
-        self, new_hook: Hook, target_trigger: str, target_hook_name: str
-    ) -> None:
-        """Put a hook in the place of another one of the training routine."""
-        position = self.reset_hook_in_train(target_trigger, target_hook_name)
-        self.register_hook_in_train(new_hook, target_trigger, insert_pos=position)
-
-    def replace_hook_in_eval(
-        self, new_hook: Hook, target_trigger: str, target_hook_name: str
-    ) -> None:
-        """Put a hook in the place of another one of the evaluation routine."""
-        position = self.reset_hook_in_eval(target_trigger, target_hook_name)
-        self.register_hook_in_eval(new_hook, target_trigger, insert_pos=position)
-
-    def _check_trigger(self, trigger: str) -> None:
-        if trigger not in self.HOOK_TRIGGER:
-            raise ValueError(f"hook trigger {trigger!r}: expected one of {self.HOOK_TRIGGER}")
-
-    def _insert(
-        self,
-        hooks: HookSet,
-        new_hook: Hook,
-        trigger: str,
-        position: int | None,
-        base_hook: Hook | None,
-        insert_mode: str,
-    ) -> None:
-        self._check_trigger(trigger)
+        present = self._hooks(routine, trigger)[trigger]
         if insert_mode not in ("before", "after"):
             raise ValueError(f"insert_mode {insert_mode!r}: expected 'before' or 'after'")
-        present = hooks[trigger]
-        if position is None and base_hook is not None:
-            position = present.index(base_hook) + (insert_mode == "after")
-        if position is None or position == -1:
-            position = len(present)
-        if not 0 <= position <= len(present):
+        if insert_pos is None and base_hook is not None:
+            insert_pos = present.index(base_hook) + (insert_mode == "after")
+        if insert_pos is None or insert_pos == -1:
+            insert_pos = len(present)
+        if not 0 <= insert_pos <= len(present):
             raise ValueError(
-                f"insert_pos {position}: {trigger} has {len(present)} hooks, expected -1 or "
+                f"insert_pos {insert_pos}: {trigger} has {len(present)} hooks, expected -1 or "
                 f"0..{len(present)}"
             )
-        present.insert(position, new_hook)
+        present.insert(insert_pos, new_hook)
 
-    def _remove(self, hooks: HookSet, trigger: str, name: str | None) -> int | None:
-        self._check_trigger(trigger)
-        if name is None:
-            hooks[trigger] = []
+    def _remove(
+        self, routine: str, target_trigger: str, target_hook_name: str | None = None
+    ) -> int | None:
+        """Remove one hook by name, or all hooks of a trigger; returns where it was."""
+        hooks = self._hooks(routine, target_trigger)
+        if target_hook_name is None:
+            hooks[target_trigger] = []
             return -1
-        for position, hook in enumerate(hooks[trigger]):
-            if getattr(hook, "__name__", None) == name:
-                del hooks[trigger][position]
+        for position, hook in enumerate(hooks[target_trigger]):
+            if getattr(hook, "__name__", None) == target_hook_name:
+                del hooks[target_trigger][position]
                 return position
-        logger.warning("There is no hook %s at %s to remove.", name, trigger)
+        logger.warning("There is no hook %s at %s to remove.", target_hook_name, target_trigger)
         return None
+
+    def _replace(
+        self, routine: str, new_hook: Hook, target_trigger: str, target_hook_name: str
+    ) -> None:
+        """Put a hook in the place of another one."""
+        position = self._remove(routine, target_trigger, target_hook_name)
+        self._insert(routine, new_hook, target_trigger, position)
+
+    def _hooks(self, routine: str, trigger: str) -> HookSet:
+        if trigger not in self.HOOK_TRIGGER:
+            raise ValueError(f"hook trigger {trigger!r}: expected one of {self.HOOK_TRIGGER}")
+        hooks: HookSet = getattr(self, f"hooks_in_{routine}")
+        return hooks
+
+    register_hook_in_train = partialmethod(_insert, "train")
+    register_hook_in_ft = partialmethod(_insert, "ft")
+    register_hook_in_eval = partialmethod(_insert, "eval")
+    reset_hook_in_train = partialmethod(_remove, "train")
+    reset_hook_in_eval = partialmethod(_remove, "eval")
+    replace_hook_in_train = partialmethod(_replace, "train")
+    replace_hook_in_eval = partialmethod(_replace, "eval")

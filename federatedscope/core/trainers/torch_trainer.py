@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
@@ -18,15 +17,12 @@ from federatedscope.core.auxiliaries.optimizer_builder import get_model_optimize
 from federatedscope.core.auxiliaries.scheduler_builder import get_scheduler
 from federatedscope.core.checkpoint import load_checkpoint, save_checkpoint
 from federatedscope.core.client_store import checkpoint_tensors, owned_tensors
+from federatedscope.core.data.base_data import SPLITS
 from federatedscope.core.data.wrap_dataset import WrapDataset
 from federatedscope.core.errors import UserError
 from federatedscope.core.trainers.context import Context, CtxVar
 from federatedscope.core.trainers.enums import LIFECYCLE, MODE
 from federatedscope.core.trainers.trainer import Trainer
-
-logger = logging.getLogger(__name__)
-
-SPLITS = ("train", "val", "test")
 
 
 class ReIterator:
@@ -69,40 +65,33 @@ class GeneralTorchTrainer(Trainer):
         if hasattr(data, "setup"):
             data.setup(self.cfg)
         for split in SPLITS:
-            dataset = getattr(data, f"{split}_data", None)
-            if dataset is None and not hasattr(data, f"{split}_data"):
-                dataset = data.get(split)
+            own = hasattr(data, f"{split}_data")
+            dataset = getattr(data, f"{split}_data") if own else data.get(split)
             loader = None
             if isinstance(dataset, DataLoader):
                 loader, dataset = dataset, cast(Any, dataset.dataset)
             elif isinstance(dataset, Mapping) and "y" in dataset:
                 dataset = WrapDataset(dataset)
-            parsed[f"{split}_data"] = dataset
-            parsed[f"{split}_loader"] = loader
+            parsed |= {f"{split}_data": dataset, f"{split}_loader": loader}
             parsed[f"num_{split}_data"] = 0 if dataset is None else len(dataset)
         return parsed
 
     def update(self, model_parameters: Mapping[str, Any], strict: bool = False) -> None:
-        """Copy received tensors into the model.
+        """Copy received tensors or arrays into the parameters of their names.
 
-        Parameters
-        ----------
-        model_parameters : mapping of str to Tensor or array
-            By parameter name. Names that match ``personalization.local_param`` are left alone.
-        strict : bool
-            Refuse names that the model does not have.
+        Names that match ``personalization.local_param`` are left alone, and those that the model
+        does not have; with ``strict`` the latter are refused.
         """
         mine = self._tensors()
         for name, value in self._param_filter(model_parameters).items():
-            if name not in mine:
-                if strict:
-                    raise UserError(
-                        f"Received the tensor {name}, which the local model does not have. "
-                        "Server and clients must build the same model: compare model.type and "
-                        "llm.adapter.args on both sides."
-                    )
-                continue
-            mine[name].data.copy_(torch.as_tensor(value))
+            if name in mine:
+                mine[name].data.copy_(torch.as_tensor(value))
+            elif strict:
+                raise UserError(
+                    f"Received the tensor {name}, which the local model does not have. Server and "
+                    "clients must build the same model: compare model.type and llm.adapter.args on "
+                    "both sides."
+                )
 
     def get_model_para(self) -> dict[str, torch.Tensor]:
         """Copies of the tensors that are shared."""
@@ -116,32 +105,27 @@ class GeneralTorchTrainer(Trainer):
 
     def register_default_hooks_train(self) -> None:
         """Register the steps of training."""
-        self._register_training_hooks(self.register_hook_in_train)
+        self._register_steps(self.register_hook_in_train, training=True)
 
     def register_default_hooks_ft(self) -> None:
         """Register the steps of fine-tuning, those of training."""
-        self._register_training_hooks(self.register_hook_in_ft)
-
-    def _register_training_hooks(self, register: Any) -> None:
-        register(self._hook_on_fit_start_numerical_precision, "on_fit_start")
-        register(self._hook_on_fit_start_init, "on_fit_start")
-        register(self._hook_on_fit_start_remember_global, "on_fit_start")
-        register(self._hook_on_epoch_start, "on_epoch_start")
-        register(self._hook_on_batch_start_init, "on_batch_start")
-        register(self._hook_on_batch_forward, "on_batch_forward")
-        register(self._hook_on_batch_forward_regularizer, "on_batch_forward")
-        register(self._hook_on_batch_backward, "on_batch_backward")
-        register(self._hook_on_batch_end, "on_batch_end")
-        register(self._hook_on_fit_end, "on_fit_end")
+        self._register_steps(self.register_hook_in_ft, training=True)
 
     def register_default_hooks_eval(self) -> None:
         """Register the steps of evaluation."""
-        register = self.register_hook_in_eval
+        self._register_steps(self.register_hook_in_eval, training=False)
+
+    def _register_steps(self, register: Any, training: bool) -> None:
         register(self._hook_on_fit_start_numerical_precision, "on_fit_start")
         register(self._hook_on_fit_start_init, "on_fit_start")
+        if training:
+            register(self._hook_on_fit_start_remember_global, "on_fit_start")
         register(self._hook_on_epoch_start, "on_epoch_start")
         register(self._hook_on_batch_start_init, "on_batch_start")
         register(self._hook_on_batch_forward, "on_batch_forward")
+        if training:
+            register(self._hook_on_batch_forward_regularizer, "on_batch_forward")
+            register(self._hook_on_batch_backward, "on_batch_backward")
         register(self._hook_on_batch_end, "on_batch_end")
         register(self._hook_on_fit_end, "on_fit_end")
 
@@ -162,11 +146,9 @@ class GeneralTorchTrainer(Trainer):
             ctx.scheduler = CtxVar(scheduler, LIFECYCLE.ROUTINE)
             scaler = self.engine.scaler(self.cfg.train.get("half_dtype", "fp32"), ctx.device)
             ctx.scaler = CtxVar(scaler, LIFECYCLE.ROUTINE)
-        ctx.loss_batch_total = CtxVar(0.0, LIFECYCLE.ROUTINE)
-        ctx.loss_regular_total = CtxVar(0.0, LIFECYCLE.ROUTINE)
-        ctx.num_samples = CtxVar(0, LIFECYCLE.ROUTINE)
-        ctx.ys_true = CtxVar([], LIFECYCLE.ROUTINE)
-        ctx.ys_prob = CtxVar([], LIFECYCLE.ROUTINE)
+        statistics = {"loss_batch_total": 0.0, "loss_regular_total": 0.0, "num_samples": 0}
+        for name, start in {**statistics, "ys_true": [], "ys_prob": []}.items():
+            setattr(ctx, name, CtxVar(start, LIFECYCLE.ROUTINE))
 
     def _autocast(self) -> Any:
         mine = type(self)._hook_on_fit_start_numerical_precision
@@ -191,10 +173,8 @@ class GeneralTorchTrainer(Trainer):
         """FedProx pulls towards the state that training starts from."""
         if ctx.cfg.fedprox.use:
             shared = self._param_filter(dict(ctx.model.named_parameters()))
-            ctx.weight_init = CtxVar(
-                {n: p.detach().clone() for n, p in shared.items() if p.requires_grad},
-                LIFECYCLE.ROUTINE,
-            )
+            start = {n: p.detach().clone() for n, p in shared.items() if p.requires_grad}
+            ctx.weight_init = CtxVar(start, LIFECYCLE.ROUTINE)
 
     def _hook_on_epoch_start(self, ctx: Context) -> None:
         """A fresh pass over the split."""
@@ -266,11 +246,9 @@ class GeneralTorchTrainer(Trainer):
     def _hook_on_fit_end(self, ctx: Context) -> None:
         """Metrics over the whole split."""
         for name in ("ys_true", "ys_prob"):
-            if isinstance(ctx[name], list):
-                parts = ctx[name]
-                setattr(
-                    ctx, name, CtxVar(np.concatenate(parts) if parts else None, LIFECYCLE.ROUTINE)
-                )
+            if isinstance(parts := ctx[name], list):
+                # It lives as long as the list did.
+                ctx[name] = np.concatenate(parts) if parts else None
         ctx.eval_metrics = ctx.monitor.eval(ctx)
 
     def save_model(self, path: str | os.PathLike[str], cur_round: int = -1) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -20,8 +19,6 @@ from federatedscope.core.trainers.hooks import HookRegistry, HookSet
 from federatedscope.core.trainers.routine import Routine
 from federatedscope.core.trainers.utils import shared_part
 
-logger = logging.getLogger(__name__)
-
 
 class TrainingDivergedError(UserError):
     """The loss stayed NaN or infinite."""
@@ -30,20 +27,8 @@ class TrainingDivergedError(UserError):
 class Trainer(HookRegistry, BaseTrainer):
     """Runs hooks over the batches of a split.
 
-    Parameters
-    ----------
-    model : torch.nn.Module
-        The worker's model.
-    data : mapping
-        The worker's splits: datasets, loaders, or a ``ClientData``.
-    device : str or torch.device
-        Where to compute.
-    config : CN
-        The worker's configuration.
-    only_for_eval : bool
-        Register no training hooks.
-    monitor : Monitor, optional
-        The worker's monitor; one of its own without it.
+    ``data`` are the worker's splits: a mapping of datasets or loaders, or a ``ClientData``. With
+    ``only_for_eval`` no training hooks are registered; without a ``monitor`` it has one of its own.
     """
 
     def __init__(
@@ -105,13 +90,7 @@ class Trainer(HookRegistry, BaseTrainer):
     def train(
         self, target_data_split_name: str = "train", hooks_set: HookSet | None = None
     ) -> tuple[int, dict[str, torch.Tensor], dict[str, Any]]:
-        """Run the training routine.
-
-        Returns
-        -------
-        tuple
-            Samples processed, the state dict to share (copies), metrics.
-        """
+        """Run the training routine: samples processed, copies of what is shared, metrics."""
         routine = self.open_routine(MODE.TRAIN, target_data_split_name, hooks_set)
         num_samples = routine.run()
         return num_samples, self.get_model_para(), self.ctx.eval_metrics
@@ -139,23 +118,11 @@ class Trainer(HookRegistry, BaseTrainer):
         hooks_set: HookSet | None = None,
         stream: RandomStream | None = None,
     ) -> Routine:
-        """Open a training or an evaluation, to be stepped and closed.
+        """Open a training or an evaluation, to be stepped and closed: see
+        :class:`~federatedscope.core.trainers.routine.Routine`.
 
-        Parameters
-        ----------
-        mode : str
-            ``train``, ``test`` or ``finetune``.
-        split : str
-            The split to work on.
-        hooks_set : mapping, optional
-            Other hooks than the trainer's own of this mode.
-        stream : RandomStream, optional
-            See :class:`~federatedscope.core.trainers.routine.Routine`.
-
-        Raises
-        ------
-        ValueError
-            The split has no data.
+        ``hooks_set`` are other hooks than the trainer's own of this mode. A split without data is a
+        :class:`ValueError`.
         """
         own = {MODE.TRAIN: self.hooks_in_train, MODE.FINETUNE: self.hooks_in_ft}
         hooks = own.get(mode, self.hooks_in_eval) if hooks_set is None else hooks_set
@@ -249,19 +216,13 @@ class Trainer(HookRegistry, BaseTrainer):
     def _param_filter(
         self, state_dict: Mapping[str, Any], filter_keywords: list[str] | None = None
     ) -> dict[str, Any]:
-        keywords = (
-            self.cfg.personalization.local_param if filter_keywords is None else filter_keywords
-        )
-        return shared_part(state_dict, keywords)
+        kept = self.cfg.personalization.local_param if filter_keywords is None else filter_keywords
+        return shared_part(state_dict, kept)
 
 
 def _divergence_diagnosis(ctx: Context, limit: int) -> str:
-    cfg = ctx.cfg
-    bad = [
-        name
-        for name, p in ctx.model.named_parameters()
-        if p.requires_grad and not bool(torch.isfinite(p).all())
-    ]
+    cfg, trained = ctx.cfg, ((n, p) for n, p in ctx.model.named_parameters() if p.requires_grad)
+    bad = [name for name, p in trained if not bool(torch.isfinite(p).all())]
     where = (
         f"{len(bad)} trainable tensors are not finite any more, the first is {bad[0]}"
         if bad

@@ -15,14 +15,8 @@ def filter_by_specified_keywords(param_name: str, filter_keywords: Iterable[str]
 
 
 def shared_part(state: Mapping[str, Value], local_keywords: Iterable[str]) -> dict[str, Value]:
-    """The entries of a state dict that may leave the client.
-
-    Parameters
-    ----------
-    state : mapping
-        Parameter name to value.
-    local_keywords : iterable of str
-        ``personalization.local_param``: names that contain one of them stay where they are.
+    """The entries of a state dict that may leave the client: those whose names contain none of the
+    keywords (``personalization.local_param``).
     """
     keywords = list(local_keywords)
     return {name: v for name, v in state.items() if filter_by_specified_keywords(name, keywords)}
@@ -38,20 +32,19 @@ def batches_or_epochs(cfg: Any) -> int:
     return steps * cfg.grad.grad_accum_count if cfg.train.batch_or_epoch == "batch" else steps
 
 
+def training_length(cfg: Any, rows: int) -> tuple[int, int, int, int]:
+    """:func:`calculate_batch_epoch_num` of a client's training."""
+    loader, unit = cfg.dataloader, cfg.train.batch_or_epoch
+    steps = batches_or_epochs(cfg)
+    return calculate_batch_epoch_num(steps, unit, rows, loader.batch_size, loader.drop_last)
+
+
 def calculate_batch_epoch_num(
     steps: int, batch_or_epoch: str, num_data: int, batch_size: int, drop_last: bool
 ) -> tuple[int, int, int, int]:
-    """How a routine of ``steps`` batches or epochs runs over ``num_data`` rows.
-
-    Returns
-    -------
-    tuple of int
-        Batches per epoch, batches of the last epoch, epochs, batches in total.
-
-    Raises
-    ------
-    ValueError
-        There is no batch at all (no rows, or fewer than a batch with ``drop_last``).
+    """How a routine of ``steps`` batches or epochs runs over ``num_data`` rows: batches per epoch,
+    batches of the last epoch, epochs, batches in total. Where there is no batch at all (no rows, or
+    fewer than a batch with ``drop_last``), a :class:`ValueError`.
     """
     per_epoch = num_data // batch_size if drop_last else math.ceil(num_data / batch_size)
     if per_epoch == 0:

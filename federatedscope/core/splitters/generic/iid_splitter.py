@@ -13,16 +13,7 @@ __all__ = ["IIDSplitter"]
 
 
 class IIDSplitter(BaseSplitter):
-    """Shuffle the rows and cut them into parts of equal size (to one row).
-
-    Parameters
-    ----------
-    client_num : int
-        Number of parts.
-    """
-
-    def __init__(self, client_num: int) -> None:
-        super().__init__(client_num)
+    """Shuffle the rows and cut them into ``client_num`` parts of equal size (to one row)."""
 
     def __call__(self, dataset: Any, prior: Any = None, **kwargs: Any) -> list[Any]:
         """Split a dataset; ``prior`` is not needed for parts that are alike."""

@@ -43,12 +43,9 @@ class LDASplitter(BaseSplitter):
         self, client_num: int, alpha: float = 0.5, min_size: int = 1, fill: bool = False
     ) -> None:
         if not isinstance(alpha, (int, float)) or isinstance(alpha, bool) or not alpha > 0:
-            raise ConfigError(
-                "data.splitter_args",
-                [{"alpha": alpha}],
-                "the alpha of lda must be a number above 0",
-                "Write for example data.splitter_args: [{'alpha': 0.5}]",
-            )
+            problem = "the alpha of lda must be a number above 0"
+            remedy = "Write for example data.splitter_args: [{'alpha': 0.5}]"
+            raise ConfigError("data.splitter_args", [{"alpha": alpha}], problem, remedy)
         super().__init__(client_num)
         self.alpha = float(alpha)
         self.min_size = int(min_size)
@@ -59,12 +56,9 @@ class LDASplitter(BaseSplitter):
     ) -> list[Any]:
         """Split a dataset; with ``prior`` the parts follow those label distributions."""
         labels = required_labels(dataset, "lda")
-        if prior is not None:
-            parts = split_by_prior(labels, self.client_num, prior)
-        else:
-            parts = dirichlet_distribution_noniid_slice(
-                labels, self.client_num, self.alpha, self.min_size, fill=self.fill
-            )
+        parts = dirichlet_distribution_noniid_slice(
+            labels, self.client_num, self.alpha, self.min_size, prior, self.fill
+        )
         return [take(dataset, part) for part in parts]
 
 
@@ -76,26 +70,10 @@ def dirichlet_distribution_noniid_slice(
     prior: Sequence[Any] | None = None,
     fill: bool = False,
 ) -> list[list[int]]:
-    """Row indices per client with Dirichlet label skew.
+    """Row indices per client with Dirichlet label skew; real-valued labels are cut into bins.
 
-    Parameters
-    ----------
-    label : array of shape (n,)
-        Labels; real-valued ones are cut into bins.
-    client_num : int
-        Number of clients.
-    alpha : float
-        Concentration of the Dirichlet distribution.
-    min_size : int
-        Fewest rows of a client.
-    prior : sequence of sequences, optional
-        Follow these labels per client instead of drawing.
-    fill : bool
-        Move rows to clients that stay below ``min_size`` after the last draw.
-
-    Returns
-    -------
-    list of list of int
+    The arguments are those of :class:`LDASplitter`, or ``prior``: labels of each client's training
+    rows, which are followed instead of drawing.
 
     Raises
     ------
@@ -106,12 +84,9 @@ def dirichlet_distribution_noniid_slice(
         return split_by_prior(label, client_num, prior)
     codes, _, classes = class_codes(label)
     if len(codes) < client_num * min_size:
-        raise ConfigError(
-            "federate.client_num",
-            client_num,
-            f"there are {len(codes)} rows to split, fewer than {min_size} for each client",
-            f"Write at most {len(codes) // max(min_size, 1)} clients, or use more data",
-        )
+        problem = f"there are {len(codes)} rows to split, fewer than {min_size} for each client"
+        remedy = f"Write at most {len(codes) // max(min_size, 1)} clients, or use more data"
+        raise ConfigError("federate.client_num", client_num, problem, remedy)
     for _ in range(MAX_DRAWS):
         parts = _draw(codes, classes, client_num, alpha)
         if min(map(len, parts)) >= min_size:

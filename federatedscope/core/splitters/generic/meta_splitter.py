@@ -19,25 +19,13 @@ class MetaSplitter(BaseSplitter):
     """Give every client whole categories: a client per task, language or topic.
 
     The categories are shuffled; with more categories than clients they are dealt out in turn.
-
-    Parameters
-    ----------
-    client_num : int
-        Number of parts, at most the number of categories.
     """
-
-    def __init__(self, client_num: int, **kwargs: Any) -> None:
-        super().__init__(client_num, **kwargs)
 
     def __call__(
         self, dataset: Any, prior: Sequence[Any] | None = None, **kwargs: Any
     ) -> list[Any]:
-        """Split a dataset; with ``prior`` each category goes to the client that trains on it.
-
-        Raises
-        ------
-        ConfigError
-            There are fewer categories than clients.
+        """Split a dataset; with ``prior`` each category goes to the client that trains on it. Fewer
+        categories than clients are a :class:`ConfigError`.
         """
         labels = required_labels(dataset, "meta")
         if prior is not None:
@@ -45,13 +33,9 @@ class MetaSplitter(BaseSplitter):
             return [take(dataset, part) for part in parts]
         codes, _, classes = class_codes(labels)
         if classes < self.client_num:
-            raise ConfigError(
-                "federate.client_num",
-                self.client_num,
-                f"data.splitter: meta gives each client its own category, and the data have "
-                f"{classes}",
-                f"Write federate.client_num: {classes} or fewer, or data.splitter: lda",
-            )
+            problem = "data.splitter: meta gives each client its own category, and the data have "
+            remedy = f"Write federate.client_num: {classes} or fewer, or data.splitter: lda"
+            raise ConfigError("federate.client_num", self.client_num, f"{problem}{classes}", remedy)
         owner = np.empty(classes, dtype=np.int64)
         owner[np.random.permutation(classes)] = np.arange(classes) % self.client_num
         return [take(dataset, np.flatnonzero(owner[codes] == k)) for k in range(self.client_num)]
