@@ -285,19 +285,15 @@ def _describe_adapter(
     if not peft_configs:
         return None
     config = next(iter(peft_configs.values()))
-    rank, alpha = getattr(config, "r", None), getattr(config, "lora_alpha", None)
-    rslora = bool(getattr(config, "use_rslora", False))
     targets = getattr(config, "target_modules", None)
-    scale = alpha / (rank**0.5 if rslora else rank) if rank and alpha else None
-    if layouts is not None:
-        scales = sorted(set(layouts.server.scales.values()))
-        scale = scales[0] if len(scales) == 1 else None
+    # Of LoRA only; None where modules differ.
+    scales = {None} if layouts is None else set(layouts.server.scales.values())
     return AdapterInfo(
         method=adapter_method(cfg),
-        r=rank,
-        alpha=alpha,
-        rslora=rslora,
-        scale=scale,
+        r=getattr(config, "r", None),
+        alpha=getattr(config, "lora_alpha", None),
+        rslora=bool(getattr(config, "use_rslora", False)),
+        scale=scales.pop() if len(scales) == 1 else None,
         scale_rule=cfg.llm.adapter.scale_rule,
         target_modules=tuple(sorted(targets)) if isinstance(targets, set | list) else targets,
         arguments=adapter_arguments(cfg),

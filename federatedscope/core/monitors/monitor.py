@@ -16,6 +16,14 @@ from federatedscope.core.monitors.metric_calculator import MetricCalculator
 logger = logging.getLogger(__name__)
 
 
+_COUNTED = (
+    "total_upload_bytes",
+    "total_download_bytes",
+    "global_convergence_round",
+    "local_convergence_round",
+)
+
+
 class Monitor:
     """Evaluates a trainer's context and keeps the books of one worker.
 
@@ -170,6 +178,15 @@ class Monitor:
     def local_converged(self) -> None:
         """Remember that the client stopped early."""
         self.local_convergence_round = getattr(self.monitored_object, "state", 0)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was counted so far."""
+        return {name: getattr(self, name) for name in _COUNTED}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on counting from a :meth:`state_dict`."""
+        for name in _COUNTED:
+            setattr(self, name, state[name])
 
     def finish_fl(self) -> None:
         """The course is over."""

@@ -288,7 +288,8 @@ class Client(Worker):
         self._monitor.global_converged()
 
     def _stateful_parts(self) -> dict[str, Any]:
-        return {"early_stopper": self.early_stopper, "trainer": self.trainer}
+        parts = {"early_stopper": self.early_stopper, "trainer": self.trainer}
+        return {**parts, "monitor": self._monitor}
 
     def state_dict(self) -> dict[str, Any]:
         """What the client keeps beside its tensors, which are the client store's."""

@@ -108,6 +108,7 @@ class Server(Worker):
         self._setup_model(config, model, device, kwargs.get("engine"))
         self.results = Results(config, self._monitor, self.callbacks, self.unseen_clients_id)
         self.best_results, self.history_results = self.results.best, self.results.history
+        self.early_stopper = self.results.early_stopper
         self._setup_books(config)
         self.ledger: TrafficLedger = kwargs.get("ledger") or TrafficLedger()
         self._take_manager(kwargs["comm_manager"])
@@ -493,4 +494,5 @@ class Server(Worker):
             "results": self.results,
             "ledger": self.ledger,
             "layouts": self.layouts,
+            "monitor": self._monitor,
         }
