@@ -19,7 +19,10 @@ setup(
     long_description=(HERE / "README.md").read_text("utf-8"),
     long_description_content_type="text/markdown",
     packages=find_packages(include=["federatedscope*", "federatedscope_ext*", "fedlora*"]),
-    package_data={"federatedscope_ext.tools.report": ["templates/*.j2"]},
+    package_data={
+        "federatedscope_ext.tools.embedded.corpora": ["words.yaml"],
+        "federatedscope_ext.tools.report": ["templates/*.j2"],
+    },
     python_requires=">=3.10",
     install_requires=[
         "torch>=2.6",
