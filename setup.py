@@ -21,7 +21,10 @@ setup(
     packages=find_packages(
         include=["federatedscope*", "federatedscope_ext*", "fedfiles*", "fedlora*"]
     ),
-    package_data={"federatedscope_ext.tools.report": ["templates/*.j2"]},
+    package_data={
+        "federatedscope_ext.tools.embedded.corpora": ["words.yaml"],
+        "federatedscope_ext.tools.report": ["templates/*.j2"],
+    },
     python_requires=">=3.10",
     install_requires=[
         "torch>=2.6",
@@ -30,6 +33,7 @@ setup(
         "accelerate>=1.10",
         "datasets>=4.0",
         "safetensors>=0.5",
+        "filelock>=3.12",
         "numpy>=1.26",
         "scipy>=1.11",
         "scikit-learn>=1.4",

@@ -18,27 +18,29 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
 from typing import IO
 
 from federatedscope_ext.errors import ExtensionError
 
-PARTS: tuple[str, ...] = ("data", "encoder", "llama")
+#: part -> (what is done to build it, the function that does)
+_PARTS = {
+    "data": ("Writing the miniature's data", "corpora.write:write_all"),
+    "encoder": (
+        "Pretraining the miniature's encoder, about a minute",
+        "pretrain_encoder:train_encoder",
+    ),
+    "llama": ("Pretraining the miniature's LLaMA, about a minute", "pretrain:train_llama"),
+}
+PARTS: tuple[str, ...] = tuple(_PARTS)
 
 #: raised by hand when a change outside these sources changes what is built
 VERSION = 1
 
 
 class Progress:
-    """A line on standard error that says how far the building is.
-
-    Parameters
-    ----------
-    title
-        What is being built.
-    stream
-        Where to write; standard error by default. A terminal's line is rewritten in place.
-    """
+    """A line on standard error that says how far the building is; a terminal's is rewritten."""
 
     def __init__(self, title: str, stream: IO[str] | None = None) -> None:
         self.title = title
@@ -68,8 +70,8 @@ def digest() -> str:
     """Twelve hexadecimal digits that stand for the sources of the miniature."""
     here = Path(__file__).resolve().parent
     state = hashlib.sha256(str(VERSION).encode())
-    builders = ("models.py", "vectors.py", "pretrain.py", "pretrain_llama.py")
-    for file in sorted([*(here / "corpora").glob("*.py"), *(here / name for name in builders)]):
+    patterns = ("corpora/*.py", "corpora/*.yaml", "models.py", "vectors.py", "pretrain*.py")
+    for file in sorted(file for pattern in patterns for file in here.glob(pattern)):
         # Line endings differ between checkouts of the same source.
         state.update(file.name.encode() + file.read_bytes().replace(b"\r\n", b"\n"))
     return state.hexdigest()[:12]
@@ -78,67 +80,26 @@ def digest() -> str:
 def cache_root() -> Path:
     """Folder of this version's parts."""
     named = os.environ.get("FEDERATEDSCOPE_CACHE", "")
-    if named:
-        base = Path(named).expanduser()
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "federatedscope"
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    base = Path(named).expanduser() if named else home / "federatedscope"
     return base.absolute() / "embedded" / digest()
 
 
-@contextmanager
-def _lock(file: Path) -> Iterator[None]:
-    """Let one process at a time build a part; elsewhere than on Unix the first rename wins."""
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    with file.open("w", encoding="utf-8") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            fcntl.flock(stream, fcntl.LOCK_UN)
+def _builder(function: str) -> Callable[[Path, Progress], None]:
+    """A builder whose module, with PyTorch and more, is imported when it is called."""
+
+    def build(folder: Path, report: Progress) -> None:
+        module, name = function.split(":")
+        getattr(import_module(f"federatedscope_ext.tools.embedded.{module}"), name)(folder, report)
+
+    return build
 
 
-def _build_data(folder: Path, report: Callable[[float], None]) -> None:
-    from federatedscope_ext.tools.embedded.corpora.write import write_all
-
-    write_all(folder)
-    report(1.0)
-
-
-def _build_encoder(folder: Path, report: Callable[[float], None]) -> None:
-    from federatedscope_ext.tools.embedded.pretrain import train_encoder
-
-    train_encoder(folder, report)
-
-
-def _build_llama(folder: Path, report: Callable[[float], None]) -> None:
-    from federatedscope_ext.tools.embedded.pretrain_llama import train_llama
-
-    train_llama(folder, report)
-
-
-_BUILDERS: dict[str, Callable[[Path, Callable[[float], None]], None]] = {
-    "data": _build_data,
-    "encoder": _build_encoder,
-    "llama": _build_llama,
-}
-_TITLES = {
-    "data": "Writing the miniature's data",
-    "encoder": "Pretraining the miniature's encoder, about a minute",
-    "llama": "Pretraining the miniature's LLaMA, about a minute",
-}
+_BUILDERS = {part: _builder(function) for part, (_, function) in _PARTS.items()}
 
 
 def ensure(part: str) -> Path:
-    """Folder of a part, built now if it is not there.
-
-    Parameters
-    ----------
-    part
-        ``'data'``, ``'encoder'`` or ``'llama'``.
+    """Folder of a part (``'data'``, ``'encoder'`` or ``'llama'``), built now if it is not there.
 
     Returns
     -------
@@ -153,9 +114,11 @@ def ensure(part: str) -> Path:
     target = cache_root() / part
     if target.is_dir():
         return target
+    from filelock import FileLock
+
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _lock(target.parent / f"{part}.lock"):
+        with FileLock(target.parent / f"{part}.lock"):
             if not target.is_dir():
                 _build(part, target)
     except OSError as error:
@@ -169,30 +132,21 @@ def ensure(part: str) -> Path:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
-    """Compute on one core: models this small gain nothing from more, and the same numbers come
-    out whatever the machine has.
+def _quiet_on_one_thread() -> Iterator[None]:
+    """Compute on one core, and keep the bars of transformers off the screen.
+
+    Models this small gain nothing from more, and the same numbers come out whatever the machine.
     """
     import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextmanager
-def _own_progress_only() -> Iterator[None]:
-    """Keep the bars of transformers, which writes files of a megabyte, off the screen."""
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
+    threads, shown = torch.get_num_threads(), logging.is_progress_bar_enabled()
+    torch.set_num_threads(1)
     logging.disable_progress_bar()
     try:
         yield
     finally:
+        torch.set_num_threads(threads)
         if shown:
             logging.enable_progress_bar()
 
@@ -201,8 +155,8 @@ def _build(part: str, target: Path) -> None:
     """Build into a temporary folder beside ``target``, then rename it."""
     folder = Path(tempfile.mkdtemp(prefix=f".{part}-", dir=target.parent))
     try:
-        progress = Progress(_TITLES[part])
-        with _one_thread(), _own_progress_only():
+        progress = Progress(_PARTS[part][0])
+        with _quiet_on_one_thread():
             _BUILDERS[part](folder, progress)
         folder.chmod(0o755)
         if not target.is_dir():

@@ -8,21 +8,13 @@ from typing import Any
 ENCODER_LENGTH = 128
 LLAMA_LENGTH = 1024
 
-#: sizes of the encoder; the names are those of `transformers.RobertaConfig`
-ENCODER_SIZES: dict[str, Any] = {
+#: sizes of both models; the names are those of transformers' configurations
+SIZES: dict[str, Any] = {
     "hidden_size": 96,
     "num_hidden_layers": 3,
     "num_attention_heads": 6,
     "intermediate_size": 256,
-}
-
-#: sizes of the LLaMA; the names are those of `transformers.LlamaConfig`
-LLAMA_SIZES: dict[str, Any] = {
-    "hidden_size": 96,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 6,
-    "num_key_value_heads": 2,
-    "intermediate_size": 256,
+    "initializer_range": 0.05,
 }
 
 #: module names of the miniature for each role that a LoRA target can have
@@ -33,17 +25,9 @@ ENCODER_ROLES: dict[str, tuple[str, ...]] = {
     "o": ("attention.output.dense",),
     "up": ("intermediate.dense",),
     "gate": ("intermediate.dense",),
-    "down": tuple(f"{i}.output.dense" for i in range(ENCODER_SIZES["num_hidden_layers"])),
+    "down": tuple(f"{i}.output.dense" for i in range(SIZES["num_hidden_layers"])),
 }
-LLAMA_ROLES: dict[str, tuple[str, ...]] = {
-    "q": ("q_proj",),
-    "k": ("k_proj",),
-    "v": ("v_proj",),
-    "o": ("o_proj",),
-    "up": ("up_proj",),
-    "gate": ("gate_proj",),
-    "down": ("down_proj",),
-}
+LLAMA_ROLES: dict[str, tuple[str, ...]] = {role: (f"{role}_proj",) for role in ENCODER_ROLES}
 
 
 def _vocabulary(tokenizer: Any, texts: Iterable[str], special: Iterable[str]) -> dict[str, int]:
@@ -61,15 +45,18 @@ def _vocabulary(tokenizer: Any, texts: Iterable[str], special: Iterable[str]) ->
     return {token: index for index, token in enumerate(tokens)}
 
 
-def encoder_tokenizer(texts: Iterable[str]) -> Any:
-    """A WordPiece tokenizer over the words of ``texts``; pairs as BERT's, with token types.
-
-    Returns
-    -------
-    transformers.PreTrainedTokenizerFast
-    """
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+def _fast(inner: Any, special: dict[str, str], length: int, **options: Any) -> Any:
     from transformers import PreTrainedTokenizerFast
+
+    tokens = {f"{role}_token": token for role, token in special.items()}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=inner, model_max_length=length, **tokens, **options
+    )
+
+
+def encoder_tokenizer(texts: Iterable[str]) -> Any:
+    """A fast WordPiece tokenizer over the words of ``texts``; pairs as BERT's, with token types."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
     special = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
     inner = Tokenizer(models.WordPiece(unk_token="[UNK]"))
@@ -81,21 +68,12 @@ def encoder_tokenizer(texts: Iterable[str]) -> Any:
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
         special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
     )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=inner,
-        model_max_length=ENCODER_LENGTH,
-        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
-        **{f"{role}_token": token for role, token in special.items()},
-    )
+    inputs = ["input_ids", "token_type_ids", "attention_mask"]
+    return _fast(inner, special, ENCODER_LENGTH, model_input_names=inputs)
 
 
 def encoder(vocabulary: int) -> Any:
-    """An untrained encoder of RoBERTa's architecture with token types and language-model head.
-
-    Returns
-    -------
-    transformers.RobertaForMaskedLM
-    """
+    """An untrained `RobertaForMaskedLM` with token types."""
     from transformers import RobertaConfig, RobertaForMaskedLM
 
     config = RobertaConfig(
@@ -106,73 +84,50 @@ def encoder(vocabulary: int) -> Any:
         pad_token_id=0,
         bos_token_id=2,
         eos_token_id=3,
-        initializer_range=0.05,
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
-        **ENCODER_SIZES,
+        **SIZES,
     )
     return RobertaForMaskedLM(config)
 
 
 def llama_tokenizer(texts: Iterable[str]) -> Any:
-    """A byte-level BPE tokenizer trained on ``texts``; numbers below 100 are one token each.
-
-    Returns
-    -------
-    transformers.PreTrainedTokenizerFast
-    """
+    """A fast byte-level BPE tokenizer for ``texts``; numbers below 100 are one token each."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-    from transformers import PreTrainedTokenizerFast
 
+    special = {"unk": "<unk>", "bos": "<s>", "eos": "</s>", "pad": "<pad>"}
+    numbers = pre_tokenizers.Split(Regex(r"\d{1,2}"), behavior="isolated")
+    pieces = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=1500,
+        special_tokens=list(special.values()),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
     inner = Tokenizer(models.BPE())
-    inner.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(r"\d{1,2}"), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False),
-        ]
-    )
+    inner.pre_tokenizer = pre_tokenizers.Sequence([numbers, pieces])
     inner.decoder = decoders.ByteLevel()
-    inner.train_from_iterator(
-        texts,
-        trainers.BpeTrainer(
-            vocab_size=1500,
-            special_tokens=["<unk>", "<s>", "</s>", "<pad>"],
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-            show_progress=False,
-        ),
-    )
+    inner.train_from_iterator(texts, trainer)
     inner.post_processor = processors.TemplateProcessing(
         single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", 1)]
     )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=inner,
-        model_max_length=LLAMA_LENGTH,
-        model_input_names=["input_ids", "attention_mask"],
-        clean_up_tokenization_spaces=False,
-        unk_token="<unk>",
-        bos_token="<s>",
-        eos_token="</s>",
-        pad_token="<pad>",
-    )
+    inputs = ["input_ids", "attention_mask"]
+    plain = {"model_input_names": inputs, "clean_up_tokenization_spaces": False}
+    return _fast(inner, special, LLAMA_LENGTH, **plain)
 
 
 def llama(vocabulary: int) -> Any:
-    """An untrained LLaMA with grouped-query attention and tied embeddings.
-
-    Returns
-    -------
-    transformers.LlamaForCausalLM
-    """
+    """An untrained `LlamaForCausalLM` with grouped-query attention and tied embeddings."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
         vocab_size=vocabulary,
         max_position_embeddings=LLAMA_LENGTH,
+        num_key_value_heads=2,
         tie_word_embeddings=True,
         bos_token_id=1,
         eos_token_id=2,
         pad_token_id=3,
-        initializer_range=0.05,
-        **LLAMA_SIZES,
+        **SIZES,
     )
     return LlamaForCausalLM(config)

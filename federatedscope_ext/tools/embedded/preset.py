@@ -6,48 +6,34 @@ minutes. What is given on the command line is never swapped.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from federatedscope_ext.tools.embedded import cache
 from federatedscope_ext.tools.embedded.corpora.tasks import TASKS
-from federatedscope_ext.tools.embedded.models import ENCODER_ROLES, ENCODER_SIZES, LLAMA_ROLES
+from federatedscope_ext.tools.embedded.models import ENCODER_ROLES, LLAMA_ROLES, SIZES
+from fedlora.heads import HEAD_MODULES
 
 Swap = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Budget:
-    """Settings that train the miniature within minutes on two cores.
+class Budget(NamedTuple):
+    """Settings that train the miniature within minutes on two cores."""
 
-    Attributes
-    ----------
-    rounds, steps
-        At most so many rounds, and local steps in each.
-    batch
-        Smallest and largest batch that is kept; the largest is what others become.
-    lr
-        Learning rate of AdamW to use, and the range in which a yaml's own is kept.
-    tok_len
-        Longest text in tokens.
-    eval_freq
-        At most so many rounds between evaluations.
-    """
-
+    #: at most so many rounds
     rounds: int
-    steps: int
+    #: smallest and largest batch that is kept; the largest is what others become
     batch: tuple[int, int]
-    lr: float
-    lr_range: tuple[float, float]
+    #: longest text in tokens
     tok_len: int
-    eval_freq: int
 
 
-BUDGETS: dict[str, Budget] = {
-    "encoder": Budget(30, 10, (8, 32), 3e-3, (1e-3, 6e-3), 64, 5),
-    "llama": Budget(15, 10, (8, 16), 3e-3, (1e-3, 6e-3), 192, 5),
-}
+BUDGETS = {"encoder": Budget(30, (8, 32), 64), "llama": Budget(15, (8, 16), 192)}
+#: at most so many local steps in a round, and rounds between evaluations
+STEPS, EVAL_FREQ = 10, 5
+#: learning rate of AdamW, and the range in which a yaml's own is kept
+LR, LR_RANGE = 3e-3, (1e-3, 6e-3)
 #: VeRA trains scales, not matrices, and needs larger steps; its head has a learning rate of its own
 VERA_LR, VERA_RANGE, VERA_HEAD = 2e-2, (5e-3, 1e-1), 3e-3
 MOST_CLIENTS, FEWEST_A_ROUND = 100, 8
@@ -55,16 +41,9 @@ GENERATED_ROWS, NEW_TOKENS = 20, 64
 ADAPTIVE = ("adam", "adamw", "radam", "nadam", "adamax", "adagrad", "rmsprop")
 SGD_ONLY = ("momentum", "nesterov", "dampening")
 
-#: names of instruction data that the miniature has under their own name
-INSTRUCTIONS = (
-    "gsm8k",
-    "alpaca",
-    "alpaca_cleaned",
-    "dolly-15k",
-    "rosetta_alpaca",
-    "code_search_net",
-    "natural_instructions",
-)
+#: data that the miniature has under their own names
+INSTRUCTIONS = ("gsm8k", "alpaca", "alpaca_cleaned", "dolly-15k", "rosetta_alpaca",
+                "code_search_net", "natural_instructions")  # fmt: skip
 TEXTS = ("ag_news", "dbpedia_14")
 
 #: role of a module -> the names that model families give it
@@ -79,31 +58,23 @@ ROLE_NAMES: dict[str, tuple[str, ...]] = {
 }
 #: modules that hold query, key and value in one
 FUSED = ("query_key_value", "c_attn", "qkv_proj", "Wqkv")
-HEADS = ("classifier", "score", "pre_classifier", "classification_head")
+HEADS = (*HEAD_MODULES, "pre_classifier")
 
 
 def read(cfg: Any, name: str) -> Any:
     """Value at a dotted key, ``None`` where there is none."""
-    node = cfg
     for part in name.split("."):
-        if part not in node:
+        if part not in cfg:
             return None
-        node = node[part]
-    return node
+        cfg = cfg[part]
+    return cfg
 
 
 @dataclass
 class Swapper:
-    """Changes a configuration and keeps the list of what it changed.
+    """Changes a configuration in place and keeps the list of what it changed.
 
-    Attributes
-    ----------
-    cfg
-        The configuration, changed in place.
-    given
-        Dotted keys of the command line, which are left alone.
-    swaps
-        ``{'field', 'was', 'now', 'why'}`` of every change.
+    What is ``given``, the dotted keys of the command line, is left alone.
     """
 
     cfg: Any
@@ -115,11 +86,8 @@ class Swapper:
         was = read(self.cfg, name)
         if name in self.given or was is None or was == now:
             return
-        *path, last = name.split(".")
-        node = self.cfg
-        for part in path:
-            node = node[part]
-        node[last] = now
+        path, _, last = name.rpartition(".")
+        (read(self.cfg, path) if path else self.cfg)[last] = now
         self.swaps.append({"field": name, "was": was, "now": now, "why": why})
 
     def at_most(self, name: str, most: int, why: str) -> None:
@@ -165,23 +133,21 @@ def swaps(cfg: Any, given: set[str]) -> list[Swap]:
     return change.swaps
 
 
-def model_type(kind: str) -> str:
-    """``model.type`` of the miniature's model, which is built if need be."""
+def _model_type(kind: str) -> str:
     return f"{cache.ensure(kind)}@huggingface_llm"
 
 
 def _relocate(change: Swapper, kind: str) -> list[Swap]:
     """Make sure of the folders that a saved configuration names; they may lie elsewhere now."""
     saved = [dict(swap) for swap in change.cfg.embedded.swaps]
-    places: dict[str, Callable[[], str]] = {
-        "model.type": lambda: model_type(kind),
-        "data.root": lambda: str(cache.ensure("data")),
-    }
     for swap in saved:
         name = swap["field"]
-        if name in places and name not in change.given and read(change.cfg, name) == swap["now"]:
-            swap["now"] = places[name]()
-            change.set(name, swap["now"], "")
+        if name in change.given or read(change.cfg, name) != swap["now"]:
+            continue
+        if name in ("model.type", "data.root"):
+            own = _model_type(kind) if name == "model.type" else str(cache.ensure("data"))
+            change.set(name, own, "")
+            swap["now"] = own
     change.cfg.embedded.use = True
     change.cfg.embedded.swaps = saved
     return saved
@@ -190,7 +156,7 @@ def _relocate(change: Swapper, kind: str) -> list[Swap]:
 def _model_and_data(change: Swapper, kind: str) -> None:
     if "model.type" not in change.given:
         model = "LLaMA for generation" if kind == "llama" else "encoder for classification"
-        change.set("model.type", model_type(kind), f"the miniature's {model}; no download")
+        change.set("model.type", _model_type(kind), f"the miniature's {model}; no download")
         change.set("model.revision", "", "the miniature has no revisions")
     if "data.root" in change.given:
         return
@@ -209,15 +175,15 @@ def _training(change: Swapper, kind: str) -> None:
     cfg, budget = change.cfg, BUDGETS[kind]
     change.at_most("federate.total_round_num", budget.rounds, "to end within minutes")
     if read(cfg, "train.batch_or_epoch") != "epoch":
-        change.at_most("train.local_update_steps", budget.steps, "to end within minutes")
+        change.at_most("train.local_update_steps", STEPS, "to end within minutes")
     elif "train.local_update_steps" not in change.given:
         # A number of epochs says nothing about a number of batches.
         change.set("train.batch_or_epoch", "batch", "an epoch takes longer than a round should")
-        change.set("train.local_update_steps", budget.steps, "to end within minutes")
+        change.set("train.local_update_steps", STEPS, "to end within minutes")
     change.at_most("llm.tok_len", budget.tok_len, "the miniature's texts are short")
     change.at_most("grad.grad_accum_count", 1, "the miniature's batches fit into memory")
     _clients_and_batch(change, budget)
-    _optimizer(change, budget)
+    _optimizer(change)
 
 
 def _clients_and_batch(change: Swapper, budget: Budget) -> None:
@@ -242,17 +208,16 @@ def _clients_and_batch(change: Swapper, budget: Budget) -> None:
         change.set("dataloader.batch_size", high, f"a batch of {high} {size}")
 
 
-def _optimizer(change: Swapper, budget: Budget) -> None:
+def _optimizer(change: Swapper) -> None:
     cfg = change.cfg
     if "train.optimizer.type" in change.given:
         return
-    args = adapter_args(cfg)
-    vera = str(args.get("adapter_method", "")).lower() == "vera"
-    best, (low, high) = (VERA_LR, VERA_RANGE) if vera else (budget.lr, budget.lr_range)
+    vera = str(adapter_args(cfg).get("adapter_method", "")).lower() == "vera"
+    best, (low, high) = (VERA_LR, VERA_RANGE) if vera else (LR, LR_RANGE)
     adaptive = str(cfg.train.optimizer.type).lower() in ADAPTIVE
     if not adaptive:
-        why = "SGD does not leave the majority class within these rounds"
-        change.set("train.optimizer.type", "AdamW", why)
+        slow = "SGD does not leave the majority class within these rounds"
+        change.set("train.optimizer.type", "AdamW", slow)
         for name in SGD_ONLY:
             if name in cfg.train.optimizer:
                 change.set(f"train.optimizer.{name}", None, "AdamW has no such option")
@@ -265,8 +230,7 @@ def _optimizer(change: Swapper, budget: Budget) -> None:
 
 def _evaluation(change: Swapper, kind: str) -> None:
     rounds = int(read(change.cfg, "federate.total_round_num") or 1)
-    often = max(1, min(BUDGETS[kind].eval_freq, rounds))
-    change.at_most("eval.freq", often, "there are fewer rounds")
+    change.at_most("eval.freq", max(1, min(EVAL_FREQ, rounds)), "there are fewer rounds")
     if kind == "llama":
         change.at_most("early_stop.patience", 0, "the first rounds may move nothing yet")
         change.at_most("eval.max_new_tokens", NEW_TOKENS, "the miniature's answers are short")
@@ -277,20 +241,16 @@ def _evaluation(change: Swapper, kind: str) -> None:
 def _hardware(change: Swapper) -> None:
     import torch
 
-    cfg = change.cfg
-    if torch.cuda.is_available() and read(cfg, "use_gpu"):
+    if torch.cuda.is_available() and read(change.cfg, "use_gpu"):
         return
     none = "there is no CUDA device" if not torch.cuda.is_available() else "use_gpu is off"
-    if read(cfg, "use_gpu") is True:
+    if read(change.cfg, "use_gpu") is True:
         change.set("use_gpu", False, none)
-    for name in ("device", "eval_device"):
-        if (read(cfg, name) or 0) >= 0:
-            change.set(name, -1, none)
+    change.at_most("device", -1, none)
+    change.at_most("eval_device", -1, none)
     slow = "half precision does not speed up a model this small on a CPU"
-    if read(cfg, "train.is_enable_half"):
-        change.set("train.is_enable_half", False, slow)
-    if read(cfg, "llm.deepspeed.use"):
-        change.set("llm.deepspeed.use", False, none)
+    change.set("train.is_enable_half", False, slow)
+    change.set("llm.deepspeed.use", False, none)
 
 
 def adapter_args(cfg: Any) -> Mapping[str, Any]:
@@ -313,37 +273,23 @@ def _adapter(change: Swapper, kind: str) -> None:
 
 
 def rename_modules(args: Mapping[str, Any], kind: str) -> dict[str, Any]:
-    """An adapter's settings with the miniature's module names.
+    """An adapter's settings with the names and number of the miniature's modules.
 
-    Parameters
-    ----------
-    args
-        ``target_modules``, ``rank_pattern``, ``alpha_pattern``, ``modules_to_save`` and
-        ``layers_to_transform`` are looked at, the rest is kept.
-    kind
-        ``'encoder'`` or ``'llama'``.
+    ``kind`` is ``'encoder'`` or ``'llama'``.
     """
+    head = "classifier" if kind == "encoder" else "lm_head"
+    renamed = {
+        "target_modules": lambda name: own_names(str(name), kind),
+        "modules_to_save": lambda name: [head if name in (*HEADS, "lm_head") else name],
+    }
     out = dict(args)
-    targets = args.get("target_modules")
-    if isinstance(targets, (list, tuple)):
-        names = [name for target in targets for name in own_names(str(target), kind)]
-        out["target_modules"] = list(dict.fromkeys(names))
-    for pattern in ("rank_pattern", "alpha_pattern"):
-        if isinstance(args.get(pattern), Mapping):
-            out[pattern] = {
-                name: value
-                for key, value in args[pattern].items()
-                for name in own_names(str(key), kind)
-            }
-    saved = args.get("modules_to_save")
-    if isinstance(saved, (list, tuple)):
-        head = "classifier" if kind == "encoder" else "lm_head"
-        own = [head if name in (*HEADS, "lm_head") else name for name in saved]
-        out["modules_to_save"] = list(dict.fromkeys(own))
-    layers = args.get("layers_to_transform")
-    if isinstance(layers, (list, tuple)):
-        last = ENCODER_SIZES["num_hidden_layers"] - 1
-        out["layers_to_transform"] = sorted({min(int(layer), last) for layer in layers})
+    for key, value in args.items():
+        if key in renamed and isinstance(value, (list, tuple)):
+            out[key] = list(dict.fromkeys(new for old in value for new in renamed[key](old)))
+        elif key in ("rank_pattern", "alpha_pattern") and isinstance(value, Mapping):
+            out[key] = {new: value[old] for old in value for new in own_names(str(old), kind)}
+        elif key == "layers_to_transform" and isinstance(value, (list, tuple)):
+            out[key] = sorted({min(int(layer), SIZES["num_hidden_layers"] - 1) for layer in value})
     return out
 
 

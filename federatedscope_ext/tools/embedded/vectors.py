@@ -21,9 +21,10 @@ SIMILAR = 8
 
 
 def _information(counts: np.ndarray) -> np.ndarray:
-    """Positive pointwise mutual information of a matrix of co-occurrence counts."""
-    total = counts.sum()
-    expected = counts.sum(1, keepdims=True) * counts.sum(0, keepdims=True) / total
+    """Positive pointwise mutual information of a matrix of co-occurrence counts of words."""
+    counts[:SPECIAL] = 0.0
+    counts[:, :SPECIAL] = 0.0
+    expected = counts.sum(1, keepdims=True) * counts.sum(0, keepdims=True) / counts.sum()
     ratio = counts / np.maximum(expected, 1e-9)
     return np.asarray(np.log(np.maximum(ratio, 1.0)))
 
@@ -31,17 +32,8 @@ def _information(counts: np.ndarray) -> np.ndarray:
 def count_vectors(ids: np.ndarray, vocabulary: int, width: int) -> np.ndarray:
     """Word vectors from co-occurrence in documents and in windows of two words to either side.
 
-    Parameters
-    ----------
-    ids
-        Tokens of one document a row, filled up with zeros, ``(documents, length)``.
-    vocabulary, width
-        Number of words, and length of their vectors.
-
-    Returns
-    -------
-    ndarray
-        Shape ``(vocabulary, width)``; rows of norm 1 whose cosines say how alike words are.
+    ``ids`` are the tokens of one document a row, filled up with zeros, ``(documents, length)``; the
+    vectors, ``(vocabulary, width)``, have norm 1, and their cosines say how alike words are.
     """
     near = np.zeros((vocabulary, vocabulary))
     for gap in (1, 2):
@@ -50,9 +42,6 @@ def count_vectors(ids: np.ndarray, vocabulary: int, width: int) -> np.ndarray:
     np.put_along_axis(present, ids, 1.0, 1)
     together = (present.T @ present).astype(np.float64)
     np.fill_diagonal(together, 0.0)
-    for matrix in (near, together):
-        matrix[:SPECIAL] = 0.0
-        matrix[:, :SPECIAL] = 0.0
     near = 0.5 * _information(near)
     features = np.concatenate([_information(together), near, near.T], 1)
     values, vectors = np.linalg.eigh(features @ features.T)

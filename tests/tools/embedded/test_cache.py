@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import subprocess
 import sys
 import threading
@@ -34,6 +35,15 @@ def builds(monkeypatch, tmp_path):
 
     monkeypatch.setattr(cache, "_BUILDERS", {part: builder(part) for part in cache.PARTS})
     return done
+
+
+@pytest.mark.parametrize("name", ["corpora/words.yaml", "corpora/pairs.py", "pretrain.py"])
+def test_another_source_is_another_folder(monkeypatch, tmp_path, name):
+    copy = shutil.copytree(Path(cache.__file__).parent, tmp_path / "embedded")
+    monkeypatch.setattr(cache, "__file__", str(copy / "cache.py"))
+    assert cache.digest.__wrapped__() == cache.digest()
+    (copy / name).write_text((copy / name).read_text() + "# more\n")
+    assert cache.digest.__wrapped__() != cache.digest()
 
 
 def test_a_part_is_built_once(builds):

@@ -20,12 +20,7 @@ from federatedscope_ext.tools.embedded.corpora import (
     write,
 )
 from federatedscope_ext.tools.embedded.corpora import documents as texts
-from federatedscope_ext.tools.embedded.corpora.scenes import (
-    Mention,
-    alter,
-    render,
-    sample_scene,
-)
+from federatedscope_ext.tools.embedded.corpora.scenes import alter, render, sample_scene
 
 TASKS = {**{name: ("glue/", task) for name, task in GLUE_TASKS.items()},
          **{name: ("", task) for name, task in TEXT_TASKS.items()}}  # fmt: skip
@@ -40,7 +35,8 @@ def root(tmp_path_factory):
 
 def test_every_file_is_written(root):
     found = {str(file.relative_to(root)) for file in root.rglob("*") if file.is_file()}
-    assert found == set(write.listing())
+    tables = {f"{name}.parquet" for name in write.TABLES}
+    assert found == {*tables, *write.JSON_FILES, *write.JSON_LINES}
 
 
 @pytest.mark.parametrize("name", sorted(TASKS))
@@ -77,7 +73,7 @@ HELD_OUT = sorted(name for name in write.TABLES if not name.endswith("/train"))
 def test_no_row_for_evaluation_is_one_of_training(name):
     train = {write.text_of(row) for row in write.table(f"{name.rpartition('/')[0]}/train")}
     held = [write.text_of(row) for row in write.table(name)]
-    assert len(set(held)) == len(held) == write.rows_of(name)
+    assert len(set(held)) == len(held) == write.TABLES[name][1]
     assert not train & set(held)
     labels = Counter(row.get("label") for row in write.table(name))
     if all(isinstance(label, int) for label in labels):
@@ -145,7 +141,7 @@ def test_sentences_say_what_they_mention(levels, negated, pattern):
     rng = random.Random(0)
     for _ in range(50):
         scene = sample_scene(rng, lexicon.MATCHED)
-        text = render(rng, scene, Mention(levels), negated)
+        text = render(rng, scene, levels, negated)
         assert re.fullmatch(pattern, text), text
 
 
@@ -234,7 +230,7 @@ class TestNaturalInstructions:
     def test_columns_and_sizes(self):
         splits = {s: write.table(f"natural_instructions/{s}") for s in tasks.SIZES}
         for split, rows in splits.items():
-            assert len(rows) == write.rows_of(f"natural_instructions/{split}") == tasks.SIZES[split]
+            assert len(rows) == tasks.SIZES[split]
             assert {*rows[0]} == {
                 "client_id", "idx", "category", "instruction", "input", "output",
             }  # fmt: skip

@@ -1,183 +1,95 @@
 """Worded arithmetic with a chain of reasoning, in the form of GSM8K.
 
-The problems of `gsm8k` are the task. Problems of one step (`drill`) and of other types
-(`exercise`) belong to the text that the LLaMA is pretrained on: it has seen the numbers and the
+The ``problems`` of ``words.yaml`` are the task (`gsm8k`). ``drills`` of one step and ``exercises``
+of other types belong to the text that the LLaMA is pretrained on: it has seen the numbers and the
 notation, and not the task.
 """
 
 from __future__ import annotations
 
+import operator
 import random
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
-Row = dict[str, Any]
+from federatedscope_ext.tools.embedded.corpora.lexicon import WORDS
+from federatedscope_ext.tools.embedded.corpora.rows import Row, table
 
-NAMES = ("Tom", "Ann", "Ben", "Mia", "Sam", "Eva", "Leo", "Ida", "Max", "Zoe")
-ITEMS = ("apples", "pens", "cards", "books", "eggs", "coins", "shells", "stamps")
-BOXES = ("boxes", "bags", "baskets", "trays")
-PEOPLE = ("friends", "children", "guests", "pupils")
+#: a question, and its answer in GSM8K's form
+Problem = tuple[str, str]
 
-
-def step(left: int, sign: str, right: int) -> tuple[int, str]:
-    """The result of ``left sign right``, and the equation in GSM8K's notation."""
-    result = {"+": left + right, "-": left - right, "*": left * right, "/": left // max(right, 1)}
-    term = f"{left}{sign}{right}"
-    return result[sign], f"{term} = <<{term}={result[sign]}>>{result[sign]}"
-
-
-def _change(rng: random.Random) -> tuple[str, list[str], int]:
-    name, item = rng.choice(NAMES), rng.choice(ITEMS)
-    start, more = rng.randint(2, 10), rng.randint(2, 10)
-    less = rng.randint(1, min(10, start + more - 1))
-    gets = rng.choice(("buys", "finds", "is given"))
-    gives = rng.choice(("loses", "gives away", "sells"))
-    middle, first = step(start, "+", more)
-    end, second = step(middle, "-", less)
-    question = (
-        f"{name} has {start} {item}. {name} {gets} {more} more and then {gives} {less}. "
-        f"How many {item} does {name} have now?"
-    )
-    chain = [f"{name} has {first} {item}.", f"Then {name} has {second} {item}."]
-    return question, chain, end
+NAMES = WORDS["arithmetic"]["names"].split()
+SIGNS = "++--*/"
+OPERATORS: dict[str, Callable[[int, int], int]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": operator.floordiv,
+}
 
 
-def _packed(rng: random.Random) -> tuple[str, list[str], int]:
-    name, item, box = rng.choice(NAMES), rng.choice(ITEMS), rng.choice(BOXES)
-    count, each, loose = rng.randint(2, 5), rng.randint(2, 6), rng.randint(1, 10)
-    inside, first = step(count, "*", each)
-    end, second = step(inside, "+", loose)
-    question = (
-        f"{name} has {count} {box} with {each} {item} each, and {loose} {item} besides. "
-        f"How many {item} does {name} have?"
-    )
-    chain = [f"The {box} hold {first} {item}.", f"{name} has {second} {item}."]
-    return question, chain, end
+def step(term: str) -> tuple[int, str]:
+    """The result of a term such as ``'3+4'``, and the equation in GSM8K's notation."""
+    result = 0
+    for sign, number in re.findall(r"(\D?)(\d+)", term):
+        result = OPERATORS[sign or "+"](result, int(number))
+    return result, f"{term} = <<{term}={result}>>{result}"
 
 
-def _together(rng: random.Random) -> tuple[str, list[str], int]:
-    (name, friend), item = rng.sample(NAMES, 2), rng.choice(ITEMS)
-    own, more = rng.randint(2, 8), rng.randint(1, 6)
-    other, first = step(own, "+", more)
-    end, second = step(own, "+", other)
-    question = (
-        f"{name} has {own} {item}. {friend} has {more} {item} more than {name}. "
-        f"How many {item} do they have together?"
-    )
-    chain = [f"{friend} has {first} {item}.", f"Together they have {second} {item}."]
-    return question, chain, end
+def _draw(rng: random.Random, what: str, drawn: Mapping[str, Any]) -> Any:
+    """A word of a list, or a number: ``'low high'``, or ``'low high limit'`` that it is below."""
+    if what in WORDS["arithmetic"]:
+        options = WORDS["arithmetic"][what]
+        return rng.choice(options.split() if isinstance(options, str) else options)
+    low, high, *limits = what.format_map(drawn).split()
+    return rng.randint(int(low), min([int(high), *(step(limit)[0] - 1 for limit in limits)]))
 
 
-def _money(rng: random.Random) -> tuple[str, list[str], int]:
-    name, item = rng.choice(NAMES), rng.choice(ITEMS)
-    price, count = rng.randint(2, 5), rng.randint(2, 5)
-    cost, first = step(price, "*", count)
-    left, second = step(cost + rng.randint(1, 10), "-", cost)
-    question = (
-        f"{name} buys {count} {item} at {price} dollars each and had {cost + left} dollars. "
-        f"How many dollars are left?"
-    )
-    chain = [f"The {item} cost {first} dollars.", f"{name} keeps {second} dollars."]
-    return question, chain, left
+def _posed(rng: random.Random, kind: Mapping[str, Any], drawn: dict[str, Any]) -> Problem:
+    """A problem of a kind, for which something may be drawn already."""
+    for name, what in kind["draw"].items():
+        drawn[name] = _draw(rng, what, drawn)
+    for name, term in kind["steps"].items():
+        drawn[name], drawn[f"{name}_step"] = step(term.format_map(drawn))
+    answer = f"{kind['answer']}\n#### {{end}}"
+    return kind["question"].format_map(drawn), answer.format_map(drawn)
 
 
-def _shared(rng: random.Random) -> tuple[str, list[str], int]:
-    name, item, people = rng.choice(NAMES), rng.choice(ITEMS), rng.choice(PEOPLE)
-    count, each, more = rng.randint(2, 5), rng.randint(2, 6), rng.randint(1, 10)
-    part, first = step(count * each, "/", count)
-    end, second = step(part, "+", more)
-    question = (
-        f"{name} shares {count * each} {item} among {count} {people}. Each of them had {more} "
-        f"{item} before. How many {item} has each now?"
-    )
-    chain = [f"Each gets {first} {item}.", f"Each has {second} {item}."]
-    return question, chain, end
+def _one_of(rng: random.Random, kinds: list[dict[str, Any]]) -> Problem:
+    kind = rng.choice(kinds)
+    people = [who for who in ("name", "friend", "other") if f"{{{who}}}" in kind["question"]]
+    names = rng.sample(NAMES, len(people))
+    return _posed(rng, kind, dict(zip(people, names, strict=True)))
 
 
-PROBLEMS: tuple[Callable[[random.Random], tuple[str, list[str], int]], ...] = (
-    _change,
-    _packed,
-    _together,
-    _money,
-    _shared,
-)
-
-
-def gsm8k(seed: str, rows: int) -> list[Row]:
+@table()
+def gsm8k(rng: random.Random) -> Row:
     """``question`` of two steps, and ``answer``: the chain, then ``#### n``."""
-    rng = random.Random(seed)
-    out = []
-    for _ in range(rows):
-        question, chain, result = rng.choice(PROBLEMS)(rng)
-        out.append({"question": question, "answer": "\n".join([*chain, f"#### {result}"])})
-    return out
+    question, answer = _one_of(rng, WORDS["problems"])
+    return {"question": question, "answer": answer}
 
 
-def drill(rng: random.Random) -> tuple[str, str]:
-    """A problem of one step and its answer."""
-    name, item, sign = rng.choice(NAMES), rng.choice(ITEMS), rng.choice("++--*/")
-    if sign == "+":
-        left, right = rng.randint(1, 20), rng.randint(1, 10)
-        question = f"{name} has {left} {item} and gets {right} more."
-    elif sign == "-":
-        left = rng.randint(2, 30)
-        right = rng.randint(1, min(25, left - 1))
-        question = f"{name} has {left} {item} and uses {right}."
-    elif sign == "*":
-        left, right = rng.randint(2, 5), rng.randint(2, 6)
-        question = f"{name} fills {left} {rng.choice(BOXES)} with {right} {item} each."
-    else:
-        right, part = rng.randint(2, 5), rng.randint(2, 6)
-        left = right * part
-        question = f"{left} {item} are divided by {right} {rng.choice(PEOPLE)}."
-    result, equation = step(left, sign, right)
-    answer = f"There are {equation} {item}.\n#### {result}"
-    return f"{question} How many {item} are there?", answer
+def drill(rng: random.Random) -> Problem:
+    """A problem of one step."""
+    drawn = {"name": rng.choice(NAMES), "item": _draw(rng, "items", {})}
+    kind = WORDS["drills"][rng.choice(SIGNS)]
+    question = f"{kind['question']} How many {{item}} are there?"
+    answer = "There are {end_step} {item}."
+    return _posed(rng, {**kind, "question": question, "answer": answer}, drawn)
 
 
-def _three(rng: random.Random) -> tuple[str, list[str], int]:
-    names, item = rng.sample(NAMES, 3), rng.choice(ITEMS)
-    one, two, three = (rng.randint(1, 9) for _ in range(3))
-    part, first = step(one, "+", two)
-    end, second = step(part, "+", three)
-    question = (
-        f"{names[0]} has {one} {item}, {names[1]} has {two} and {names[2]} has {three}. "
-        f"How many {item} are there?"
-    )
-    chain = [f"{names[0]} and {names[1]} have {first} {item}.", f"All have {second} {item}."]
-    return question, chain, end
+def exercise(rng: random.Random) -> Problem:
+    """A problem of two steps of other types than the task's."""
+    return _one_of(rng, WORDS["exercises"])
 
 
-def _spent(rng: random.Random) -> tuple[str, list[str], int]:
-    name, item = rng.choice(NAMES), rng.choice(ITEMS)
-    one, two, rest = rng.randint(1, 9), rng.randint(1, 9), rng.randint(1, 12)
-    part, first = step(one + two + rest, "-", one)
-    end, second = step(part, "-", two)
-    question = (
-        f"{name} had {one + two + rest} {item}, used {one} on monday and {two} on friday. "
-        f"How many {item} are there?"
-    )
-    chain = [
-        f"After monday there were {first} {item}.",
-        f"After friday there were {second} {item}.",
-    ]
-    return question, chain, end
-
-
-def exercise(rng: random.Random) -> tuple[str, str]:
-    """A problem of two steps of other types than the task's, and its answer."""
-    question, chain, result = rng.choice((_three, _spent))(rng)
-    return question, "\n".join([*chain, f"#### {result}"])
-
-
-def equations(rng: random.Random, count: int) -> str:
-    """Several sums, one a line."""
+def equations(rng: random.Random) -> str:
+    """Six sums, one a line."""
     lines = []
-    for _ in range(count):
-        sign = rng.choice("++--*/")
+    for _ in range(6):
+        sign = rng.choice(SIGNS)
         right = rng.randint(1, 10) if sign in "+-" else rng.randint(2, 6)
         left = rng.randint(right, 20) if sign in "+-" else rng.randint(2, 6)
-        if sign == "/":
-            left *= right
-        lines.append(step(left, sign, right)[1])
+        lines.append(step(f"{left * right if sign == '/' else left}{sign}{right}")[1])
     return "\n".join(lines)

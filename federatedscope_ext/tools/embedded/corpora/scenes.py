@@ -1,37 +1,26 @@
 """Scenes of the small world, and the sentences that can be said about them.
 
-A `Scene` fixes every detail. A sentence mentions some of its *slots*, each at one of two levels:
-by its own word (``'three spaniels'``) or by a more general one that it implies (``'several
-animals'``). Whether one sentence follows from another is then a matter of comparing slots, which
-`pairs` does.
+A `Scene` fixes every detail. A sentence names some of its slots (`Levels`), each by its own word
+(``'three dogs'``) or by a more general one that it implies (``'several animals'``). Whether one
+sentence follows from another is then a matter of comparing slots, which `pairs` does.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from federatedscope_ext.tools.embedded.corpora import lexicon as lex
 
-SLOTS: tuple[str, ...] = ("actor", "count", "trait", "act", "place", "time", "colour", "mood")
+#: what a sentence names: slot -> whether by its general word
+Levels = dict[str, bool]
 
 
 @dataclass(frozen=True)
 class Scene:
-    """One state of affairs, complete.
-
-    Attributes
-    ----------
-    genre
-        Where the text is from; decides who and where.
-    actor, count, trait, mood
-        Who, how many of them (1 to 5), and how they are.
-    act, thing, colour
-        What they do, with which thing (``''`` for none) of which colour.
-    place, time
-        Where and when.
-    """
+    """One state of affairs, complete; ``thing`` and ``colour`` are empty where the act has none."""
 
     genre: lex.Genre
     actor: str
@@ -40,106 +29,88 @@ class Scene:
     mood: str
     act: lex.Activity
     thing: str
-    family: str
     colour: str
     place: str
     time: str
 
-
-@dataclass(frozen=True)
-class Mention:
-    """What a sentence says: slots with the level at which it names each (True = general)."""
-
-    levels: dict[str, bool]
-
     @property
-    def slots(self) -> frozenset[str]:
-        """Names of the slots that are mentioned."""
-        return frozenset(self.levels)
+    def plural(self) -> bool:
+        """Whether there are several."""
+        return self.count > 1
 
 
-def activities_of(actor: str) -> tuple[lex.Activity, ...]:
+def activities_of(actor: str) -> list[lex.Activity]:
     """What this actor can do: animals neither read nor drive."""
-    if lex.ACTORS[actor][1] == "animal":
-        return lex.SHARED_ACTIVITIES
-    return lex.SHARED_ACTIVITIES + lex.PEOPLE_ACTIVITIES
+    people = lex.ACTORS[actor].general != "animal"
+    return lex.SHARED_ACTIVITIES + (lex.PEOPLE_ACTIVITIES if people else [])
 
 
-def sample_scene(rng: random.Random, genres: Sequence[lex.Genre], actor: str = "") -> Scene:
-    """Draw a scene from some genres; ``actor`` fixes who is in it."""
-    fitting = [genre for genre in genres if not actor or actor in genre.actors]
-    genre = rng.choice(fitting)
-    actor = actor or rng.choice(genre.actors)
+def _kind(rng: random.Random, act: lex.Activity) -> str:
+    return rng.choice(act.things) if act.things else ""
+
+
+def _thing(rng: random.Random, kind: str) -> dict[str, Any]:
+    """A thing of some kind and its colour; empty without a kind."""
+    if not kind:
+        return {"thing": "", "colour": ""}
+    return {"thing": rng.choice(lex.THINGS[kind]), "colour": rng.choice(lex.COLOURS)}
+
+
+def sample_scene(rng: random.Random, genres: list[lex.Genre]) -> Scene:
+    """Draw a scene from some genres."""
+    genre = rng.choice(genres)
+    actor = rng.choice(genre.actors)
     act = rng.choice(activities_of(actor))
-    family = rng.choice(act.things) if act.things else ""
+    kind = _kind(rng, act)
     return Scene(
         genre=genre,
         actor=actor,
+        act=act,
         count=rng.choice((1, 1, 2, 3, 4, 5)),
         trait=rng.choice(rng.choice(lex.TRAITS)),
         mood=rng.choice(rng.choice(lex.MOODS)),
-        act=act,
-        thing=rng.choice(lex.THINGS[family][1]) if family else "",
-        family=family,
-        colour=rng.choice(lex.COLOURS) if family else "",
+        **_thing(rng, kind),
         place=rng.choice(genre.places),
         time=rng.choice(lex.TIMES),
     )
 
 
-def other(rng: random.Random, options: Iterable[str], value: str) -> str:
-    """One of the options that is not ``value``."""
-    return rng.choice([option for option in options if option != value])
-
-
-def opposite(pairs: Sequence[tuple[str, str]], value: str) -> str:
-    """The word that excludes ``value`` in a table of exclusive pairs."""
-    for left, right in pairs:
-        if value in (left, right):
-            return right if value == left else left
-    return value
+def _excluding(scene: Scene, slot: str) -> list[Any]:
+    """Values of a slot that exclude the scene's."""
+    old = getattr(scene, slot)
+    if slot == "actor":
+        other = [name for name in lex.ACTORS if lex.ACTORS[name].general != lex.ACTORS[old].general]
+        return [name for name in scene.genre.actors if name in other] or other
+    if slot == "place":
+        other = [name for name in lex.PLACES if lex.PLACES[name] != lex.PLACES[old]]
+        return [name for name in other if name in scene.genre.places] or other
+    values: dict[str, Iterable[Any]] = {
+        "count": range(1, 6),
+        "colour": lex.COLOURS,
+        "time": lex.TIMES,
+    }
+    return [value for value in values[slot] if value != old]
 
 
 def alter(rng: random.Random, scene: Scene, slot: str) -> Scene:
     """The scene with one slot changed to something that excludes its old value."""
-    if slot == "actor":
-        general = lex.ACTORS[scene.actor][1]
-        options = [name for name in scene.genre.actors if lex.ACTORS[name][1] != general]
-        options = options or [name for name in lex.ACTORS if lex.ACTORS[name][1] != general]
-        return replace(scene, actor=rng.choice(options))
+    if slot in ("trait", "mood"):
+        word = getattr(scene, slot)
+        one, two = next(pair for pair in lex.TRAITS + lex.MOODS if word in pair)
+        return replace(scene, **{slot: two if word == one else one})
     if slot == "act":
-        fitting = [
-            act
-            for act in activities_of(scene.actor)
-            if act.general != scene.act.general and act.word != scene.act.word
-        ]
+        fitting = [act for act in activities_of(scene.actor) if act.general != scene.act.general]
         act = rng.choice(fitting)
-        family = rng.choice(act.things) if act.things else ""
-        thing = rng.choice(lex.THINGS[family][1]) if family else ""
-        colour = rng.choice(lex.COLOURS) if family else ""
-        return replace(scene, act=act, family=family, thing=thing, colour=colour)
-    if slot == "place":
-        inside = lex.PLACES[scene.place]
-        options = [name for name in lex.PLACES if lex.PLACES[name] != inside]
-        near = [name for name in options if name in scene.genre.places]
-        return replace(scene, place=rng.choice(near or options))
-    if slot == "count":
-        return replace(scene, count=int(other(rng, "12345", str(scene.count))))
-    if slot == "trait":
-        return replace(scene, trait=opposite(lex.TRAITS, scene.trait))
-    if slot == "mood":
-        return replace(scene, mood=opposite(lex.MOODS, scene.mood))
-    if slot == "colour":
-        return replace(scene, colour=other(rng, lex.COLOURS, scene.colour))
-    return replace(scene, time=other(rng, lex.TIMES, scene.time))
+        return replace(scene, act=act, **_thing(rng, _kind(rng, act)))
+    return replace(scene, **{slot: rng.choice(_excluding(scene, slot))})
 
 
 def noun(scene: Scene, general: bool, plural: bool) -> str:
     """The actor's word at a level, in singular or plural."""
-    plural_word, general_word, general_plural = lex.ACTORS[scene.actor]
+    actor = lex.ACTORS[scene.actor]
     if general:
-        return general_plural if plural else general_word
-    return plural_word if plural else scene.actor
+        return actor.generals if plural else actor.general
+    return actor.plural if plural else scene.actor
 
 
 def with_article(word: str) -> str:
@@ -147,8 +118,8 @@ def with_article(word: str) -> str:
     return f"{'an' if word[0] in 'aeiou' else 'a'} {word}"
 
 
-def quantity(rng: random.Random, count: int, general: bool) -> str:
-    """Words for how many; at the general level, a weaker statement that the number implies."""
+def _quantity(rng: random.Random, count: int, general: bool) -> str:
+    """How many; at the general level, a weaker statement that the number implies."""
     if not general:
         return lex.NUMBERS[count]
     if count == 1:
@@ -156,93 +127,56 @@ def quantity(rng: random.Random, count: int, general: bool) -> str:
     return rng.choice(("several", "more than one", f"at least {lex.NUMBERS[count]}"))
 
 
-def doing(rng: random.Random, scene: Scene, general: bool, coloured: bool) -> str:
+def _doing(rng: random.Random, scene: Scene, general: bool, coloured: bool) -> str:
     """The activity with its thing, e.g. ``'eating a red pear'``."""
-    if general:
-        verb = scene.act.general
-    else:
-        verb = scene.act.synonym if rng.random() < 0.15 else scene.act.word
+    verb = scene.act.general if general else scene.act.word
+    if not general and rng.random() < 0.15:
+        verb = scene.act.synonym
     if not scene.thing:
         return verb
-    thing = lex.THINGS[scene.family][0] if general and not coloured else scene.thing
+    thing = lex.KINDS[scene.thing] if general and not coloured else scene.thing
     return f"{verb} {with_article(f'{scene.colour} {thing}' if coloured else thing)}"
 
 
-def where(scene: Scene, general: bool) -> str:
-    """The place, or whether it is indoors."""
-    if general:
-        return "indoors" if lex.PLACES[scene.place] else "outdoors"
-    return f"in the {scene.place}"
-
-
-def subject(rng: random.Random, scene: Scene, mention: Mention, definite: bool) -> tuple[str, bool]:
+def _subject(rng: random.Random, scene: Scene, levels: Levels, definite: bool) -> tuple[str, bool]:
     """The subject of a sentence, and whether it is plural."""
-    levels = mention.levels
+    general, plural, said = levels.get("actor", False), scene.plural, []
     if definite:
-        plural = scene.count > 1
-        parts = ["the", noun(scene, levels.get("actor", False), plural)]
-        return " ".join(parts), plural
-    words = []
-    plural = scene.count > 1
+        return f"the {noun(scene, general, plural)}", plural
     if "count" in levels:
-        amount = quantity(rng, scene.count, levels["count"])
-        plural = not amount.endswith(" one") and amount != "one"
-        words.append(amount)
+        said = [_quantity(rng, scene.count, levels["count"])]
+        plural = said[0].split()[-1] != "one"
     if "trait" in levels:
-        words.append(scene.trait)
-    name = noun(scene, levels.get("actor", False), plural)
+        said.append(scene.trait)
+    who = " ".join([*said, noun(scene, general, plural)])
     if "count" not in levels:
-        return (
-            (f"some {' '.join([*words, name])}", True)
-            if plural
-            else (
-                with_article(" ".join([*words, name])),
-                False,
-            )
-        )
-    return " ".join([*words, name]), plural
+        who = f"some {who}" if plural else with_article(who)
+    return who, plural
 
 
-def render(rng: random.Random, scene: Scene, mention: Mention, negated: bool = False) -> str:
-    """Say what ``mention`` lists about the scene, in one sentence.
+def render(rng: random.Random, scene: Scene, levels: Levels, negated: bool = False) -> str:
+    """Say what ``levels`` list about the scene, or deny it: a lower-case sentence with ``' .'``.
 
-    Parameters
-    ----------
-    rng
-        Chooses among wordings that mean the same.
-    scene
-        The state of affairs.
-    mention
-        Which slots to name, each at which level. Naming a colour means naming the activity too.
-    negated
-        Deny the predicate instead of asserting it.
-
-    Returns
-    -------
-    str
-        A lower-case sentence that ends with ``' .'``.
+    Naming a colour means naming the activity too.
     """
-    levels = mention.levels
-    simple = levels.keys() <= {"actor", "mood"} or levels.keys() <= {"actor", "trait"}
-    definite = negated or simple or ("count" not in levels and "trait" not in levels)
-    definite = definite and (negated or simple or rng.random() < 0.6)
+    definite = negated or levels.keys() <= {"actor", "mood"} or levels.keys() <= {"actor", "trait"}
+    definite = definite or (not levels.keys() & {"count", "trait"} and rng.random() < 0.6)
     definite = definite and bool(levels.keys() - {"actor", "count", "time"})
-    who, plural = subject(rng, scene, mention, definite)
+    who, plural = _subject(rng, scene, levels, definite)
     predicate = []
     if "act" in levels:
-        predicate.append(doing(rng, scene, levels["act"], "colour" in levels))
+        predicate.append(_doing(rng, scene, levels["act"], "colour" in levels))
     if definite and "trait" in levels:
         predicate.append(scene.trait)
     if "mood" in levels:
         predicate.append(scene.mood)
     if "place" in levels:
-        predicate.append(where(scene, levels["place"]))
+        predicate.append(lex.PLACES[scene.place] if levels["place"] else f"in the {scene.place}")
     tail = [scene.time] if "time" in levels else []
     verb = "are" if plural else "is"
     if not predicate:
-        there = f"there {verb} {who}"
-        return f"{' '.join([there, *tail])} ."
-    deny = ["not"] if negated else []
+        return " ".join(["there", verb, who, *tail, "."])
+    told = [who, verb, *["not"] * negated, *predicate]
     if tail and rng.random() < 0.3:
-        return f"{tail[0]} , {' '.join([who, verb, *deny, *predicate])} ."
-    return f"{' '.join([who, verb, *deny, *predicate, *tail])} ."
+        return " ".join([*tail, ",", *told, "."])
+    return " ".join([*told, *tail, "."])

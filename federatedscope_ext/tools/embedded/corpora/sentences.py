@@ -8,62 +8,41 @@ clause decides.
 from __future__ import annotations
 
 import random
-from typing import Any
 
-from federatedscope_ext.tools.embedded.corpora import lexicon as lex
-from federatedscope_ext.tools.embedded.corpora.scenes import (
-    Mention,
-    render,
-    sample_scene,
-    with_article,
-)
-
-Row = dict[str, Any]
+from federatedscope_ext.tools.embedded.corpora.lexicon import GENRES, WORDS
+from federatedscope_ext.tools.embedded.corpora.rows import Row, table
+from federatedscope_ext.tools.embedded.corpora.scenes import render, sample_scene, with_article
 
 NOISE = 0.03
 
-GOOD = (
-    "wonderful", "charming", "moving", "brilliant", "funny", "gripping", "clever", "warm",
-    "touching", "delightful", "fresh", "honest", "superb", "witty",
-)  # fmt: skip
-BAD = (
-    "dull", "boring", "clumsy", "tedious", "awful", "shallow", "noisy", "lifeless", "stale",
-    "predictable", "messy", "silly", "dreadful", "pointless",
-)  # fmt: skip
-ASPECTS = (
-    "film", "plot", "cast", "script", "music", "ending", "dialogue", "story", "direction",
-    "performance", "photography", "humour",
-)  # fmt: skip
-LIKED = ("i enjoyed", "we loved", "you will admire", "everybody praised", "i cherish")
-DISLIKED = ("i hated", "we regretted", "you will forget", "everybody mocked", "i endured")
-PRAISE = ("a triumph", "a delight", "worth seeing", "a treat", "highly recommended")
-BLAME = ("a failure", "a bore", "best avoided", "a mess", "a waste of time")
-STRONG = ("", "", "very ", "truly ", "quite ", "utterly ")
-TURNING = ("not", "never", "hardly", "anything but", "far from")
-OPENERS = ("", "", "", "in the end , ", "to be fair , ", "all in all , ")
+#: each of an opinion against something, then for it
+ADJECTIVES = [words.split() for words in WORDS["adjectives"]]
+VERBS, VERDICTS = WORDS["verbs"], WORDS["verdicts"]
+ASPECTS = WORDS["aspects"].split()
+NEWS = [[words.split() for words in section] for section in WORDS["news"]]
+ENTRIES = [(noun, words.split()) for noun, words in WORDS["entries"].items()]
+NAMES = WORDS["names"].split()
 
 
-def adjective(rng: random.Random, positive: bool, turned: float = 0.12) -> str:
-    """An opinion of the given polarity; with probability ``turned`` by denying its opposite."""
-    if rng.random() < turned:
-        return f"{rng.choice(TURNING)} {rng.choice(BAD if positive else GOOD)}"
-    return f"{rng.choice(STRONG)}{rng.choice(GOOD if positive else BAD)}"
+def _adjective(rng: random.Random, positive: bool) -> str:
+    """An opinion of the given polarity, sometimes by denying its opposite."""
+    if rng.random() < 0.12:
+        return f"{rng.choice(WORDS['turning'])} {rng.choice(ADJECTIVES[not positive])}"
+    return f"{rng.choice(WORDS['strong'])}{rng.choice(ADJECTIVES[positive])}"
 
 
 def clause(rng: random.Random, positive: bool, aspect: str) -> str:
     """A clause with one opinion about one aspect."""
     kind = rng.random()
     if kind < 0.5:
-        return f"the {aspect} is {adjective(rng, positive)}"
+        return f"the {aspect} is {_adjective(rng, positive)}"
     if kind < 0.7:
-        word = rng.choice(GOOD if positive else BAD)
-        return f"this is {with_article(word)} {aspect}"
+        return f"this is {with_article(rng.choice(ADJECTIVES[positive]))} {aspect}"
     if kind < 0.8:
-        return f"{rng.choice(LIKED if positive else DISLIKED)} the {aspect}"
+        return f"{rng.choice(VERBS[positive])} the {aspect}"
     if kind < 0.95:
-        return f"the {aspect} is {rng.choice(PRAISE if positive else BLAME)}"
-    word = rng.choice(BAD if positive else GOOD)
-    return f"there is nothing {word} about the {aspect}"
+        return f"the {aspect} is {rng.choice(VERDICTS[positive])}"
+    return f"there is nothing {rng.choice(ADJECTIVES[not positive])} about the {aspect}"
 
 
 def opinion(rng: random.Random, positive: bool) -> str:
@@ -80,25 +59,19 @@ def opinion(rng: random.Random, positive: bool) -> str:
         body = f"{clause(rng, positive, first)} , although {clause(rng, not positive, second)}"
     else:
         body = f"although {clause(rng, not positive, first)} , {clause(rng, positive, second)}"
-    return f"{rng.choice(OPENERS)}{body} ."
+    return f"{rng.choice(WORDS['openers'])}{body} ."
 
 
-def sst2(seed: str, rows: int) -> list[Row]:
-    """A sentence of a review; 0 negative, 1 positive; balanced."""
-    rng = random.Random(seed)
-    out = []
-    for index in range(rows):
-        label = index % 2
-        noisy = 1 - label if rng.random() < NOISE else label
-        out.append({"sentence": opinion(rng, bool(label)), "label": noisy})
-    rng.shuffle(out)
-    return out
+@table(range(2))
+def sst2(rng: random.Random, label: int) -> Row:
+    """A sentence of a review; 0 negative, 1 positive."""
+    noisy = 1 - label if rng.random() < NOISE else label
+    return {"sentence": opinion(rng, bool(label)), "label": noisy}
 
 
 def _agreement(rng: random.Random, words: list[str]) -> list[str]:
     """Break subject-verb agreement."""
-    swap = {"is": "are", "are": "is"}
-    return [swap.get(word, word) for word in words]
+    return [{"is": "are", "are": "is"}.get(word, word) for word in words]
 
 
 def _order(rng: random.Random, words: list[str]) -> list[str]:
@@ -112,117 +85,44 @@ def _order(rng: random.Random, words: list[str]) -> list[str]:
 
 def _verb(rng: random.Random, words: list[str]) -> list[str]:
     """Leave the verb out or say it twice."""
-    out: list[str] = []
-    double = rng.random() < 0.5
-    for word in words:
-        if word in ("is", "are"):
-            out += [word, word] if double else []
-        else:
-            out.append(word)
-    return out
+    times = 2 if rng.random() < 0.5 else 0
+    return [word for said in words for word in [said] * (times if said in ("is", "are") else 1)]
 
 
-def cola(seed: str, rows: int) -> list[Row]:
-    """A sentence; 1 grammatical, 0 not; balanced."""
-    rng = random.Random(seed)
-    out = []
-    for index in range(rows):
-        scene = sample_scene(rng, lex.MATCHED + lex.MISMATCHED)
-        extra = rng.sample(("count", "trait", "place", "time"), 2)
-        levels = {"actor": False, "act": False, **dict.fromkeys(extra, False)}
-        words = render(rng, scene, Mention(levels)).split()
-        label = index % 2
-        if not label:
-            words = rng.choice((_agreement, _order, _verb))(rng, words)
-        out.append({"sentence": " ".join(words), "label": label})
-    rng.shuffle(out)
-    return out
+@table(range(2))
+def cola(rng: random.Random, label: int) -> Row:
+    """A sentence; 1 grammatical, 0 not."""
+    scene = sample_scene(rng, GENRES)
+    extra = rng.sample(("count", "trait", "place", "time"), 2)
+    words = render(rng, scene, dict.fromkeys(("actor", "act", *extra), False)).split()
+    if not label:
+        words = rng.choice((_agreement, _order, _verb))(rng, words)
+    return {"sentence": " ".join(words), "label": label}
 
 
-#: AG News: label -> (who, does, what)
-NEWS: tuple[tuple[str, str, str], ...] = (
-    (
-        "minister president parliament army rebels envoy",
-        "warns demands signs rejects attacks visits",
-        "treaty border election ceasefire embassy province",
-    ),
-    (
-        "striker coach team champion goalkeeper club",
-        "wins loses beats defends scores celebrates",
-        "match league trophy final season stadium",
-    ),
-    (
-        "company bank investor retailer airline board",
-        "reports sells raises cuts forecasts acquires",
-        "profit shares dividend merger revenue debt",
-    ),
-    (
-        "scientist probe laboratory developer engineer start-up",
-        "launches discovers patches tests upgrades measures",
-        "software satellite chip virus telescope browser",
-    ),
-)
-DAYS = ("on monday", "on tuesday", "this week", "last month", "after months of delay", "again")
-
-
-def ag_news(seed: str, rows: int) -> list[Row]:
-    """A headline with a lead; 0 world, 1 sports, 2 business, 3 technology; balanced.
+@table(range(4))
+def ag_news(rng: random.Random, label: int) -> Row:
+    """A headline with a lead; 0 world, 1 sports, 2 business, 3 technology.
 
     A third of the words comes from any section, as sections share words in real news.
     """
-    rng = random.Random(seed)
-    out = []
 
-    def pick(label: int, part: int) -> str:
+    def pick(part: int) -> str:
         section = rng.randrange(4) if rng.random() < 0.35 else label
-        return rng.choice(NEWS[section][part].split())
+        return rng.choice(NEWS[section][part])
 
-    for index in range(rows):
-        label = index % 4
-        head = f"{pick(label, 0)} {pick(label, 1)} {pick(label, 2)}"
-        lead = f"the {pick(label, 0)} {pick(label, 1)} the {pick(label, 2)} {rng.choice(DAYS)} ."
-        out.append({"text": f"{head} . {lead}", "label": label})
-    rng.shuffle(out)
-    return out
+    text = f"{pick(0)} {pick(1)} {pick(2)} . the {pick(0)} {pick(1)} the {pick(2)}"
+    return {"text": f"{text} {rng.choice(WORDS['days'])} .", "label": label}
 
 
-#: DBpedia: label -> (how the entry is described, words of its content)
-ENTRIES: tuple[tuple[str, str], ...] = (
-    ("company", "founded headquartered products employees subsidiary market"),
-    ("school", "pupils campus faculty curriculum enrolment degree"),
-    ("singer", "album guitarist songs band stage record"),
-    ("athlete", "footballer plays midfielder olympic club medal"),
-    ("politician", "elected senator party minister constituency council"),
-    ("ship", "aircraft locomotive engine built navy cruiser"),
-    ("building", "church tower architect listed brick mansion"),
-    ("river", "mountain lake flows peak tributary valley"),
-    ("village", "district population municipality census county rural"),
-    ("beetle", "species moth insect bird habitat family"),
-    ("shrub", "plant flowering leaves genus seeds native"),
-    ("song collection", "studio tracks released label vinyl recorded"),
-    ("movie", "directed starring drama screenplay premiere comedy"),
-    ("novel", "written author published chapters magazine edition"),
-)
-NAMES = (
-    "aldor", "bremen", "calva", "dorin", "elmar", "fenwick", "gralt", "hollin", "istra",
-    "jarrow", "kelm", "lorvan", "merrin", "nestor", "orvane", "pellam", "quarn", "rossby",
-    "selwick", "tarnow",
-)  # fmt: skip
-
-
-def dbpedia_14(seed: str, rows: int) -> list[Row]:
-    """Title, content and one of 14 classes in DBpedia's order; balanced."""
-    rng = random.Random(seed)
-    out = []
-    for index in range(rows):
-        label = index % 14
-        noun, words = ENTRIES[label]
-        title = f"{rng.choice(NAMES)} {rng.choice(NAMES)}"
-        named = noun if rng.random() < 0.3 else "name"
-        if rng.random() < 0.2:
-            words = ENTRIES[rng.randrange(14)][1]
-        first, second = rng.sample(words.split(), 2)
-        content = f"{title} is a {named} of {rng.choice(NAMES)} , with {first} and {second} ."
-        out.append({"title": title, "content": content, "label": label})
-    rng.shuffle(out)
-    return out
+@table(range(len(ENTRIES)))
+def dbpedia_14(rng: random.Random, label: int) -> Row:
+    """Title, content and one of 14 classes in DBpedia's order."""
+    noun, words = ENTRIES[label]
+    title = f"{rng.choice(NAMES)} {rng.choice(NAMES)}"
+    named = noun if rng.random() < 0.3 else "name"
+    if rng.random() < 0.2:
+        words = ENTRIES[rng.randrange(len(ENTRIES))][1]
+    first, second = rng.sample(words, 2)
+    content = f"{title} is a {named} of {rng.choice(NAMES)} , with {first} and {second} ."
+    return {"title": title, "content": content, "label": label}
