@@ -43,10 +43,15 @@ def add_options_late(options: Iterable[Option]) -> None:
 
 
 def _add(cfg: Any, options: Iterable[Option]) -> None:
+    ours = {(o.section, o.name) for o in _options()}
     for option in options:
         if option.section not in cfg:
             cfg[option.section] = CN()
         section = cfg[option.section]
+        taken = not isinstance(section, CN) or option.name in section
+        if taken and ((option.section, option.name) not in ours or not isinstance(section, CN)):
+            field = f"{option.section}.{option.name}"
+            raise ExtensionError(field, option.default, "the key is taken", "Choose another name")
         section[option.name] = option.default
         # FederatedScope's own tree has no descriptions.
         if hasattr(section, "describe"):

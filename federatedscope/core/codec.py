@@ -36,7 +36,16 @@ _DTYPES = {
     torch.int64: "I64",
     torch.bool: "BOOL",
 }
-_FIELDS = ("msg_type", "sender", "receiver", "state", "timestamp", "serial_num")
+_FIELDS = ("msg_type", "sender", "receiver", "state", "timestamp", "strategy", "serial_num")
+# What NumPy, PyTorch, safetensors and json say of contents that they have no form for.
+_NO_FORM = (
+    KeyError,
+    NotImplementedError,
+    RecursionError,
+    RuntimeError,
+    SafetensorError,
+    ValueError,
+)
 
 
 def encode(content: Any) -> bytes:
@@ -54,10 +63,13 @@ def encode(content: Any) -> bytes:
         Something in it is neither a tensor nor JSON; the message says where.
     """
     tensors: list[Tensor] = []
-    text = json.dumps(_packed(content, tensors, "content"), allow_nan=False)
-    # Copies: safetensors refuses tensors that share memory, as slices of one state do.
-    named = {str(i): t.detach().to("cpu", copy=True).contiguous() for i, t in enumerate(tensors)}
-    return save(named, metadata={"content": text})
+    try:
+        text = json.dumps(_packed(content, tensors, "content"), allow_nan=False)
+        # Copies: safetensors refuses tensors that share memory, as slices of one state do.
+        copies = [t.detach().to("cpu", copy=True).contiguous() for t in tensors]
+        return save({str(i): t for i, t in enumerate(copies)}, metadata={"content": text})
+    except _NO_FORM as error:
+        raise TypeError(f"something in the content cannot be encoded ({error})") from error
 
 
 def decode(data: bytes) -> Any:
@@ -98,7 +110,10 @@ def overhead(message: Message) -> int:
     """
     tensors: list[Tensor] = []
     fields = {field: getattr(message, field) for field in (*_FIELDS, "content")}
-    text = json.dumps(_packed(fields, tensors, "message"), allow_nan=False)
+    try:
+        text = json.dumps(_packed(fields, tensors, "message"), allow_nan=False)
+    except _NO_FORM as error:
+        raise TypeError(f"something in {message} cannot be encoded ({error})") from error
     header: dict[str, Any] = {"__metadata__": {"content": text}}
     end = 0
     # In the order in which safetensors writes tensors of one dtype.
@@ -121,16 +136,16 @@ def _header(data: bytes) -> dict[str, Any]:
 
 
 def _packed(value: Any, tensors: list[Tensor], where: str) -> Any:
-    if value is None or isinstance(value, bool | str):
-        return value
     if isinstance(value, np.generic):
         value = value.item()
+    if value is None or isinstance(value, bool | str):
+        return value
     if isinstance(value, int):
         return int(value)
     if isinstance(value, float):
         return value if math.isfinite(value) else {_FLOAT: str(value)}
     if isinstance(value, np.ndarray):
-        value = torch.from_numpy(np.ascontiguousarray(value))
+        value = torch.from_numpy(value.copy())
     if isinstance(value, Tensor):
         tensors.append(value)
         return {_TENSOR: len(tensors) - 1}

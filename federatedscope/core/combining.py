@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -10,7 +11,15 @@ from federatedscope.core.errors import UserError
 from federatedscope.core.records import RoundEvent
 from fedlora.layouts import Layouts
 
-__all__ = ["agg_info_of", "combined", "ranks_and_scales", "round_event"]
+__all__ = [
+    "agg_info_of",
+    "are_whole",
+    "begin",
+    "combined",
+    "ranks_and_scales",
+    "round_event",
+    "take_in",
+]
 
 
 def agg_info_of(uploads: Mapping[int, Any], recover_fun: Any = None) -> dict[str, Any]:
@@ -21,6 +30,14 @@ def agg_info_of(uploads: Mapping[int, Any], recover_fun: Any = None) -> dict[str
         "recover_fun": recover_fun,
         "staleness": [(i, 0) for i in client_ids],
     }
+
+
+def are_whole(uploads: Mapping[str, Any]) -> bool:
+    """Whether uploads still have their tensors.
+
+    What was taken in as it came has none any more; a server from outside may have kept them.
+    """
+    return any(content[1] for content in uploads["client_feedback"])
 
 
 def combined(aggregator: Any, info: Mapping[str, Any], layouts: Layouts | None) -> dict[str, Any]:
@@ -54,8 +71,10 @@ def combined(aggregator: Any, info: Mapping[str, Any], layouts: Layouts | None) 
         ) from error
 
 
-def ranks_and_scales(layouts: Layouts, clients: Iterable[int]) -> dict[str, Any]:
-    """What a rule for unequal ranks is told about server and clients."""
+def ranks_and_scales(layouts: Layouts | None, clients: Iterable[int]) -> dict[str, Any]:
+    """What a rule for unequal ranks is told about server and clients; nothing at equal ones."""
+    if layouts is None:
+        return {}
     return {
         "scales": {client: dict(layouts.of(client).scales) for client in clients},
         "server_scales": dict(layouts.server.scales),
@@ -63,12 +82,34 @@ def ranks_and_scales(layouts: Layouts, clients: Iterable[int]) -> dict[str, Any]
     }
 
 
+def take_in(aggregator: Any, content: Any, client: int, layouts: Layouts | None) -> None:
+    """Hand one upload to an aggregator; FederatedScope's own knows no scales, nor clients."""
+    known = inspect.signature(aggregator.inc).parameters
+    scales = None if layouts is None else dict(layouts.of(client).scales)
+    if "scales" in known:
+        aggregator.inc(content, client, scales=scales)
+    elif len(known) > 1:
+        aggregator.inc(content, client)
+    else:
+        aggregator.inc(content)
+
+
+def begin(aggregator: Any, info: Mapping[str, Any]) -> None:
+    """Tell an aggregator that takes uploads as they come that a round begins."""
+    reset = getattr(aggregator, "reset", None)
+    if reset is not None and inspect.signature(reset).parameters:
+        reset(info)
+    elif reset is not None:
+        reset()
+
+
 def round_event(
     rnd: int,
     uploads: Mapping[str, Any],
     traffic: TrafficLedger,
     aggregator: Any,
-    rank_changes: Mapping[int, tuple[int, ...]],
+    layouts: Layouts | None,
+    streamed: bool = False,
 ) -> RoundEvent:
     """The record of a round that has just been aggregated.
 
@@ -81,9 +122,12 @@ def round_event(
     traffic : TrafficLedger
         Bytes since the round before.
     aggregator : Aggregator
-        Asked for its weights and findings, which one from outside need not have.
-    rank_changes : mapping of int to tuple
-        Clients that have other ranks from now on.
+        Asked for its weights and findings, which one from outside need not have. One that took
+        the uploads in as they came is asked for the weights of these.
+    layouts : Layouts or None
+        Asked for the clients that have other ranks from now on.
+    streamed : bool
+        Whether the aggregator takes uploads in as they come.
     """
     found = getattr(aggregator, "diagnostics", None)
     return RoundEvent(
@@ -93,18 +137,19 @@ def round_event(
         bytes_down=dict(sorted(traffic.down.items())),
         bytes_evaluation=dict(sorted(traffic.evaluation.items())),
         bytes_encoding=traffic.encoding,
-        weights=_weights_used(aggregator, uploads),
+        weights=_weights_used(aggregator, uploads, streamed and not are_whole(uploads)),
         diagnostics=dict(found) if isinstance(found, Mapping) else {},
-        rank_changes=dict(rank_changes),
+        rank_changes={} if layouts is None else layouts.take_changes(),
     )
 
 
-def _weights_used(aggregator: Any, uploads: Mapping[str, Any]) -> dict[int, float]:
+def _weights_used(aggregator: Any, uploads: Mapping[str, Any], streamed: bool) -> dict[int, float]:
     weights = getattr(aggregator, "weights", None)
     if not callable(weights) or not uploads["client_feedback"]:
         return {}
     try:
-        return {int(client): float(share) for client, share in weights(uploads).items()}
+        shares = weights() if streamed else weights(uploads)
+        return {int(client): float(share) for client, share in shares.items()}
     except UserError:
         # Uploads of another form than the built-in rules read, aggregated by an extension.
         return {}

@@ -62,8 +62,9 @@ class Course:
             server.close_round()  # aggregate, record
             if server.evaluation_is_due:
                 server.eval()
-                exchange.drain()  # clients evaluate
-                server.close_evaluation()  # summaries, best round, new ranks, early stopping
+                exchange.drain()  # clients evaluate: summaries, best round, early stopping
+            server.close_evaluation()  # those who have not answered are not waited for
+            exchange.drain()  # new ranks
             if not server.is_finish:
                 self._check_progress(before)
         exchange.drain()  # everybody learns that it is over

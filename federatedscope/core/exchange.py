@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 
 from federatedscope.core.message import SERVER_ID, Message
@@ -36,7 +36,7 @@ class Inbox:
         self._turns: deque[tuple[int, str]] = deque()
         self._owing: Counter[int] = Counter()
         self._arrived: list[Message] = []
-        self._seen: set[tuple[str | None, int, int]] = set()
+        self._seen: defaultdict[int, set[tuple[str | None, int]]] = defaultdict(set)
 
     def expect(self, message: Message) -> None:
         """The server has sent a message; its receivers answer in this order."""
@@ -44,14 +44,17 @@ class Inbox:
         if answer is not None:
             self._turns.extend((receiver, answer) for receiver in message.receivers)
             self._owing.update(message.receivers)
+            for receiver in message.receivers:
+                # Asked again, also within a round, it may answer again.
+                self._seen.pop(receiver, None)
 
     def put(self, message: Message) -> None:
         """A message has arrived."""
-        identity = (message.msg_type, message.sender, message.state)
-        if message.msg_type in ONCE and identity in self._seen:
+        identity, seen = (message.msg_type, message.state), self._seen[message.sender]
+        if message.msg_type in ONCE and identity in seen:
             logger.warning("%s came a second time; it is taken once.", message)
             return
-        self._seen.add(identity)
+        seen.add(identity)
         self._arrived.append(message)
 
     def take(self) -> Message | None:

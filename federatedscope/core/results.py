@@ -19,6 +19,19 @@ _DECIDING_FORMS = ("Results_weighted_avg", "Results_avg")
 Metrics = Mapping[str, Any]
 
 
+class ResultsField:
+    """An attribute of a server that is one of its results."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, server: Any, owner: Any = None) -> Any:
+        return self if server is None else getattr(server.results, self.name)
+
+    def __set__(self, server: Any, value: Any) -> None:
+        setattr(server.results, self.name, value)
+
+
 class Results:
     """The evaluations of a course.
 

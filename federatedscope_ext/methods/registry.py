@@ -7,13 +7,15 @@ from typing import Any
 from federatedscope import register
 from federatedscope.core.workers import Client
 from federatedscope_ext.aggregators.rule import LoraRule
+from federatedscope_ext.errors import ExtensionError
 from federatedscope_ext.methods.method import METHODS, Method
 from federatedscope_ext.workers.base import MethodServer
 
 __all__ = ["register_method", "rule_for", "workers_of"]
 
-# Methods of the runtime that are the plain mean of both factors.
+# Methods of the runtime that are the plain mean of both factors, and all of them.
 _PLAIN_MEANS = ("fedavg", "fedprox")
+OF_THE_RUNTIME = (*_PLAIN_MEANS, "fedopt", "local", "global")
 
 
 def register_method(method: Method) -> Method:
@@ -31,9 +33,15 @@ def register_method(method: Method) -> Method:
     -------
     Method
         The same.
+
+    Raises
+    ------
+    ExtensionError
+        A key that cannot be chosen, no variant, or hooks that nobody knows.
     """
     from federatedscope_ext.options import add_options_late
 
+    _check(method)
     METHODS[method.key] = method
     workers = workers_of(method)
     register.register_worker(method.key, lambda name: workers if name == method.key else None)
@@ -44,6 +52,23 @@ def register_method(method: Method) -> Method:
         register_aggregator(method.key, _build_rule)
     add_options_late(method.options)
     return method
+
+
+def _check(method: Method) -> None:
+    from federatedscope_ext.hooks import HOOKS
+
+    unknown = [name for name in method.hooks if name not in HOOKS]
+    for field, value, wrong, problem, remedy in (
+        ("key", method.key, method.key != method.key.lower(), "federate.method is read in lower "
+         "case", "Write it in lower case"),
+        ("key", method.key, method.key in OF_THE_RUNTIME, "the runtime has this method itself",
+         "Choose another key"),
+        ("variants", method.variants, not method.variants, "it is defined for no adapter",
+         "Write for example lora(name)"),
+        ("hooks", method.hooks, bool(unknown), "no such hook", f"There are {', '.join(HOOKS)}"),
+    ):  # fmt: skip
+        if wrong:
+            raise ExtensionError(f"Method.{field}", value, problem, remedy)
 
 
 def workers_of(method: Method) -> dict[str, type[Any]]:

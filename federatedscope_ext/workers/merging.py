@@ -137,7 +137,9 @@ class MergedBase:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from a :meth:`state_dict`."""
+        """Continue from a :meth:`state_dict`; what has been added later cannot be taken back."""
+        if not self.rounds <= set(state["rounds"]):
+            raise ValueError("the weights have later updates in them; load into a new model")
         self.rounds = set(state["rounds"])
         for module, weight in state["weights"].items():
             with torch.no_grad():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -41,7 +42,8 @@ class Aggregator:
         self.cfg = config
         # Frozen tensors of the last checkpoint that are more precise than the model's own.
         self.finer: dict[str, Tensor] = {}
-        self.reset()
+        # Not the subclass's: one from outside may not be ready for it yet.
+        Aggregator.reset(self)
 
     def reset(self, agg_info: Mapping[str, Any] | None = None) -> None:
         """Start a round; nothing of the one before is kept.
@@ -102,9 +104,10 @@ class Aggregator:
         """
         info = dict(agg_info or {})
         if "client_feedback" in info:
-            self.reset(info)
+            # Not a subclass's: one from outside may mean something else by these names.
+            Aggregator.reset(self, info)
             for client, content in zip(client_ids(info), info["client_feedback"], strict=True):
-                self.inc(content, client)
+                Aggregator.inc(self, content, client)
         self._info |= info
         if not self._intake.sizes:
             raise AggregationError("There is nothing to aggregate: no client sent an update.")
@@ -153,6 +156,10 @@ class Aggregator:
         if self.cfg is None:
             return False
         return bool(self.cfg.federate.ignore_weight) or self.cfg.aggregator.weights == "uniform"
+
+    def _check_sizes(self) -> None:
+        """Refuse sample sizes that add up to zero."""
+        normalised_weights(self._intake.sizes, self.uniform)
 
     def _size(self, upload: Upload) -> float:
         """What an upload counts in a mean; not normalised."""
@@ -251,15 +258,20 @@ class Aggregator:
 
 
 def takes_singly(aggregator: Any) -> bool:
-    """Whether an aggregator takes in uploads one at a time as they come.
+    """Whether an aggregator takes in uploads one at a time as they come, each with its scales.
 
-    One that writes ``aggregate`` anew without ``inc``, as rules from outside do, looks for all
-    uploads of a round in its ``agg_info``.
+    One that writes ``aggregate``, ``reset`` or ``weights`` anew without such an ``inc``, as rules
+    from outside do, looks for all uploads of a round in its ``agg_info``.
     """
     known = vars(type(aggregator)).get("takes_singly")
     if isinstance(known, property):
         return bool(aggregator.takes_singly)
-    lineage = type(aggregator).__mro__
-    owners = [next((c for c in lineage if name in vars(c)), None) for name in ("inc", "aggregate")]
-    taking, combining = owners
-    return taking is not None and combining is not None and issubclass(taking, combining)
+    lineage, own = type(aggregator).__mro__, getattr(aggregator, "__dict__", {})
+    taking = next((c for c in lineage if "inc" in vars(c)), None)
+    if taking is None or "scales" not in inspect.signature(vars(taking)["inc"]).parameters:
+        return False
+    for name in ("aggregate", "reset", "weights"):
+        owner = next((c for c in lineage if name in vars(c)), None)
+        if name in own or owner is None or not issubclass(taking, owner):
+            return False
+    return True

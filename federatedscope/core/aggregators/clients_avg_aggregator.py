@@ -9,8 +9,9 @@ McMahan et al., Communication-Efficient Learning of Deep Networks from Decentral
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from federatedscope.core.aggregators.aggregator import Aggregator
 from fedlora.means import RunningMean
@@ -34,7 +35,7 @@ class ClientsAvgAggregator(Aggregator):
         self._mean.add(self._size(upload), upload.state)
 
     def _combine(self) -> dict[str, Tensor]:
-        self.weights()  # refuses sample sizes that add up to zero
+        self._check_sizes()
         return self._mean.result()
 
     def _para_weighted_avg(
@@ -44,5 +45,22 @@ class ClientsAvgAggregator(Aggregator):
         return ClientsAvgAggregator.aggregate(self, {"client_feedback": models})
 
 
-#: FederatedScope's name for the mean that takes one upload at a time, as every mean does here
-OnlineClientsAvgAggregator = ClientsAvgAggregator
+class OnlineClientsAvgAggregator(ClientsAvgAggregator):
+    """FederatedScope's name for the mean that takes one upload at a time, as every mean does here.
+
+    Parameters
+    ----------
+    model, device, config
+        See :class:`Aggregator`.
+    src_device : str, optional
+        Kept for extensions; the mean is on ``device``.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module | None = None,
+        device: Any = "cpu",
+        src_device: Any = None,
+        config: Any = None,
+    ) -> None:
+        super().__init__(model, device, config)

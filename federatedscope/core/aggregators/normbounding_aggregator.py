@@ -56,7 +56,7 @@ class NormboundingAggregator(ClientsAvgAggregator):
         self._mean.add(self._size(upload), self._bounded(upload.state, current))
 
     def _combine(self) -> dict[str, Tensor]:
-        self.weights()
+        self._check_sizes()
         return {k: narrow(t, self._dtypes[k], k) for k, t in self._mean.wide().items()}
 
     def _bounded(

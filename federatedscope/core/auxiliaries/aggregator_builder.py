@@ -16,6 +16,7 @@ from federatedscope.core.aggregators import (
     MedianAggregator,
     NoCommunicationAggregator,
     NormboundingAggregator,
+    OnlineClientsAvgAggregator,
     TrimmedmeanAggregator,
 )
 from federatedscope.core.aggregators.registered_aggregator import with_checkpoints
@@ -68,7 +69,7 @@ def get_aggregator(
         padded = register.first_answer(register.aggregator_dict, "zero_pad", **own)
         if padded is not None:
             return with_checkpoints(padded, **own)
-    return ROBUST_RULES[rule](**own)
+    return OnlineClientsAvgAggregator(**own) if online else ROBUST_RULES[rule](**own)
 
 
 def _check_combination(rule: str, fedopt: bool, online: bool) -> None:

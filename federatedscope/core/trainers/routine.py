@@ -52,6 +52,8 @@ class Routine:
         self.hooks = hooks
         self.stream = stream
         self.samples = 0
+        self.is_open = True
+        self._closing = False
         self._waiting: list[tuple[Any, Any]] = []
         self._steps = self._batches()
         with self._active():
@@ -67,6 +69,7 @@ class Routine:
 
         Batches that have not been stepped are left out.
         """
+        self._closing = True
         with self._active():
             self._steps.close()
         return self.samples
@@ -90,11 +93,13 @@ class Routine:
                 for _ in trainer.batches(self.hooks):
                     yield True
             except GeneratorExit:
-                # Closed before the last batch.
-                pass
+                # Closed before the last batch; not by its user, there is nothing to finish.
+                if not self._closing:
+                    return
             trainer.call_hooks(self.hooks, "on_fit_end")
             self.samples = int(ctx.num_samples)
         finally:
+            self.is_open = False
             for lifetime in (LIFECYCLE.BATCH, LIFECYCLE.EPOCH, LIFECYCLE.ROUTINE):
                 ctx.clear(lifetime)
             ctx.reset_mode()

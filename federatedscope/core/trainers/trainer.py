@@ -44,6 +44,7 @@ class Trainer(HookRegistry, BaseTrainer):
         self._cfg = config
         #: the machinery of a step, see :mod:`federatedscope.core.engine`
         self.engine = TorchEngine()
+        self.routine: Routine | None = None
         self.ctx = Context(model, config, data, device)
         self.ctx.merge_from_dict(self._read_data(data))
         self.ctx.monitor = monitor if monitor is not None else Monitor(config)
@@ -91,8 +92,8 @@ class Trainer(HookRegistry, BaseTrainer):
         self, target_data_split_name: str = "train", hooks_set: HookSet | None = None
     ) -> tuple[int, dict[str, torch.Tensor], dict[str, Any]]:
         """Run the training routine: samples processed, copies of what is shared, metrics."""
-        routine = self.open_routine(MODE.TRAIN, target_data_split_name, hooks_set)
-        num_samples = routine.run()
+        hooks = self.hooks_in_train if hooks_set is None else hooks_set
+        num_samples = self._run_routine(MODE.TRAIN, hooks, target_data_split_name)
         return num_samples, self.get_model_para(), self.ctx.eval_metrics
 
     def evaluate(
@@ -102,14 +103,17 @@ class Trainer(HookRegistry, BaseTrainer):
         if not self.ctx.check_split(target_data_split_name, skip=True):
             self.ctx.eval_metrics = {}
             return {}
-        self.open_routine(MODE.TEST, target_data_split_name, hooks_set).run()
+        hooks = self.hooks_in_eval if hooks_set is None else hooks_set
+        with torch.no_grad():
+            self._run_routine(MODE.TEST, hooks, target_data_split_name)
         return self.ctx.eval_metrics
 
     def finetune(
         self, target_data_split_name: str = "train", hooks_set: HookSet | None = None
     ) -> None:
         """Run the fine-tuning routine (``finetune.before_eval``)."""
-        self.open_routine(MODE.FINETUNE, target_data_split_name, hooks_set).run()
+        hooks = self.hooks_in_ft if hooks_set is None else hooks_set
+        self._run_routine(MODE.FINETUNE, hooks, target_data_split_name)
 
     def open_routine(
         self,
@@ -122,12 +126,18 @@ class Trainer(HookRegistry, BaseTrainer):
         :class:`~federatedscope.core.trainers.routine.Routine`.
 
         ``hooks_set`` are other hooks than the trainer's own of this mode. A split without data is a
-        :class:`ValueError`.
+        :class:`ValueError`, another routine that is still open a :class:`RuntimeError`.
         """
         own = {MODE.TRAIN: self.hooks_in_train, MODE.FINETUNE: self.hooks_in_ft}
         hooks = own.get(mode, self.hooks_in_eval) if hooks_set is None else hooks_set
         self.ctx.check_split(split)
-        return Routine(self, mode, split, hooks, stream)
+        if self.routine is not None and self.routine.is_open:
+            raise RuntimeError(
+                f"this trainer has an open routine ({self.routine.mode}); close it before another "
+                "one begins"
+            )
+        self.routine = Routine(self, mode, split, hooks, stream)
+        return self.routine
 
     def call_hooks(self, hooks: HookSet, trigger: str) -> None:
         """Run the hooks of a trigger, in order."""
@@ -138,19 +148,49 @@ class Trainer(HookRegistry, BaseTrainer):
     def _is_training(self) -> bool:
         return self.ctx.cur_mode in (MODE.TRAIN, MODE.FINETUNE)
 
-    def batches(self, hooks: HookSet) -> Iterator[int]:
+    # FederatedScope's names of a routine and its parts. A subclass that overrides one of the parts
+    # does it in one go: an open routine of its then has one step.
+
+    def _run_routine(self, mode: str, hooks_set: HookSet, dataset_name: str | None = None) -> int:
+        return self.open_routine(mode, dataset_name or mode, hooks_set).run()
+
+    def _run_epoch(self, hooks_set: HookSet, run_step: int = -1) -> None:
+        for _ in self._epochs(hooks_set, run_step):
+            pass
+
+    def _run_batch(self, hooks_set: HookSet, run_step: int = -1) -> None:
+        for _ in self._batches(hooks_set, run_step):
+            pass
+
+    def batches(self, hooks: HookSet) -> Iterator[None]:
         """Run the epochs of the open routine; yields after each batch."""
-        for epoch in range(self.ctx.num_train_epoch if self._is_training else 1):
+        if type(self)._run_epoch is Trainer._run_epoch:
+            yield from self._epochs(hooks)
+        else:
+            self._run_epoch(hooks)
+            yield
+
+    def _epochs(self, hooks: HookSet, count: int = -1) -> Iterator[None]:
+        if count == -1:
+            count = self.ctx.num_train_epoch if self._is_training else 1
+        for epoch in range(count):
             self.ctx.cur_epoch_i = CtxVar(epoch, LIFECYCLE.EPOCH)
             self.call_hooks(hooks, "on_epoch_start")
-            for step in range(self._num_batches()):
-                self.ctx.cur_batch_i = CtxVar(step, LIFECYCLE.BATCH)
-                self._run_step(hooks)
-                self.ctx.monitor.on_batch(self.ctx)
-                self.ctx.clear(LIFECYCLE.BATCH)
-                yield step
+            if type(self)._run_batch is Trainer._run_batch:
+                yield from self._batches(hooks)
+            else:
+                self._run_batch(hooks)
+                yield
             self.call_hooks(hooks, "on_epoch_end")
             self.ctx.clear(LIFECYCLE.EPOCH)
+
+    def _batches(self, hooks: HookSet, count: int = -1) -> Iterator[None]:
+        for step in range(self._num_batches() if count == -1 else count):
+            self.ctx.cur_batch_i = CtxVar(step, LIFECYCLE.BATCH)
+            self._run_step(hooks)
+            self.ctx.monitor.on_batch(self.ctx)
+            self.ctx.clear(LIFECYCLE.BATCH)
+            yield
 
     def _num_batches(self) -> int:
         """Batches of the current epoch."""

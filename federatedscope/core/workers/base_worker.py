@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
+from federatedscope.core.engine import TorchEngine
 from federatedscope.core.message import Message
 from federatedscope.core.monitors.monitor import Monitor
 from federatedscope.core.state import restore, states_of
@@ -51,6 +52,7 @@ class Worker:
 
     starts_from_download: ClassVar[bool] = True
     comm_manager: Any
+    cur_timestamp: float = 0.0
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -115,7 +117,7 @@ class Worker:
     @staticmethod
     def _hand_engine(trainer: Any, engine: Any) -> None:
         """Let a trainer compute with the run's engine; its own is PyTorch on one device."""
-        if engine is not None:
+        if engine is not None and isinstance(getattr(trainer, "engine", None), TorchEngine):
             trainer.engine = engine
 
     def _take_manager(self, manager: Any) -> None:
@@ -128,7 +130,7 @@ class Worker:
         receivers: list[int],
         content: Any = None,
         state: int | None = None,
-        timestamp: float = 0,
+        timestamp: float | None = None,
     ) -> None:
         """Send a message of the present round, or of another one."""
         self.comm_manager.send(
@@ -137,7 +139,7 @@ class Worker:
                 sender=self.ID,
                 receiver=receivers,
                 state=self.state if state is None else state,
-                timestamp=timestamp,
+                timestamp=self.cur_timestamp if timestamp is None else timestamp,
                 content=content,
             )
         )

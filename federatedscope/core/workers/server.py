@@ -13,16 +13,16 @@ from typing import Any, ClassVar
 
 import torch
 
+from federatedscope.core import combining
 from federatedscope.core.aggregators.aggregator import takes_singly
 from federatedscope.core.auxiliaries.aggregator_builder import get_aggregator
 from federatedscope.core.auxiliaries.trainer_builder import get_trainer
 from federatedscope.core.client_store import owned_tensors
-from federatedscope.core.combining import agg_info_of, combined, ranks_and_scales, round_event
 from federatedscope.core.communication import TrafficLedger
 from federatedscope.core.message import Message
 from federatedscope.core.metric_values import plain_metrics
 from federatedscope.core.participants import evaluated_clients, untrained_clients
-from federatedscope.core.results import Results
+from federatedscope.core.results import Results, ResultsField
 from federatedscope.core.sampler import get_sampler
 from federatedscope.core.task import is_isolated
 from federatedscope.core.trainers.utils import shared_part
@@ -32,7 +32,13 @@ from fedlora.layouts import AdapterLayout, Layouts, Slices
 logger = logging.getLogger(__name__)
 
 # Who overrides one of these looks for whole uploads in `msg_buffer`.
-_COLLECTS = ("_perform_federated_aggregation", "callback_funcs_model_para")
+_COLLECTS = (
+    "_perform_federated_aggregation",
+    "_record_round",
+    "callback_funcs_model_para",
+    "check_and_move_on",
+    "check_buffer",
+)
 
 
 class Server(Worker):
@@ -40,26 +46,18 @@ class Server(Worker):
 
     Parameters
     ----------
-    ID : int
-        0.
-    state : int
-        Rounds completed.
-    config : CN
-        The run's configuration.
-    data : ClientData or mapping, optional
-        The server's own rows, for global evaluation.
-    model : torch.nn.Module
-        The model.
-    client_num : int
-        Clients to wait for.
-    total_round_num : int
-        Rounds to run.
-    device : str
-        Where to compute.
+    ID, state : int
+        0, and the number of rounds completed.
+    config, data, model, device
+        The run's; ``data`` are the server's own rows, for global evaluation.
+    client_num, total_round_num : int
+        Clients to wait for, rounds to run.
+    strategy : object, optional
+        Kept for extensions.
     unseen_clients_id : list of int, optional
         Clients that never train.
     kwargs
-        ``comm_manager``, ``ledger``, ``layouts``, ``callbacks`` of the runner.
+        ``comm_manager``, ``ledger``, ``layouts``, ``engine``, ``callbacks`` of the runner.
 
     Attributes
     ----------
@@ -71,6 +69,11 @@ class Server(Worker):
 
     starts_from_download = True
     streams_uploads: ClassVar[bool] = True
+
+    # FederatedScope's names for what the results keep.
+    best_results = ResultsField("best")
+    history_results = ResultsField("history")
+    early_stopper = ResultsField("early_stopper")
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -99,17 +102,15 @@ class Server(Worker):
             self.msg_handlers.setdefault(kind, getattr(self, f"callback_funcs_for_{kind}"))
         if config is None:
             return
-        self.data = data
-        self.device = device
+        self.data, self.device = data, device
         self.layouts: Layouts | None = kwargs.get("layouts")
         self.client_num, self.total_round_num = client_num, total_round_num
         self.sample_client_num = int(config.federate.sample_client_num)
         self.unseen_clients_id = list(unseen_clients_id or [])
         self._setup_model(config, model, device, kwargs.get("engine"))
         self.results = Results(config, self._monitor, self.callbacks, self.unseen_clients_id)
-        self.best_results, self.history_results = self.results.best, self.results.history
-        self.early_stopper = self.results.early_stopper
-        self._setup_books(config)
+        self.sampler = get_sampler(config.federate.sampler, self.client_num, seed=config.seed)
+        self._setup_course()
         self.ledger: TrafficLedger = kwargs.get("ledger") or TrafficLedger()
         self._take_manager(kwargs["comm_manager"])
 
@@ -127,16 +128,15 @@ class Server(Worker):
             self.trainers = [self.trainer]
             self._hand_engine(self.trainer, engine)
 
-    def _setup_books(self, config: Any) -> None:
-        self.sampler = get_sampler(config.federate.sampler, self.client_num, seed=config.seed)
+    def _setup_course(self) -> None:
+        """Nothing has been sent or has come since the last quiet point."""
         self.msg_buffer: dict[str, dict[int, Any]] = {"train": {}, "eval": {}}
         self.staled_msg_buffer: list[Any] = []
         self.join_in_client_num, self.join_in_info = 0, dict[int, Any]()
         self.is_finish = self.stopped_early = False
         self.evaluation_is_due = self.total_round_num == 0
-        self._begun, self._is_complete = -1, False
-        self._slices = Slices({})
-        self.cur_timestamp, self.recover_fun = 0.0, None
+        self._begun, self._complete, self._aggregated_num = -1, -1, 0
+        self._slices, self.recover_fun = Slices({}), None
 
     def _register_default_handlers(self) -> None:
         register = self.register_handlers
@@ -185,14 +185,11 @@ class Server(Worker):
 
     def begin_round(self) -> None:
         """Ask the clients of a round to train."""
-        rnd = self.state
-        start = "training" if rnd == 0 else "a new training round"
-        logger.info("----------- Starting %s (Round #%d) -------------", start, rnd)
-        self._start_new_training_round()
+        start = "a new training round" if self.state else "training"
+        logger.info("----------- Starting %s (Round #%d) -------------", start, self.state)
+        self._start_new_training_round(self._aggregated_num)
 
     def _start_new_training_round(self, aggregated_num: int = 0) -> None:
-        if self._streams:
-            self.aggregator.reset(self._aggregation_info())
         self.broadcast_model_para("model_para", sample_client_num=self.sample_client_num)
 
     def broadcast_model_para(
@@ -229,7 +226,7 @@ class Server(Worker):
             rnd -= 1
             receivers = [i for i in receivers if i in self.evaluated_clients]
         if msg_type == "model_para":
-            self._begun, self._is_complete = self.state, False
+            self._begun = self.state
             if self.callbacks is not None:
                 self.callbacks.on_round_start(self.state + 1, receivers)
         self._send_state(msg_type, receivers, state=min(max(rnd, 0), self.total_round_num))
@@ -269,7 +266,8 @@ class Server(Worker):
     @property
     def _streams(self) -> bool:
         """Whether the aggregator takes uploads one by one, each with its scales."""
-        return self.streams_uploads and takes_singly(self.aggregator)
+        online = self._cfg.federate.online_aggr and hasattr(self.aggregator, "inc")
+        return self.streams_uploads and (takes_singly(self.aggregator) or online)
 
     def callback_funcs_model_para(self, message: Message) -> bool:
         """Take an upload in; whether all of the round are there."""
@@ -277,19 +275,17 @@ class Server(Worker):
             return False
         sender, content = message.sender, message.content
         self.sampler.change_state(sender, "idle")
-        if message.state != self.state or self._is_complete:
-            logger.warning(
-                "%s was dropped: the course is at round index %d, which %s.",
-                message,
-                self.state,
-                "has all it waits for" if self._is_complete else "is another one",
-            )
+        if message.state != self.state or self._complete == self.state:
+            why = "is another one" if message.state != self.state else "has all it waits for"
+            logger.warning("%s was dropped: round index %d %s.", message, self.state, why)
             return self.check_and_move_on()
+        uploads = self.msg_buffer["train"].setdefault(self.state, {})
         if self._streams:
-            scales = None if self.layouts is None else dict(self.layouts.of(sender).scales)
-            self.aggregator.inc(content, sender, scales=scales)
+            if not uploads:
+                combining.begin(self.aggregator, self._aggregation_info())
+            combining.take_in(self.aggregator, content, sender, self.layouts)
             content = (content[0], {})
-        self.msg_buffer["train"].setdefault(self.state, {})[sender] = content
+        uploads[sender] = content
         return self.check_and_move_on()
 
     def check_buffer(
@@ -306,7 +302,8 @@ class Server(Worker):
     ) -> bool:
         """Whether the present step has all answers that it waits for.
 
-        Uploads that come later are dropped; the course leads to the next step.
+        Uploads that come later are dropped; the course leads to the next step. A subclass that
+        overrides this finds the step done when it was the last answer, as in FederatedScope.
 
         Parameters
         ----------
@@ -320,8 +317,12 @@ class Server(Worker):
         if check_eval_result:
             min_received_num = len(self.evaluated_clients)
         complete = self.check_buffer(self.state, min_received_num, check_eval_result)
-        if not check_eval_result:
-            self._is_complete = complete
+        if complete and check_eval_result:
+            self._merge_and_format_eval_results()
+        elif complete:
+            self._complete = self.state
+            if type(self).check_and_move_on is not Server.check_and_move_on:
+                self.close_round()
         return complete
 
     # 3. Close the round: aggregate, record
@@ -330,7 +331,7 @@ class Server(Worker):
         """Aggregate what has come, if anything has since the round began."""
         if self.is_finish or not self.msg_buffer["train"].get(self.state):
             return
-        self._perform_federated_aggregation()
+        self._aggregated_num = self._perform_federated_aggregation()
         self._record_round()
         # Also those that have not answered: nobody is at work between two rounds.
         self.sampler.change_state(sorted(self.comm_manager.neighbors), "idle")
@@ -341,32 +342,28 @@ class Server(Worker):
     def _perform_federated_aggregation(self) -> int:
         """Aggregate the round's uploads into the server's model; returns their number."""
         uploads = self._round_uploads()
-        # What was taken in as it came is not in the buffer any more; a server from outside may
-        # have kept the uploads to itself.
-        whole = any(content[1] for content in uploads["client_feedback"])
-        info = {**uploads, **self._aggregation_info()} if whole or not self._streams else {}
+        streamed = self._streams and not combining.are_whole(uploads)
+        info = {} if streamed else {**uploads, **self._aggregation_info()}
         own = owned_tensors(self.model)
-        for name, value in combined(self.aggregator, info, self.layouts).items():
+        for name, value in combining.combined(self.aggregator, info, self.layouts).items():
             if name in own:
                 own[name].data.copy_(value)
         return len(uploads["client_feedback"])
 
     def _round_uploads(self) -> dict[str, Any]:
         """Uploads of the round in the form that aggregators take, by client ID."""
-        return agg_info_of(self.msg_buffer["train"].get(self.state, {}), self.recover_fun)
+        return combining.agg_info_of(self.msg_buffer["train"].get(self.state, {}), self.recover_fun)
 
     def _aggregation_info(self) -> dict[str, Any]:
         """What an aggregator may want to know beside the uploads."""
-        uploads = self.msg_buffer["train"].get(self.state, {})
-        info = {"current": self.shared_state(), "round": self.state}
-        return info if self.layouts is None else {**info, **ranks_and_scales(self.layouts, uploads)}
+        clients = self.msg_buffer["train"].get(self.state, {})
+        ranks = combining.ranks_and_scales(self.layouts, clients)
+        return {"current": self.shared_state(), "round": self.state, **ranks}
 
     def _record_round(self) -> None:
-        traffic = self.ledger.take()
-        changes = {} if self.layouts is None else self.layouts.take_changes()
+        parts = self._round_uploads(), self.ledger.take(), self.aggregator, self.layouts
+        event = combining.round_event(self.state + 1, *parts, streamed=self._streams)
         if self.callbacks is not None:
-            uploads = self._round_uploads()
-            event = round_event(self.state + 1, uploads, traffic, self.aggregator, changes)
             self.callbacks.on_round(event.to_json())
 
     # 4. Evaluate
@@ -460,8 +457,8 @@ class Server(Worker):
             self.stopped_early = True
             self._monitor.global_converged()
             self._send("converged", sorted(self.comm_manager.neighbors))
-        federate = self._cfg.federate
-        if federate.save_to and federate.save_freq > 0 and self.state % federate.save_freq == 0:
+        freq = self._cfg.federate.save_freq
+        if self._cfg.federate.save_to and freq > 0 and self.state % freq == 0:
             self._save(f"{self.state}_")
         if self.stopped_early or not self.rounds_left:
             self.save_best_results()
@@ -488,11 +485,16 @@ class Server(Worker):
         self._send_state(msg_type, sorted(self.comm_manager.neighbors))
 
     def _stateful_parts(self) -> dict[str, Any]:
-        return {
-            "sampler": self.sampler,
-            "aggregator": self.aggregator,
-            "results": self.results,
-            "ledger": self.ledger,
-            "layouts": self.layouts,
-            "monitor": self._monitor,
-        }
+        names = ("sampler", "aggregator", "results", "ledger", "layouts", "_monitor")
+        return {name: getattr(self, name) for name in names}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the next rounds depend on; between two rounds nothing else is under way."""
+        ended = {"is_finish": self.is_finish, "stopped_early": self.stopped_early}
+        return {**super().state_dict(), **ended}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a :meth:`state_dict` of a server of the same run."""
+        super().load_state_dict(state)
+        self._setup_course()
+        self.is_finish, self.stopped_early = bool(state["is_finish"]), bool(state["stopped_early"])
