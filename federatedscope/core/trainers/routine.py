@@ -61,8 +61,14 @@ class Routine:
 
     def step(self) -> bool:
         """Advance by one batch; whether there was one."""
-        with self._active():
-            return next(self._steps, False)
+        try:
+            with self._active():
+                return next(self._steps, False)
+        except RuntimeError as error:
+            # A hook may raise it to leave its routine; a generator makes another error of it.
+            raise (
+                error.__cause__ if isinstance(error.__cause__, StopIteration) else error
+            ) from None
 
     def close(self) -> int:
         """Finish: metrics are in ``ctx.eval_metrics``; returns the samples processed.

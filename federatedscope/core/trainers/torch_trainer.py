@@ -134,7 +134,7 @@ class GeneralTorchTrainer(Trainer):
 
     def _hook_on_fit_start_init(self, ctx: Context) -> None:
         """New optimizer and scheduler, statistics at zero."""
-        self.engine.prepare(ctx.model, ctx.device)
+        self._engine.prepare(ctx.model, ctx.device)
         if ctx.cur_mode in (MODE.TRAIN, MODE.FINETUNE):
             settings = ctx.cfg[ctx.cur_mode]
             optimizer = get_model_optimizer(ctx.model, ctx.cfg, **settings.optimizer)
@@ -144,7 +144,7 @@ class GeneralTorchTrainer(Trainer):
             # stay in memory if it outlived the routine.
             ctx.optimizer = CtxVar(optimizer, LIFECYCLE.ROUTINE)
             ctx.scheduler = CtxVar(scheduler, LIFECYCLE.ROUTINE)
-            scaler = self.engine.scaler(self.cfg.train.get("half_dtype", "fp32"), ctx.device)
+            scaler = self._engine.scaler(self.cfg.train.get("half_dtype", "fp32"), ctx.device)
             ctx.scaler = CtxVar(scaler, LIFECYCLE.ROUTINE)
         statistics = {"loss_batch_total": 0.0, "loss_regular_total": 0.0, "num_samples": 0}
         for name, start in {**statistics, "ys_true": [], "ys_prob": []}.items():
@@ -221,14 +221,14 @@ class GeneralTorchTrainer(Trainer):
         size = min(count, max(1, ctx.num_total_train_batch - first)) if count > 1 else 1
         loss = ctx.loss_task / size if size > 1 else ctx.loss_task
         scaler = ctx.get("scaler")
-        self.engine.backward(loss, scaler)
+        self._engine.backward(loss, scaler)
         ctx.accumulated = CtxVar(done + 1, LIFECYCLE.ROUTINE)
         if done + 1 - first < size:
             return
         if ctx.grad_clip > 0 and ctx.get("clipped") is None:
             trained = [p for p in ctx.model.parameters() if p.requires_grad]
             ctx.clipped = CtxVar(trained, LIFECYCLE.ROUTINE)
-        self.engine.step(ctx.optimizer, scaler, ctx.get("clipped") or (), ctx.grad_clip)
+        self._engine.step(ctx.optimizer, scaler, ctx.get("clipped") or (), ctx.grad_clip)
         if ctx.scheduler is not None:
             ctx.scheduler.step()
 

@@ -43,7 +43,7 @@ class Trainer(HookRegistry, BaseTrainer):
         HookRegistry.__init__(self)
         self._cfg = config
         #: the machinery of a step, see :mod:`federatedscope.core.engine`
-        self.engine = TorchEngine()
+        self._engine = TorchEngine()
         self.routine: Routine | None = None
         self.ctx = Context(model, config, data, device)
         self.ctx.merge_from_dict(self._read_data(data))
@@ -213,7 +213,7 @@ class Trainer(HookRegistry, BaseTrainer):
         self.call_hooks(hooks, "on_batch_end")
 
     def _autocast(self) -> Any:
-        return self.engine.precision(self.cfg.train.get("half_dtype", "fp32"), self.ctx.device)
+        return self._engine.precision(self.cfg.train.get("half_dtype", "fp32"), self.ctx.device)
 
     def _check_loss(self) -> None:
         """Skip a batch whose loss is not finite; stop when that does not pass."""

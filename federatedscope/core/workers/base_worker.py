@@ -52,7 +52,7 @@ class Worker:
 
     starts_from_download: ClassVar[bool] = True
     comm_manager: Any
-    cur_timestamp: float = 0.0
+    cur_timestamp: float = 0
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -117,8 +117,8 @@ class Worker:
     @staticmethod
     def _hand_engine(trainer: Any, engine: Any) -> None:
         """Let a trainer compute with the run's engine; its own is PyTorch on one device."""
-        if engine is not None and isinstance(getattr(trainer, "engine", None), TorchEngine):
-            trainer.engine = engine
+        if engine is not None and isinstance(getattr(trainer, "_engine", None), TorchEngine):
+            trainer._engine = engine
 
     def _take_manager(self, manager: Any) -> None:
         self.comm_manager = manager

@@ -319,6 +319,7 @@ class Server(Worker):
         complete = self.check_buffer(self.state, min_received_num, check_eval_result)
         if complete and check_eval_result:
             self._merge_and_format_eval_results()
+            self.msg_buffer["eval"].clear()
         elif complete:
             self._complete = self.state
             if type(self).check_and_move_on is not Server.check_and_move_on:
@@ -408,7 +409,7 @@ class Server(Worker):
     def close_evaluation(self) -> None:
         """Make of the clients' evaluations what is to be made of them, if any have come."""
         self.evaluation_is_due = False
-        if self.msg_buffer["eval"]:
+        if self.msg_buffer["eval"] and not self.is_finish:
             self._merge_and_format_eval_results()
 
     def _merge_and_format_eval_results(self) -> None:
