@@ -52,10 +52,8 @@ class Server(Worker):
         The run's; ``data`` are the server's own rows, for global evaluation.
     client_num, total_round_num : int
         Clients to wait for, rounds to run.
-    strategy : object, optional
-        Kept for extensions.
-    unseen_clients_id : list of int, optional
-        Clients that never train.
+    strategy, unseen_clients_id
+        Kept for extensions; the clients that never train.
     kwargs
         ``comm_manager``, ``ledger``, ``layouts``, ``engine``, ``callbacks`` of the runner.
 
