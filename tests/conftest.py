@@ -274,6 +274,9 @@ class Rig:
     """Runs on the tiny model and data; every option can be overridden by ``key value`` pairs."""
 
     def __init__(self, tmp_path: Path, model: Path, root: Path) -> None:
+        # Registers its report, before a run takes back what was added for it.
+        import federatedscope_ext.tools  # noqa: F401
+
         self.tmp_path = tmp_path
         self.defaults = {
             **DEFAULTS,
@@ -311,8 +314,6 @@ class Rig:
 
     def main(self, *argv: str, report: bool = False) -> int:
         """The command in this process."""
-        import federatedscope_ext  # noqa: F401  (registers its report)
-
         with mock.patch.dict(register.callback_dict):
             if not report:
                 register.callback_dict.pop("report", None)

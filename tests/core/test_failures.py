@@ -252,7 +252,7 @@ class TestErrors:
         def broken(self: Any, *args: Any, **kwargs: Any) -> None:
             raise RuntimeError("no such thing")
 
-        monkeypatch.setattr(Server, "_setup_books", broken)
+        monkeypatch.setattr(Server, "_setup_course", broken)
         done = rig()
         assert done.code == 1
         assert done.run["status"] == "failed"
