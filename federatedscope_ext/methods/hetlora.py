@@ -67,6 +67,8 @@ class HetLora(LoraRule):
     """HetLoRA's sparsity-weighted aggregation."""
 
     module_rule = HetLoraModule
+    # What it adds to `reset` and `weights` goes with uploads that come one at a time.
+    takes_singly = True
 
     def reset(self, agg_info: Mapping[str, Any] | None = None) -> None:
         """Start a round, see :meth:`LoraRule.reset`."""

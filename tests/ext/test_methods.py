@@ -8,6 +8,7 @@ import peft
 import pytest
 from torch import nn
 
+from federatedscope.core.aggregators.aggregator import takes_singly
 from federatedscope.core.configs.config import CN, global_cfg
 from federatedscope_ext.errors import ExtensionError
 from federatedscope_ext.methods import METHODS, method_of
@@ -141,3 +142,20 @@ def test_table_is_complete() -> None:
         assert "arXiv" in method.paper and method.note.endswith(".")
         for variant in method.variants:
             assert set(variant.sends) <= set(variant.trains) != set()
+
+
+RULES = {m.key: m.rule for m in METHODS.values() if m.rule is not None}
+
+
+@pytest.mark.parametrize("key", sorted(RULES))
+def test_uploads_are_taken_in_one_at_a_time(key: str) -> None:
+    """A server's memory does not grow with the clients of a round."""
+    assert takes_singly(object.__new__(RULES[key]))
+
+
+def test_a_rule_that_only_says_so_for_its_parent_is_not_believed() -> None:
+    class Whole(RULES["hetlora"]):  # type: ignore[misc]
+        def aggregate(self, agg_info: Any = None) -> Any:
+            return {}
+
+    assert not takes_singly(object.__new__(Whole))

@@ -261,10 +261,10 @@ def takes_singly(aggregator: Any) -> bool:
     """Whether an aggregator takes in uploads one at a time as they come, each with its scales.
 
     One that writes ``aggregate``, ``reset`` or ``weights`` anew without such an ``inc``, as rules
-    from outside do, looks for all uploads of a round in its ``agg_info``.
+    from outside do, looks for all uploads of a round in its ``agg_info``. A class that says
+    ``takes_singly`` itself is believed; its subclasses are not.
     """
-    known = vars(type(aggregator)).get("takes_singly")
-    if isinstance(known, property):
+    if "takes_singly" in vars(type(aggregator)):
         return bool(aggregator.takes_singly)
     lineage, own = type(aggregator).__mro__, getattr(aggregator, "__dict__", {})
     taking = next((c for c in lineage if "inc" in vars(c)), None)

@@ -224,10 +224,16 @@ class Server(Worker):
             rnd -= 1
             receivers = [i for i in receivers if i in self.evaluated_clients]
         if msg_type == "model_para":
-            self._begun = self.state
+            self._begin_collecting()
             if self.callbacks is not None:
                 self.callbacks.on_round_start(self.state + 1, receivers)
         self._send_state(msg_type, receivers, state=min(max(rnd, 0), self.total_round_num))
+
+    def _begin_collecting(self) -> None:
+        """Tell the aggregator that a round begins: once, and before clients change their ranks."""
+        if self._streams and self._begun != self.state:
+            combining.begin(self.aggregator, self._aggregation_info())
+        self._begun = self.state
 
     def _send_state(self, msg_type: str, receivers: list[int], state: int | None = None) -> None:
         """Send each of the receivers its part of the state, equal parts in one message."""
@@ -279,8 +285,7 @@ class Server(Worker):
             return self.check_and_move_on()
         uploads = self.msg_buffer["train"].setdefault(self.state, {})
         if self._streams:
-            if not uploads:
-                combining.begin(self.aggregator, self._aggregation_info())
+            self._begin_collecting()
             combining.take_in(self.aggregator, content, sender, self.layouts)
             content = (content[0], {})
         uploads[sender] = content
