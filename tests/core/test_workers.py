@@ -8,6 +8,7 @@ import pytest
 import torch
 from exchanges import Held, hand_over
 
+from federatedscope.core import combining
 from federatedscope.core.callbacks import Callback, Callbacks
 from federatedscope.core.communication import StandaloneCommManager, TrafficLedger
 from federatedscope.core.message import Message, payload_bytes
@@ -272,3 +273,24 @@ class TestCallbacks:
         assert done.run["status"] == "finished"
         assert ended == ["finished"]
         assert "Broken failed at the end of the run" in capsys.readouterr().err
+
+
+def test_an_aggregator_hears_of_a_round_before_its_clients_do(rig: Any) -> None:
+    """A client may change its ranks as it trains; the round's are those it began with."""
+    runner = rig.runner()
+    order: list[str] = []
+    server = runner.server
+
+    def note(name: str, call: Any) -> Any:
+        def noted(*args: Any, **kwargs: Any) -> Any:
+            order.append(name)
+            return call(*args, **kwargs)
+
+        return noted
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(server), "_send", note("send", type(server)._send))
+        patch.setattr(combining, "begin", note("begin", combining.begin))
+        server.begin_round()
+    assert order[:2] == ["begin", "send"]
+    assert order.count("begin") == 1
