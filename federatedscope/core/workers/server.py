@@ -120,9 +120,8 @@ class Server(Worker):
         if path := config.federate.restore_from:
             logger.info("Restored round %d from %s", self.aggregator.load_model(path), path)
         if config.federate.make_global_eval:
-            self.trainer = get_trainer(
-                model, self.data, device, config, only_for_eval=True, monitor=self._monitor
-            )
+            options = {"only_for_eval": True, "monitor": self._monitor}
+            self.trainer = get_trainer(model, self.data, device, config, **options)
             self.trainers = [self.trainer]
             self._hand_engine(self.trainer, engine)
 
@@ -207,17 +206,13 @@ class Server(Worker):
         filter_unseen_clients : bool
             Leave out the clients that never train.
         """
-        untrained = untrained_clients(self._cfg)
-        if filter_unseen_clients:
-            self.sampler.change_state(untrained, "unseen")
+        untrained = untrained_clients(self._cfg) if filter_unseen_clients else []
+        self.sampler.change_state(untrained, "unseen")
         if sample_client_num > 0:
             receivers = self.sampler.sample(size=sample_client_num)
         else:
-            receivers = sorted(self.comm_manager.neighbors)
-            if filter_unseen_clients:
-                receivers = [i for i in receivers if i not in untrained]
-        if filter_unseen_clients:
-            self.sampler.change_state(untrained, "seen")
+            receivers = [i for i in sorted(self.comm_manager.neighbors) if i not in untrained]
+        self.sampler.change_state(untrained, "seen")
         rnd = self.state
         if msg_type == "evaluate":
             # An evaluation belongs to the round before, which has just been completed.
