@@ -179,7 +179,8 @@ def forced_answers(logits: torch.Tensor, labels: torch.Tensor, tokenizer: Any) -
     tokenizer : PreTrainedTokenizerBase
         Turns tokens into text.
     """
-    targets, guesses = labels[:, 1:], logits[:, :-1].argmax(-1)
+    # Virtual tokens of prompt tuning stand before the rows' own and have logits too.
+    targets, guesses = labels[:, 1:], logits[:, -labels.shape[1] : -1].argmax(-1)
     answers = []
     for target, guess in zip(targets, guesses, strict=True):
         kept = target >= 0
