@@ -22,7 +22,13 @@ from fedlora.names import factor_names
 from fedlora.pairs import Factors, LoraPair
 from fedlora.svd import UpdateSum
 
-__all__ = ["ModuleRule", "Options", "Round", "Target"]
+__all__ = ["ModuleRule", "Options", "Round", "Target", "named_stream"]
+
+
+def named_stream(name: str) -> torch.Generator:
+    """The random stream of a name, the same on every machine."""
+    digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
 
 
 @dataclass(frozen=True)
@@ -143,9 +149,7 @@ class Target:
 
     def generator(self) -> torch.Generator:
         """A random stream named by seed, round and module, the same on every machine."""
-        name = f"{self.options.seed}/{self.round.number}/{self.module}"
-        digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
-        return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
+        return named_stream(f"{self.options.seed}/{self.round.number}/{self.module}")
 
     def fresh_rows(self, rows: int, d_in: int) -> Tensor:
         """New rows of A as PEFT starts them, ``U(-1 / sqrt(d_in), 1 / sqrt(d_in))``."""

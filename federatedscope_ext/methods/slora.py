@@ -1,10 +1,10 @@
 """SLoRA: a sparse update first, whose SVD starts the adapters.
 
-The first rounds train a sparse update S of every adapted weight, on one random mask that all
-clients share, and the server averages S. Then ``S = U diag(sigma) V^T`` gives ``A = V_r^T`` and
-``s B = U_r diag(sigma_r)``, and the other rounds are those of FedAvg. The stage itself
-(:mod:`federatedscope_ext.workers.sparse_stage`) serves FlexLoRA too, where ``slora.rounds`` asks
-for it.
+The first rounds train a sparse update S of every adapted weight, on one random mask of each module
+that all clients share (those of lower ranks a part of it), and the server averages S. Then
+``S = U diag(sigma) V^T`` gives ``A = V_r^T`` and ``s B = U_r diag(sigma_r)``, and the other rounds
+are those of FedAvg. The stage itself (:mod:`federatedscope_ext.workers.sparse_stage`) serves
+FlexLoRA too, where ``slora.rounds`` asks for it.
 
 Babakniya et al., SLoRA: Federated Parameter Efficient Fine-Tuning of Language Models, 2023, arXiv
 2308.06522.
@@ -64,7 +64,7 @@ SLORA = register_method(
         server=SLoraServer,
         client=SparseStageClient,
         traffic_varies=True,
-        hooks=("prepare_config", "prepare_model", "shared_state"),
+        hooks=("prepare_config", "prepare_model", "shared_state", "content_for"),
         check=check_stages,
         options=(
             Option(
@@ -80,8 +80,9 @@ SLORA = register_method(
                 "slora",
                 "density",
                 0.0,
-                "Share of a weight matrix that the first stage trains; 0 for as many numbers as the"
-                " LoRA factors of the module have.",
+                "Share of a weight matrix that the first stage trains at the largest rank, other"
+                " ranks in proportion; 0 for as many numbers as the client's LoRA factors of the"
+                " module have.",
                 low=0.0,
                 high=1.0,
             ),

@@ -170,7 +170,11 @@ _SPLITTERS = [
 ]
 
 _METRICS = [
-    Entry("loss, avg_loss, total", "sum and mean of the loss, number of rows; always there"),
+    Entry(
+        "loss, avg_loss, total",
+        "sum and mean of the loss over rows, number of rows; always there. Of language models the "
+        "mean is over all answer tokens of the split, the sum that times the rows",
+    ),
     Entry(
         "acc, accuracy, correct",
         "share and number of right classes; acc on GSM8K: generated answers with the right number",

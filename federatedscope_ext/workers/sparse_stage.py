@@ -1,26 +1,32 @@
 """SLoRA's first stage (Babakniya et al., 2023, arXiv 2308.06522).
 
-The first rounds train a sparse update S of every adapted weight, on one random mask that all
-clients share: the module computes ``W0 x + S x``, and the server averages S. Then
+The first rounds train a sparse update S of every adapted weight, on one random mask of each module
+that all clients share: the module computes ``W0 x + S x``, and the server averages S. Then
 
     ``S = U diag(sigma) V^T``,    ``A <- V_r^T``,    ``B <- U_r diag(sigma_r) / s``
 
 starts the adapters, and the following rounds are those of the method that comes after: FedAvg
 (``slora``) or FlexLoRA (``flexlora`` with ``slora.rounds``).
+
+A client's density follows its rank, as in FlexLoRA's experiments: of the mask, which lists its
+places in a random order, it trains and sends the first. The mean is that of the applied updates,
+``S = sum_k p_k S_k``, in which a client has zeros at the places that it does not train (our rule).
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from copy import copy
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
+from torch.nn.functional import linear, pad
 
 from federatedscope.core.message import Message
 from federatedscope.core.workers import Client
+from federatedscope_ext.aggregators.module import named_stream
 from federatedscope_ext.errors import ExtensionError
 from federatedscope_ext.hooks import check_hooks
 from federatedscope_ext.workers.base import MethodServer, only_training
@@ -41,30 +47,40 @@ class SparseUpdate:
     Parameters
     ----------
     layer : peft LoraLayer
-        Gets the parameter ``slora_values`` of shape ``(n,)``, zero at first, and the buffer
-        ``slora_index`` with their places in the flattened weight.
-    count : int
-        n.
+        At the server's rank. Gets the parameter ``slora_values`` of shape ``(n,)``, zero at first,
+        and the buffer ``slora_index`` with their places in the flattened weight.
+    density : float
+        n as a share of the weight; 0 for as many numbers as LoRA's factors have.
     generator : torch.Generator
         Draws the places.
     """
 
-    def __init__(self, layer: Any, count: int, generator: torch.Generator) -> None:
+    def __init__(self, layer: Any, density: float, generator: torch.Generator) -> None:
         weight = layer.get_base_layer().weight
         self.shape = (layer.out_features, layer.in_features)
+        self.density, self.rank = density, layer.r["default"]
         self.on = False
-        places = torch.randperm(weight.numel(), generator=generator)[:count].sort().values
+        count = self.count(self.rank)
+        places = torch.randperm(weight.numel(), generator=generator)[:count].clone()
         device = weight.device
         values = torch.zeros(len(places), dtype=torch.float32, device=device)
         layer.register_parameter(VALUES, nn.Parameter(values))
         layer.register_buffer("slora_index", places.to(device), persistent=False)
         layer.register_forward_hook(self)
 
+    def count(self, rank: int) -> int:
+        """Numbers that a participant of a rank trains, the first of the server's."""
+        numel = self.shape[0] * self.shape[1]
+        count = rank * sum(self.shape)
+        if self.density:
+            count = round(self.density * numel * rank / self.rank)
+        return max(1, min(count, numel))
+
     def matrix(self, layer: Any) -> Tensor:
-        """S, shape ``(d_out, d_in)``, differentiable in its values."""
+        """S, shape ``(d_out, d_in)``, differentiable in its values, of which there may be fewer."""
         values = getattr(layer, VALUES)
         flat = values.new_zeros(self.shape[0] * self.shape[1])
-        return flat.scatter(0, layer.slora_index, values).view(self.shape)
+        return flat.scatter(0, layer.slora_index[: len(values)], values).view(self.shape)
 
     def __call__(self, layer: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         """The layer's output with ``S x`` added while it is switched on."""
@@ -78,13 +94,9 @@ def attach(model: Any, density: float, seed: int) -> None:
     """Give every LoRA layer of a model a sparse update; ``density`` 0 matches LoRA's size."""
     updates = {}
     for name in pair_names(n for n, _ in model.named_parameters()):
-        layer = model.get_submodule(name)
-        numel = layer.out_features * layer.in_features
-        count = round(density * numel)
-        if density == 0.0:
-            count = layer.r["default"] * (layer.out_features + layer.in_features)
-        generator = torch.Generator().manual_seed(seed)
-        updates[name] = SparseUpdate(layer, max(1, min(count, numel)), generator)
+        # Named by the module: layers of one shape have different places.
+        stream = named_stream(f"{seed}/slora/{name}")
+        updates[name] = SparseUpdate(model.get_submodule(name), density, stream)
     model.method_state = SparseStage(updates)
 
 
@@ -121,6 +133,17 @@ class SparseStage:
         self.on = on
         for update in self.updates.values():
             update.on = on
+
+    def fitted(self, state: Mapping[str, Tensor], ranks: Mapping[str, int]) -> dict[str, Tensor]:
+        """A state with the values that participants of these ranks have: the first, or zeros
+        beyond those that are there.
+        """
+        out = dict(state)
+        for module, update in self.updates.items():
+            name, count = f"{module}.{VALUES}", update.count(ranks[module])
+            if name in state and len(state[name]) != count:
+                out[name] = pad(state[name], (0, count - len(state[name])))
+        return out
 
     def checkpoint_tensors(self, model: Any) -> dict[str, Tensor]:
         """Nothing of its own: the values are parameters of the participants."""
@@ -159,7 +182,7 @@ class SparseStageServer(MethodServer):
     starts_from_download = True
     streams_uploads = True
     #: what the first stage needs of a runtime, see :mod:`federatedscope_ext.hooks`
-    stage_hooks = ("prepare_model", "shared_state")
+    stage_hooks = ("prepare_model", "shared_state", "content_for")
 
     @classmethod
     def prepare_model(cls, model: Any, cfg: Any) -> None:
@@ -172,6 +195,7 @@ class SparseStageServer(MethodServer):
         config = kwargs.get("config")
         if config is not None and config.slora.rounds:
             check_hooks(self.method, self.stage_hooks)
+        self._parts: dict[int, tuple[Any, Any]] = {}
         super().__init__(*args, **kwargs)
         if self.model is None or not self._cfg.federate.restore_from:
             return
@@ -200,6 +224,32 @@ class SparseStageServer(MethodServer):
             if (is_value(name) if first else not is_value(name))
             or (".lora_" not in name and not is_value(name))
         }
+
+    def broadcast_model_para(self, *args: Any, **kwargs: Any) -> None:
+        """See the runtime; parts of a state are kept only while it is sent."""
+        self._parts.clear()
+        super().broadcast_model_para(*args, **kwargs)
+        self._parts.clear()
+
+    def content_for(self, receiver: int, shared: Any) -> Any:
+        """The receiver's slice, of sparse values those that its rank allows for."""
+        content = super().content_for(receiver, shared)
+        if not any(map(is_value, content)) or self.layouts is None:
+            return content
+        if id(content) not in self._parts:
+            # The whole is kept beside the part: its identity is the key.
+            part = self.model.method_state.fitted(content, self.layouts.of(receiver).ranks)
+            self._parts[id(content)] = (content, part)
+        return self._parts[id(content)][1]
+
+    def callback_funcs_model_para(self, message: Message) -> Any:
+        """Take an upload in, with zeros where its sender has no places."""
+        size, state = message.content
+        if any(map(is_value, state)) and self.layouts is not None:
+            message = copy(message)
+            whole = self.model.method_state.fitted(state, self.layouts.server.ranks)
+            message.content = (size, whole)
+        return super().callback_funcs_model_para(message)
 
     def _perform_federated_aggregation(self) -> Any:
         received = super()._perform_federated_aggregation()
@@ -245,13 +295,14 @@ class SparseStageClient(Client):
         """Switch to the stage that the received state belongs to; whether it is the first."""
         if not content or not self._cfg.slora.rounds:
             return False
-        first = any(is_value(name) for name in content)
+        first = any(map(is_value, content))
         switch(self.model, first)
-        if not first:
-            with torch.no_grad():
-                for name, parameter in self.model.named_parameters():
-                    if is_value(name):
-                        parameter.zero_()
+        for name, parameter in self.model.named_parameters():
+            if is_value(name) and first:
+                # As many as the client was sent: its rank decides.
+                parameter.data = parameter.data.new_zeros(len(content[name]))
+            elif is_value(name):
+                parameter.data.zero_()
         return first
 
     def callback_funcs_for_model_para(self, message: Message) -> Any:
@@ -268,3 +319,8 @@ class SparseStageClient(Client):
         """Evaluate in the stage of the received state."""
         self._enter(message.content)
         return super().callback_funcs_for_evaluate(message)
+
+    def callback_funcs_for_finish(self, message: Message) -> Any:
+        """Take over the final state, of the first stage where the run stopped in it."""
+        self._enter(message.content)
+        return super().callback_funcs_for_finish(message)

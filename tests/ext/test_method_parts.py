@@ -237,7 +237,68 @@ class TestSparseStage:
             places.append(model.get_submodule(NAME).slora_index)
         assert torch.equal(*places)
         # As many as LoRA has numbers: 3 (6 + 10).
-        assert len(places[0]) == 48
+        assert len(set(places[0].tolist())) == 48
+
+    def test_modules_of_one_shape_have_different_places(self) -> None:
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Linear(6, 10), nn.Linear(10, 6), nn.Linear(6, 10))
+        model = get_peft_model(net, LoraConfig(r=2, target_modules=["0", "2"]))
+        attach(model, density=0.0, seed=3)
+        first, other = (layer.slora_index.tolist() for layer in (net[0], net[2]))
+        assert len(first) == len(other) == 32
+        # 32 of 60 places each: of two independent draws about 17 are common.
+        assert len(set(first) & set(other)) < 25
+
+    @pytest.mark.parametrize(
+        ("density", "counts"), [(0.0, [32, 48, 60]), (0.5, [10, 15, 30]), (1.0, [20, 30, 60])]
+    )
+    def test_the_density_follows_the_rank(self, density: float, counts: list[int]) -> None:
+        """Of a layer of 6 x 10 at ranks 2, 3 and 6; each has the first places of the larger."""
+        torch.manual_seed(0)
+        model = get_peft_model(
+            nn.Sequential(nn.Linear(6, 10)), LoraConfig(r=6, target_modules=["0"])
+        )
+        attach(model, density=density, seed=3)
+        (name, update), layer = *model.method_state.updates.items(), model.base_model.model[0]
+        for rank, count in zip((2, 3, 6), counts, strict=True):
+            state = {f"{name}.slora_values": torch.ones(60), "other": torch.ones(3)}
+            cut = model.method_state.fitted(state, {name: rank})
+            assert [len(tensor) for tensor in cut.values()] == [count, 3]
+            whole = model.method_state.fitted(cut, {name: 6})
+            assert whole[f"{name}.slora_values"].sum() == count
+            layer.slora_values.data = cut[f"{name}.slora_values"]
+            matrix = update.matrix(layer)
+            assert int((matrix != 0).sum()) == count
+            assert matrix.flatten()[layer.slora_index[:count]].all()
+
+    def test_what_travels_follows_the_rank(self, rig: Any, mail: Any) -> None:
+        """Both ways, and in the bytes that are counted."""
+        done = rig("federate.method", "slora", "llm.adapter.client_ranks", "[1, 2, 4]",
+                   "federate.total_round_num", 2)  # fmt: skip
+        assert done.code == 0, done.run.get("error")
+        sent: dict[int, int] = {}
+        received: dict[int, int] = {}
+        for message in mail:
+            if message.type == "model_para" and message.state == 0:
+                size = sum(t.numel() for n, t in message.tensors.items() if "slora_" in n)
+                if message.sender:
+                    sent[message.sender] = size
+                else:
+                    received |= dict.fromkeys(message.receivers, size)
+        assert sent == received and sent[1] * 4 == sent[2] * 2 == sent[3]
+        values = 4 * sum(sent.values())
+        first, second = (sum(event["bytes_up"].values()) for event in done.of("round"))
+        # In the second round as many numbers travel as factors, and the same head.
+        assert abs(first - second) < 0.1 * values
+
+    def test_a_run_that_stops_in_the_first_stage_ends(self, rig: Any) -> None:
+        """Also for a client of lower rank that was never asked."""
+        done = rig("federate.method", "slora", "slora.rounds", 8, "federate.total_round_num", 9,
+                   "llm.adapter.client_ranks", "[1, 2, 4]", "federate.sample_client_num", 1,
+                   "train.optimizer.lr", 0.0, "early_stop.patience", 1,
+                   "eval.clients", "all")  # fmt: skip
+        assert done.code == 0, done.run.get("error")
+        assert done.run["stopped_by"] == "early_stop"
 
     def test_the_adapters_start_from_the_best_approximation(self) -> None:
         matrix = torch.randn(10, 6, generator=torch.Generator().manual_seed(0))

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
+from itertools import takewhile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
 
 from federatedscope.core.configs.config import global_cfg
 from federatedscope.llm.generation import (
-    final_number,
     generate,
     generated_answers,
     number_match,
@@ -114,25 +116,6 @@ class TestTraining:
         assert all(e["nonfinite"] == 0 for e in done.of("train"))
 
 
-class TestNumbers:
-    @pytest.mark.parametrize(
-        ("text", "number"),
-        [
-            ("so 3 + 4. The answer is 7.", 7),
-            ("#### 1,234", 1234),
-            ("The answer is 2. No: The answer is -3.5 apples, of 9", -3.5),
-            ("first 4 then 12", 12),
-            ("nothing", None),
-            ("The answer is unknown, 5 of them", 5),
-            ("5 of them. The answer is unknown", None),
-            ("The answer is $18", 18),
-            ("The answer is 1,000,000.25", 1000000.25),
-        ],
-    )
-    def test_what_an_answer_ends_in(self, text: str, number: float | None) -> None:
-        assert final_number(text) == number
-
-
 class Spoken:
     """A tokenizer and model in one that knows its answers by heart."""
 
@@ -149,11 +132,12 @@ class Spoken:
         return {"input_ids": [9] * number + [number, self.eos_token_id]}
 
     def generate(self, input_ids: torch.Tensor, **options: Any) -> torch.Tensor:
-        self.calls.append({"input_ids": input_ids, **options})
+        settings = options["generation_config"]
+        self.calls.append({"input_ids": input_ids, **settings.to_dict(), **options})
         return torch.cat([input_ids, input_ids[:, -1:]], dim=1)
 
-    def batch_decode(self, ids: torch.Tensor, skip_special_tokens: bool) -> list[str]:
-        assert ids.shape[1] == 1
+    def batch_decode(self, ids: list[list[int]], skip_special_tokens: bool) -> list[str]:
+        assert all(len(row) == 1 for row in ids)
         return [self.answers[self.prompts[int(row[0]) - 2]] for row in ids]
 
 
@@ -167,6 +151,15 @@ class Rows:
 
     def raw(self, index: int) -> dict[str, str]:
         return self.rows[index]
+
+
+@pytest.fixture
+def real(tiny_llama: Path) -> Any:
+    """A model and its tokenizer."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(tiny_llama).eval()
+    return model, AutoTokenizer.from_pretrained(tiny_llama)
 
 
 class TestGeneration:
@@ -222,14 +215,104 @@ class TestGeneration:
         answers = generated_answers(speaker, rows, cfg, "cpu")
         assert number_match(answers) == pytest.approx(share)
 
-    def test_a_real_model_continues_like_one_by_one(self, tiny_llama: Path) -> None:
+    def test_a_real_model_continues_like_one_by_one(self, real: Any) -> None:
         """Padding changes no continuation."""
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
-        model = AutoModelForCausalLM.from_pretrained(tiny_llama).eval()
-        tokenizer = AutoTokenizer.from_pretrained(tiny_llama)
+        model, tokenizer = real
         prompts = ["the film was good", "bad", "the story seemed rather dull and very sad"]
         together = generate(model, tokenizer, prompts, "cpu", 50, 5)
         alone = [generate(model, tokenizer, [p], "cpu", 50, 5)[0] for p in prompts]
         assert together == alone
         assert any(together)
+
+    @pytest.mark.parametrize(
+        ("template", "special", "kept"),
+        [
+            ("<s> $A", [1], [1]),
+            ("<s> $A </s>", [1, 2], [1]),
+            # The same token begins and ends a text.
+            ("</s> $A </s>", [2], [2]),
+            ("<s> <unk> $A", [1, 0], [1, 0]),
+            ("$A </s>", [2], []),
+        ],
+    )
+    def test_a_long_prompt_keeps_what_begins_every_text(
+        self, real: Any, template: str, special: list[int], kept: list[int]
+    ) -> None:
+        from tokenizers.processors import TemplateProcessing
+
+        model, tokenizer = real
+        names = [(tokenizer.convert_ids_to_tokens(i), i) for i in special]
+        tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+            single=template, special_tokens=names
+        )
+        prompts = ["good bad", "the film was good and bad and fine", "</s> <s> good fine great bad"]
+        with mock.patch.object(model, "generate", wraps=model.generate) as spy:
+            generate(model, tokenizer, prompts, "cpu", 5, 2)
+        rows = spy.call_args.kwargs["input_ids"].tolist()
+        for prompt, row in zip(prompts[1:], rows[1:], strict=True):
+            whole = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+            assert row == [*kept, *whole[len(kept) - 5 :]]
+
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            {"do_sample": True, "temperature": 5.0, "top_p": 0.9, "top_k": 3},
+            {"repetition_penalty": 9.0, "no_repeat_ngram_size": 1, "num_beams": 3},
+            {"max_length": 3, "min_new_tokens": 9, "suppress_tokens": [5, 6], "use_cache": False},
+            {"forced_eos_token_id": 7, "bad_words_ids": [[11]]},
+        ],
+    )
+    def test_the_folders_own_settings_change_no_answer(
+        self, real: Any, tiny_llama: Path, tmp_path: Path, settings: dict[str, Any]
+    ) -> None:
+        """A ``generation_config.json`` that asks for sampling or a penalty, as Qwen's does."""
+        from transformers import AutoModelForCausalLM
+
+        folder = tmp_path / "model"
+        shutil.copytree(tiny_llama, folder)
+        (folder / "generation_config.json").write_text(json.dumps(settings))
+        model, (plain, tokenizer) = AutoModelForCausalLM.from_pretrained(folder).eval(), real
+        prompts = ["the film was good", "the story"]
+        before = model.generation_config.to_dict()
+        found = generate(model, tokenizer, prompts, "cpu", 50, 6)
+        assert found == generate(plain, tokenizer, prompts, "cpu", 50, 6)
+        assert model.generation_config.to_dict() == before
+
+    def test_any_of_several_ends(self, real: Any) -> None:
+        """As Llama-3 has them; what follows is padding, here a word of the vocabulary."""
+        model, tokenizer = real
+        tokenizer.pad_token = None
+        model.generation_config.eos_token_id = None
+        tokenizer.eos_token = None
+        prompts = ["the film was good", "bad"]
+        whole = [text.split() for text in generate(model, tokenizer, prompts, "cpu", 50, 6)]
+        stops = [whole[0][2], whole[1][4]]
+        model.generation_config.eos_token_id = tokenizer.convert_tokens_to_ids(stops)
+        cut = [" ".join(takewhile(lambda word: word not in stops, words)) for words in whole]
+        assert generate(model, tokenizer, prompts, "cpu", 50, 6) == cut
+
+    def test_adapters_generate_by_the_same_rule(self, real: Any) -> None:
+        from peft import LoraConfig, PromptTuningConfig, get_peft_model
+
+        model, tokenizer = real
+        plain = generate(model, tokenizer, ["the film"], "cpu", 50, 6)
+        model.generation_config.repetition_penalty = 9.0
+        lora = get_peft_model(model, LoraConfig(r=2, task_type="CAUSAL_LM")).eval()
+        assert generate(lora, tokenizer, ["the film"], "cpu", 50, 6) == plain
+        lora.unload()
+        virtual = PromptTuningConfig(num_virtual_tokens=2, task_type="CAUSAL_LM")
+        prompted = get_peft_model(model, virtual).eval()
+        (text,) = generate(prompted, tokenizer, ["the film"], "cpu", 50, 6)
+        assert len(text.split()) == 6
+
+    @pytest.mark.parametrize(
+        "unlike", [{"config": SimpleNamespace(model_type="rwkv")},
+                   {"active_peft_config": SimpleNamespace(is_prompt_learning=True)}],
+    )  # fmt: skip
+    def test_where_padding_would_count_there_is_none(self, unlike: dict[str, Any]) -> None:
+        """RWKV's states take it in like any token, virtual tokens would stand further away."""
+        texts = {"a": "1", "bb": "2", "ccc": "3"}
+        speaker = Spoken(texts)
+        vars(speaker).update(unlike)
+        generated_answers(speaker, Rows(speaker, texts), global_cfg.clone(), "cpu")
+        assert [call["attention_mask"].min() for call in speaker.calls] == [1, 1, 1]

@@ -10,7 +10,9 @@ __all__ = ["SECTIONS"]
 
 _EVAL = (
     Key("freq", 1, "Rounds between evaluations."),
-    Key("metrics", [], "Metrics besides the loss, for example ['acc']."),
+    Key("metrics", [], "Metrics besides the loss, for example ['acc']. Loss: avg_loss is the mean"
+        " over rows, of language models over all answer tokens of the split; loss is avg_loss"
+        " times the rows."),
     Key("split", ["test", "val"], "Parts of the data that are evaluated."),
     Key("clients", "all", "Which clients are evaluated after a round: all, seen (those that"
         " train), or unseen; the best round and early stopping go by the seen ones where they are"
@@ -22,7 +24,8 @@ _EVAL = (
         " and early stopping."),
     Key("phases", ["after"], "When personal evaluation happens: before the round's aggregation,"
         " after it, or both."),
-    Key("batch_size", 0, "Batch size of evaluation; 0 takes dataloader.batch_size."),
+    Key("batch_size", 0, "Batch size of evaluation, on which no figure depends; 0 takes"
+        " dataloader.batch_size."),
     Key("max_new_tokens", 256, "Longest generated answer, for metrics on generated text."),
     Key("max_generated_rows", 0, "Rows of a split to generate answers for; 0 takes all."),
     Key("monitoring", [], "Extra quantities to log, for example ['dissim']."),
