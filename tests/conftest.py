@@ -252,7 +252,7 @@ class Finished:
         return [
             {k: e[k] for k in ("event", "round", "client", "metrics")}
             for e in self.events
-            if e["event"] != "round"
+            if "metrics" in e
         ]
 
 

@@ -41,7 +41,7 @@ class Recorder(Callback):
             self._file.write(json.dumps(_finite(event)) + "\n")
             self._file.flush()
 
-    on_eval = on_train
+    on_eval = on_traffic = on_train
 
     def on_round(self, event: Event) -> None:
         """Write an aggregation; its seconds run from the start of the round (no evaluation)."""

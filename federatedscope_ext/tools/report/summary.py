@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from federatedscope.core.monitors.means import Best, mean, weighted_mean
-from federatedscope.core.records import ClientInfo, RoundEvent
+from federatedscope.core.records import ClientInfo, RoundEvent, TrafficEvent
 from federatedscope.register import larger_is_better
 from federatedscope_ext.tools.report.evaluations import (
     Evaluations,
@@ -66,12 +66,13 @@ class RoundRow:
 class Communication:
     """What was measured on the wire. ``per_round_*`` and ``per_client_*`` are means in bytes.
 
-    ``evaluation`` is what was sent for evaluations only, ``encoding`` what all messages have beside
-    their tensors; they are in none of the other figures.
+    ``evaluation`` is what was sent for evaluations only, ``finish`` the final state, ``unfinished``
+    what a round that was not completed had sent, ``encoding`` what all messages have beside their
+    tensors; they are in none of the other figures.
     ``clients_*`` are by client, ``cumulative`` holds ``(round, up, down)`` so far.
     """
 
-    def __init__(self, events: Sequence[RoundEvent]) -> None:
+    def __init__(self, events: Sequence[RoundEvent], beside: Sequence[TrafficEvent] = ()) -> None:
         self.clients_up: Counter[int] = Counter()
         self.clients_down: Counter[int] = Counter()
         self.cumulative: list[tuple[int, int, int]] = []
@@ -82,8 +83,15 @@ class Communication:
             self.cumulative.append((event.round, *so_far))
         self.rounds = len(events)
         self.up, self.down = self.clients_up.total(), self.clients_down.total()
-        self.evaluation = sum(sum(event.bytes_evaluation.values()) for event in events)
-        self.encoding = sum(event.bytes_encoding for event in events)
+        kinds: Counter[str] = Counter()
+        for sent in beside:
+            kinds[sent.kind] += sum(sent.bytes_up.values()) + sum(sent.bytes_down.values())
+        # Older records have the bytes of evaluations in their rounds.
+        older = sum(sum(event.bytes_evaluation.values()) for event in events)
+        self.evaluation = kinds["evaluation"] + older
+        self.finish, self.unfinished = kinds["finish"], kinds["training"]
+        self.encoding = sum(e.bytes_encoding for e in events)
+        self.encoding += sum(sent.bytes_encoding for sent in beside)
         self.per_round_up = _ratio(self.up, self.rounds)
         self.per_round_down = _ratio(self.down, self.rounds)
         self.per_client_up = _ratio(self.up, sum(len(event.bytes_up) for event in events))
@@ -329,8 +337,8 @@ class RunSummary(Evaluations):
 
     @cached_property
     def communication(self) -> Communication:
-        """Bytes on the wire, from the round events."""
-        return Communication(self.record.rounds)
+        """Bytes on the wire, from the events of rounds and of what was sent beside them."""
+        return Communication(self.record.rounds, self.record.traffic)
 
     @cached_property
     def seconds_per_round(self) -> float:

@@ -6,13 +6,18 @@ The standard run has two clients with 100 and 200 validation rows and accuracies
 
 from __future__ import annotations
 
+import io
 import math
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from federatedscope.register import larger_is_better
+from federatedscope_ext.tools.report.console import print_summary
+from federatedscope_ext.tools.report.csv import csv_rows
 from federatedscope_ext.tools.report.evaluations import Series, is_proportion
+from federatedscope_ext.tools.report.page import render_html
 from federatedscope_ext.tools.report.records import RunRecord
 from federatedscope_ext.tools.report.summary import RunSummary
 
@@ -198,3 +203,30 @@ def test_bytes_of_evaluations_are_counted_apart(make_run: Any) -> None:
              "bytes_encoding": 5}  # fmt: skip
     wire = summary_of(make_run(more=[event])).communication
     assert (wire.up, wire.down, wire.evaluation, wire.encoding) == (6010, 12020, 14, 5)
+
+
+def test_bytes_beside_training_are_told_by_what_they_were_for(make_run: Any) -> None:
+    lines = [
+        {"event": "traffic", "round": 3, "kind": kind, "bytes_down": {"1": size}, **more}
+        for kind, size, more in (
+            ("evaluation", 7, {"bytes_encoding": 1}),
+            ("finish", 5, {"bytes_encoding": 2}),
+            ("training", 3, {"bytes_up": {"2": 11}}),
+        )
+    ]
+    summary = summary_of(make_run(more=lines))
+    wire = summary.communication
+    assert (wire.evaluation, wire.finish, wire.unfinished, wire.encoding) == (7, 5, 14, 3)
+    assert (wire.up, wire.down, wire.rounds) == (6000, 12000, 3)
+    told = [row for row in csv_rows(summary.record) if row[2] == "traffic"]
+    assert [(row[0], row[1], *row[6:]) for row in told] == [
+        (3, 1, "bytes_evaluation", 7), (3, 1, "bytes_finish", 5), (3, 2, "bytes_up", 11),
+        (3, 1, "bytes_down", 3),
+    ]  # fmt: skip
+    page = render_html(summary)
+    assert "5 B more for the final state" in page and "In an unfinished round" in page
+    console = Console(width=200, record=True, file=io.StringIO())
+    print_summary(summary, console)
+    assert "; 7 B for evaluation, 5 B at the end, 14 B in an unfinished round." in (
+        console.export_text()
+    )
