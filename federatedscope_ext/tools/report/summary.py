@@ -26,10 +26,7 @@ __all__ = ["ClientRow", "Communication", "RoundRow", "RunSummary"]
 
 @dataclass(frozen=True)
 class ClientRow:
-    """One line of the client table. Values are NaN where there is no measurement.
-
-    ``evaluated`` is the number of rows the client was evaluated on, its weight in weighted means.
-    """
+    """One line of the client table. Values are NaN where there is no measurement."""
 
     id: int
     unseen: bool
@@ -39,12 +36,9 @@ class ClientRow:
     baseline: float
     best: float
     last: float
-    before: float
-    extra: Mapping[str, float]
     rounds_trained: int
     bytes_up: int
     bytes_down: int
-    evaluated: float
 
 
 @dataclass(frozen=True)
@@ -271,15 +265,10 @@ class RunSummary(Evaluations):
         """A client's line; ``unseen`` if it was evaluated as one."""
         unseen = unseen or info.unseen
         series = self.population("unseen") if unseen else self.headline
-        best, last, before = (
-            self.figures(evaluated, at).get(info.id, {})
-            for evaluated, at in (
-                (series, self.best_round),
-                (series, self.last_round),
-                (self.other_phase("before"), self.best_round),
-            )
+        best, last = (
+            self.values(series, at).get(info.id, math.nan)
+            for at in (self.best_round, self.last_round)
         )
-        at = self.best_round if best else self.last_round
         return ClientRow(
             id=info.id,
             unseen=unseen,
@@ -287,14 +276,11 @@ class RunSummary(Evaluations):
             rank=info.rank,
             majority_label=self.info.label_name((info.majority and info.majority.label) or ""),
             baseline=self.baseline(info.id),
-            best=best.get(self.metric, math.nan),
-            last=last.get(self.metric, math.nan),
-            before=before.get(self.metric, math.nan),
-            extra={name: best.get(name, math.nan) for name in self.extra_metrics},
+            best=best,
+            last=last,
             rounds_trained=trained,
             bytes_up=self.communication.clients_up.get(info.id, 0),
             bytes_down=self.communication.clients_down.get(info.id, 0),
-            evaluated=self.rows(series, at, info.id, self.metric),
         )
 
     # -- rounds, bytes, time --------------------------------------------------------------
