@@ -144,7 +144,7 @@ aggregator_dict, register_aggregator = _kind(
 callback_dict, register_callback = _kind(
     "callback", "f(cfg)",
     "an object with any of ``on_run_start, on_round_start, on_batch, on_train, on_eval, on_round, "
-    "on_run_end``, or ``None`` where it is switched off",
+    "on_traffic, on_run_end``, or ``None`` where it is switched off",
 )  # fmt: skip
 # Turned on by the command-line flag `--KEY`; `given` is the set of dotted keys that the user set.
 preset_dict, register_preset = _kind(

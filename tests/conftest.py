@@ -8,7 +8,6 @@ import json
 import os
 import queue
 import random
-import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -252,7 +251,7 @@ class Finished:
         return [
             {k: e[k] for k in ("event", "round", "client", "metrics")}
             for e in self.events
-            if e["event"] != "round"
+            if "metrics" in e
         ]
 
 
@@ -266,7 +265,7 @@ def read_run(code: int, outdir: Path) -> Finished:
         done.events = [json.loads(line) for line in text.splitlines()]
     if (outdir / "eval_results.log").exists():
         text = (outdir / "eval_results.log").read_text()
-        done.lines = [ast.literal_eval(x) for x in re.sub(r"\bnan\b", "None", text).splitlines()]
+        done.lines = [ast.literal_eval(x) for x in text.splitlines()]
     return done
 
 

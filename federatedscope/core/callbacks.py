@@ -39,6 +39,9 @@ class Callback:
     def on_round(self, event: Event) -> None:
         """A round was aggregated."""
 
+    def on_traffic(self, event: Event) -> None:
+        """Something was sent beside a round's training."""
+
     def on_run_end(self, run: Event, outdir: str) -> None:
         """The run is over, for whatever reason (``run['status']``)."""
 

@@ -6,9 +6,9 @@ import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from federatedscope.core.communication import TrafficLedger
+from federatedscope.core.communication import Traffic
 from federatedscope.core.errors import UserError
-from federatedscope.core.records import RoundEvent
+from federatedscope.core.records import RoundEvent, TrafficEvent
 from fedlora.layouts import Layouts
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "ranks_and_scales",
     "round_event",
     "take_in",
+    "traffic_event",
 ]
 
 
@@ -106,7 +107,7 @@ def begin(aggregator: Any, info: Mapping[str, Any]) -> None:
 def round_event(
     rnd: int,
     uploads: Mapping[str, Any],
-    traffic: TrafficLedger,
+    traffic: Traffic,
     aggregator: Any,
     layouts: Layouts | None,
     streamed: bool = False,
@@ -119,8 +120,8 @@ def round_event(
         The round, from 1.
     uploads : mapping
         ``agg_info`` of its uploads.
-    traffic : TrafficLedger
-        Bytes since the round before.
+    traffic : Traffic
+        Bytes of its training.
     aggregator : Aggregator
         Asked for its weights and findings, which one from outside need not have. One that took
         the uploads in as they came is asked for the weights of these.
@@ -135,12 +136,17 @@ def round_event(
         sampled=tuple(client_id for client_id, _ in uploads["staleness"]),
         bytes_up=dict(sorted(traffic.up.items())),
         bytes_down=dict(sorted(traffic.down.items())),
-        bytes_evaluation=dict(sorted(traffic.evaluation.items())),
         bytes_encoding=traffic.encoding,
         weights=_weights_used(aggregator, uploads, streamed and not are_whole(uploads)),
         diagnostics=dict(found) if isinstance(found, Mapping) else {},
         rank_changes={} if layouts is None else layouts.take_changes(),
     )
+
+
+def traffic_event(rnd: int, kind: str, sent: Traffic) -> TrafficEvent:
+    """The record of what was sent beside the training of a round."""
+    up, down = (dict(sorted(book.items())) for book in (sent.up, sent.down))
+    return TrafficEvent(rnd, kind, up, down, sent.encoding)
 
 
 def _weights_used(aggregator: Any, uploads: Mapping[str, Any], streamed: bool) -> dict[int, float]:

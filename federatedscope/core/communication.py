@@ -7,6 +7,7 @@ is the exchange's business (:mod:`federatedscope.core.exchange`).
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
@@ -23,56 +24,58 @@ STATE_MESSAGES = ("model_para", "evaluate")
 
 
 @dataclass
-class TrafficLedger:
-    """Bytes of tensors sent since the last :meth:`take`, per client.
-
-    ``up`` and ``down`` belong to training; ``evaluation`` is what was sent down only so that
-    clients could evaluate the new state (a deployment sends it once, at the next round's start).
-    ``encoding`` is what the codec adds to the tensors of these messages, to every receiver.
-    """
+class Traffic:
+    """Bytes of tensors per client, and ``encoding``, what the codec adds for every receiver."""
 
     up: dict[int, int] = field(default_factory=dict)
     down: dict[int, int] = field(default_factory=dict)
-    evaluation: dict[int, int] = field(default_factory=dict)
     encoding: int = 0
+
+    def take(self) -> Traffic:
+        """Return what was counted and start again from zero."""
+        taken = Traffic(self.up, self.down, self.encoding)
+        self.up, self.down, self.encoding = {}, {}, 0
+        return taken
+
+
+@dataclass
+class TrafficLedger:
+    """What was sent since it was last taken, in a book for each purpose.
+
+    ``evaluation`` is what was sent down only so that clients could evaluate the new state (a
+    deployment sends it once, at the next round's start), ``finish`` the final state that all get
+    at the end; everything else belongs to ``training``.
+    """
+
+    training: Traffic = field(default_factory=Traffic)
+    evaluation: Traffic = field(default_factory=Traffic)
+    finish: Traffic = field(default_factory=Traffic)
 
     def record(self, message: Message) -> None:
         """Count one message."""
         size = payload_bytes(message.content)
-        if not size or message.msg_type == "finish":
+        if not size:
             return
+        books = {"evaluate": self.evaluation, "finish": self.finish}
+        book = books.get(str(message.msg_type), self.training)
         # What a worker from outside sends need not be encodable while it stays in this process.
         with contextlib.suppress(TypeError):
-            self.encoding += overhead(message) * len(message.receivers)
+            book.encoding += overhead(message) * len(message.receivers)
         if message.sender != SERVER_ID:
-            self.up[message.sender] = self.up.get(message.sender, 0) + size
+            book.up[message.sender] = book.up.get(message.sender, 0) + size
             return
-        book = self.evaluation if message.msg_type == "evaluate" else self.down
         for receiver in message.receivers:
-            book[receiver] = book.get(receiver, 0) + size
-
-    def take(self) -> TrafficLedger:
-        """Return what was counted and start again from zero."""
-        taken = TrafficLedger(self.up, self.down, self.evaluation, self.encoding)
-        self.up, self.down, self.evaluation, self.encoding = {}, {}, {}, 0
-        return taken
+            book.down[receiver] = book.down.get(receiver, 0) + size
 
     def state_dict(self) -> dict[str, Any]:
         """What was counted and is not taken yet."""
-        return {
-            "up": dict(self.up),
-            "down": dict(self.down),
-            "evaluation": dict(self.evaluation),
-            "encoding": self.encoding,
-        }
+        return dataclasses.asdict(self)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a :meth:`state_dict`."""
-        self.up, self.down, self.evaluation = (
-            {int(k): int(v) for k, v in state[name].items()}
-            for name in ("up", "down", "evaluation")
-        )
-        self.encoding = int(state["encoding"])
+        for name, book in state.items():
+            up, down = ({int(k): int(v) for k, v in book[way].items()} for way in ("up", "down"))
+            setattr(self, name, Traffic(up, down, int(book["encoding"])))
 
 
 class StandaloneCommManager:

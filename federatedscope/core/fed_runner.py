@@ -168,7 +168,12 @@ class StandaloneRunner:
         dict
             The server's best results.
         """
-        self.course.run()
+        try:
+            self.course.run()
+        finally:
+            # However it ends: what was sent is in the records.
+            for kind in ("training", "evaluation", "finish"):
+                self.server.record_traffic(kind)
         return dict(self.server.best_results)
 
     def _deliver(self, message: Message, receiver: int) -> None:

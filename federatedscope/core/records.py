@@ -38,6 +38,7 @@ __all__ = [
     "RoundEvent",
     "RunInfo",
     "Swap",
+    "TrafficEvent",
     "TrainEvent",
     "as_number",
     "event_of",
@@ -101,12 +102,12 @@ class EvalEvent(Event):
 
 @dataclass(frozen=True)
 class RoundEvent(Event):
-    """The end of one round: who took part and what travelled (bytes by client).
+    """The end of one round: who took part and what travelled for training (bytes by client).
 
-    ``bytes_evaluation`` is what was sent for evaluations only; ``seconds``, which the recorder
-    adds, leave them out. All bytes are of tensors; ``bytes_encoding`` is what names, shapes and
-    everything else add to the messages that have some. ``diagnostics`` are the aggregator's
-    findings, ``rank_changes`` the ranks that clients have from this round on.
+    All bytes are of tensors; ``bytes_encoding`` is what names, shapes and everything else add to
+    the messages that have some. ``seconds``, which the recorder adds, leave evaluations out.
+    ``diagnostics`` are the aggregator's findings, ``rank_changes`` the ranks that clients have from
+    this round on. ``bytes_evaluation`` is read of older records, which have no traffic events.
     """
 
     event: ClassVar[str] = "round"
@@ -115,7 +116,7 @@ class RoundEvent(Event):
     sampled: tuple[int, ...] = ()
     bytes_up: dict[int, int] = field(default_factory=dict)
     bytes_down: dict[int, int] = field(default_factory=dict)
-    bytes_evaluation: dict[int, int] = field(default_factory=dict)
+    bytes_evaluation: dict[int, int] = field(default_factory=dict, metadata=BRIEF)
     bytes_encoding: int = 0
     weights: dict[int, float] = field(default_factory=dict)
     diagnostics: dict[str, Any] = field(default_factory=dict, metadata=BRIEF)
@@ -131,7 +132,27 @@ class RoundEvent(Event):
         return {int(rank): as_number(shares[rank]) for rank in sorted(shares, key=int)}
 
 
-_EVENTS: dict[str, type[Event]] = {one.event: one for one in (TrainEvent, EvalEvent, RoundEvent)}
+@dataclass(frozen=True)
+class TrafficEvent(Event):
+    """What travelled beside a round's training (bytes by client), told when it is over.
+
+    ``kind`` is ``"evaluation"`` of the state after ``round``, ``"finish"`` (the final state, to
+    all), or ``"training"`` of a round that was never completed. Together with the round events
+    these are all bytes of a run.
+    """
+
+    event: ClassVar[str] = "traffic"
+
+    round: int = 0
+    kind: str = "evaluation"
+    bytes_up: dict[int, int] = field(default_factory=dict, metadata=BRIEF)
+    bytes_down: dict[int, int] = field(default_factory=dict)
+    bytes_encoding: int = 0
+
+
+_EVENTS: dict[str, type[Event]] = {
+    one.event: one for one in (TrainEvent, EvalEvent, RoundEvent, TrafficEvent)
+}
 
 
 def event_of(raw: Mapping[str, Any]) -> Event | None:

@@ -184,11 +184,19 @@ _METRICS = [
         "longest common subsequence of answer and reference: generated answers; or the likeliest "
         "token at each place of the reference (no generation, higher figures)",
     ),
-    Entry("f1, f1_binary", "F1 of the positive class (MRPC, QQP)"),
+    Entry(
+        "f1, f1_binary",
+        "f1: F1 of class 1 for MRPC and QQP and GLUE's other tasks of two classes, everywhere else "
+        "(FILE@text) the plain mean of every class's F1 (macro); f1_binary: always of class 1",
+    ),
     Entry("matthews_correlation", "Matthews correlation (CoLA)"),
     Entry("pearson, spearmanr", "correlation of predicted and true numbers (STS-B)"),
     Entry("mse, rmse", "squared error and its root, for regressions"),
-    Entry("roc_auc, ap", "area under the ROC curve, average precision"),
+    Entry(
+        "roc_auc, ap",
+        "area under the ROC curve, of more classes than two the mean of each against the others; "
+        "average precision of the predicted class, for labels 0 and 1",
+    ),
 ]
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,6 +35,26 @@ def monitor(key: str = "val_acc", **keys: Any) -> Monitor:
     for name, value in keys.items():
         cfg[name] = value
     return Monitor(cfg)
+
+
+class TestTheTextOfResultLines:
+    def test_is_read_by_scripts_whatever_the_figures_are(self, tmp_path: Path) -> None:
+        mine = monitor(outdir=str(tmp_path))
+        mine.outdir = str(tmp_path)
+        table = {"val_acc": [0.5, math.nan], "val_loss": [math.inf, 1.0], "val_total": [3, 1]}
+        line = mine.format_eval_res(table, 3, role="Server #")
+        mine.save_formatted_results(line)
+        mine.save_formatted_results({"Role": "mine", "Results_raw": {"x": np.float64(0.5)}})
+        server, own = (tmp_path / "eval_results.log").read_text().splitlines()
+        read = ast.literal_eval(server)
+        assert read["Results_raw"]["val_acc"] == [0.5, None]
+        assert read["Results_avg"] == {"val_acc": None, "val_loss": None, "val_total": 2.0}
+        assert ast.literal_eval(own)["Results_raw"] == {"x": 0.5}
+        # What is compared and stopped by keeps the number that it is.
+        assert math.isnan(line["Results_avg"]["val_acc"])
+        # As a client of FederatedScope logs its own.
+        client = mine.format_eval_res({"val_loss": -math.inf}, 0, role="Client #1")
+        assert ast.literal_eval(f"{client}")["Results_raw"] == {"val_loss": None}
 
 
 def keeper(**keys: Any) -> Results:

@@ -16,6 +16,7 @@ from federatedscope.core.records import (
     RecordError,
     RoundEvent,
     RunInfo,
+    TrafficEvent,
     TrainEvent,
     event_of,
 )
@@ -23,9 +24,10 @@ from federatedscope.core.records import (
 EVENTS = [
     TrainEvent(1, 2, {"train_avg_loss": 0.5}, 3, 24, 99, 1.5, 40.0, 1),
     EvalEvent(1, 2, "before", "global", True, {"val_acc": 0.5}),
-    RoundEvent(1, (1, 2), {1: 10, 2: 20}, {1: 5}, {}, 7, {1: 0.25},
+    RoundEvent(1, (1, 2), {1: 10, 2: 20}, {1: 5}, {1: 3}, 7, {1: 0.25},
                {"energy": {"8": 1.0, "16": 1.0}}, {2: (4, 8)}, 2.5),
     RoundEvent(2, (1,)),
+    TrafficEvent(1, "evaluation", {}, {1: 5}, 3),
 ]  # fmt: skip
 
 
@@ -36,8 +38,8 @@ def test_events_come_back(event: Event) -> None:
 
 def test_what_says_nothing_is_not_written() -> None:
     assert set(RoundEvent(2, (1,)).to_json()) == {
-        "event", "round", "sampled", "bytes_up", "bytes_down", "bytes_evaluation",
-        "bytes_encoding", "weights",
+        "event", "round", "sampled", "bytes_up", "bytes_down", "bytes_encoding",
+        "weights",
     }  # fmt: skip
     assert list(RoundEvent(diagnostics={"energy": {"16": 0.9, "8": 0.5}}).energy) == [8, 16]
 
@@ -51,7 +53,7 @@ def test_a_run_writes_what_the_records_say(rig: Any) -> None:
     for line in done.events:
         event = event_of(line)
         assert event is not None and event.to_json() == line
-    assert {line["event"] for line in done.events} == {"train", "eval", "round"}
+    assert {line["event"] for line in done.events} == {"train", "eval", "round", "traffic"}
     assert all(math.isfinite(event_of(e).sample_size) for e in done.of("train"))  # type: ignore[union-attr]
 
 

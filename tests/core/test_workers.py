@@ -220,10 +220,12 @@ class TestTheLedger:
         ledger.record(Message("evaluate", 0, [1], content=four))
         ledger.record(Message("finish", 0, [1, 2], content=four))
         ledger.record(Message("metrics", 1, [0], content={"acc": 1.0}))
-        taken = ledger.take()
-        assert (taken.down, taken.up, taken.evaluation) == ({1: 4, 2: 4}, {1: 4}, {1: 4})
+        taken = ledger.training.take()
+        assert (taken.down, taken.up) == ({1: 4, 2: 4}, {1: 4})
+        assert ledger.evaluation.take().down == {1: 4}
+        assert ledger.finish.take().down == {1: 4, 2: 4}
         assert taken.encoding > 0
-        assert ledger.take() == TrafficLedger()
+        assert ledger == TrafficLedger()
 
     def test_neighbours(self) -> None:
         manager = StandaloneCommManager(Held())

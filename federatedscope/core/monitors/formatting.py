@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from federatedscope.core.metric_values import finite
 from federatedscope.core.monitors.means import mean, std, weighted_mean
 
 SUPPORTED_FORMS = ("weighted_avg", "avg", "fairness", "raw")
@@ -70,17 +71,26 @@ def _spread(values: Sequence[float]) -> dict[str, float]:
         "cos1": mean(values) / norm if norm else float("nan"),
     }
     if ordered[0] >= 0:
-        share = (ordered + 1e-9) / (ordered + 1e-9).sum()
-        spread["entropy"] = float(-(share * np.log(share)).sum())
+        # Infinite losses have none.
+        with np.errstate(invalid="ignore", divide="ignore"):
+            share = (ordered + 1e-9) / (ordered + 1e-9).sum()
+            spread["entropy"] = float(-(share * np.log(share)).sum())
     return spread
+
+
+class ResultLine(dict[str, Any]):
+    """A result line. Its text is what ``ast.literal_eval`` reads: ``None`` for NaN and infinity."""
+
+    def __str__(self) -> str:
+        return str(finite(self))
 
 
 def result_line(
     role: str, rnd: int | str, forms: Mapping[str, Any], digits: int | None = None
-) -> dict[str, Any]:
+) -> ResultLine:
     """``{'Role': ..., 'Round': ..., 'Results_avg': {...}, ...}``."""
     results = {f"Results_{form}": _rounded(values, digits) for form, values in forms.items()}
-    return {"Role": role, "Round": rnd, **results}
+    return ResultLine(Role=role, Round=rnd, **results)
 
 
 def _rounded(value: Any, digits: int | None) -> Any:

@@ -9,7 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from federatedscope import register
-from federatedscope.core.monitors.formatting import SUPPORTED_FORMS, result_line, summarize
+from federatedscope.core.monitors.formatting import (
+    SUPPORTED_FORMS,
+    ResultLine,
+    result_line,
+    summarize,
+)
 from federatedscope.core.monitors.means import is_better
 from federatedscope.core.monitors.metric_calculator import MetricCalculator
 
@@ -143,7 +148,7 @@ class Monitor:
         self, formatted_res: Mapping[str, Any], save_file_name: str = "eval_results.log"
     ) -> None:
         """Log a result line and append it to a file of the run folder."""
-        line = str(dict(formatted_res))
+        line = str(ResultLine(formatted_res))
         logger.info(line)
         if save_file_name and self.outdir:
             path = Path(self.outdir) / save_file_name

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from federatedscope.core.callbacks import Callback, Event
 from federatedscope.core.files import write_json
+from federatedscope.core.metric_values import finite
 from federatedscope.core.records import METRICS_FILE, RUN_FILE
 
 
@@ -28,7 +28,7 @@ class Recorder(Callback):
     def on_run_start(self, run: Event) -> None:
         """Write the setup."""
         self.outdir.mkdir(parents=True, exist_ok=True)
-        write_json(self.outdir / RUN_FILE, run)
+        write_json(self.outdir / RUN_FILE, finite(run))
         self._file = (self.outdir / METRICS_FILE).open("a", encoding="utf-8")
 
     def on_round_start(self, rnd: int, clients: list[int]) -> None:
@@ -38,10 +38,10 @@ class Recorder(Callback):
     def on_train(self, event: Event) -> None:
         """Write a line."""
         if self._file is not None:
-            self._file.write(json.dumps(_finite(event)) + "\n")
+            self._file.write(json.dumps(finite(event), allow_nan=False) + "\n")
             self._file.flush()
 
-    on_eval = on_train
+    on_eval = on_traffic = on_train
 
     def on_round(self, event: Event) -> None:
         """Write an aggregation; its seconds run from the start of the round (no evaluation)."""
@@ -53,15 +53,4 @@ class Recorder(Callback):
         if self._file is not None:
             self._file.close()
             self._file = None
-        write_json(self.outdir / RUN_FILE, run)
-
-
-def _finite(value: Any) -> Any:
-    """JSON knows no NaN: it becomes null."""
-    if isinstance(value, dict):
-        return {key: _finite(v) for key, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+        write_json(self.outdir / RUN_FILE, finite(run))

@@ -44,6 +44,11 @@ class _MeanTracker(EvaluationMeans):
         sent = {k: float(sum(event[f"bytes_{k}"].values())) for k in ("up", "down")}
         self.log({f"bytes/{k}": v for k, v in sent.items()}, event["round"])
 
+    def on_traffic(self, event: Event) -> None:
+        """Log what was sent beside training: ``bytes/evaluation``, ``bytes/finish``."""
+        sent = sum(event.get("bytes_up", {}).values()) + sum(event["bytes_down"].values())
+        self.log({f"bytes/{event['kind']}": float(sent)}, event["round"])
+
     def on_run_end(self, run: Event, outdir: str) -> None:
         """Write what is left and close."""
         self._flush()

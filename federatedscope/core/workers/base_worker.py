@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
+from federatedscope.core.callbacks import Callbacks
 from federatedscope.core.engine import TorchEngine
 from federatedscope.core.message import Message
 from federatedscope.core.monitors.monitor import Monitor
@@ -83,7 +84,7 @@ class Worker:
         self.state = state
         self.model = model
         self.strategy = strategy
-        self.callbacks = callbacks
+        self.callbacks = Callbacks() if callbacks is None else callbacks
         self._cfg = config
         self.mode = "standalone"
         self.msg_handlers: dict[str, Handler] = {}

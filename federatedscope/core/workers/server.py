@@ -94,8 +94,7 @@ class Server(Worker):
     ) -> None:
         super().__init__(ID, state, config, model, strategy, kwargs.get("callbacks"))
         self._register_default_handlers()
-        # Not in the overridable defaults: an extension that lists its own handlers needs
-        # neither to know nor to repeat them.
+        # Not in the overridable defaults: extensions that list their handlers need not repeat them.
         for kind in ("local_metrics", "adapter_layout", "training_report"):
             self.msg_handlers.setdefault(kind, getattr(self, f"callback_funcs_for_{kind}"))
         if config is None:
@@ -114,9 +113,8 @@ class Server(Worker):
 
     def _setup_model(self, config: Any, model: Any, device: str, engine: Any) -> None:
         method, online = config.federate.method, config.federate.online_aggr
-        self.models, self.model_num = [model], 1
         self.aggregator = get_aggregator(method, model, device, online, config)
-        self.aggregators = [self.aggregator]
+        self.models, self.model_num, self.aggregators = [model], 1, [self.aggregator]
         if path := config.federate.restore_from:
             logger.info("Restored round %d from %s", self.aggregator.load_model(path), path)
         if config.federate.make_global_eval:
@@ -137,11 +135,8 @@ class Server(Worker):
 
     def _register_default_handlers(self) -> None:
         register = self.register_handlers
-        register(
-            "join_in",
-            self.callback_funcs_for_join_in,
-            ["assign_client_id", "ask_for_join_in_info", "address", "model_para"],
-        )
+        answers = ["assign_client_id", "ask_for_join_in_info", "address", "model_para"]
+        register("join_in", self.callback_funcs_for_join_in, answers)
         register("join_in_info", self.callback_funcs_for_join_in, ["address", "model_para"])
         register("model_para", self.callback_funcs_model_para, ["model_para", "evaluate", "finish"])
         register("metrics", self.callback_funcs_for_metrics, ["converged"])
@@ -220,8 +215,7 @@ class Server(Worker):
             receivers = [i for i in receivers if i in self.evaluated_clients]
         if msg_type == "model_para":
             self._begin_collecting()
-            if self.callbacks is not None:
-                self.callbacks.on_round_start(self.state + 1, receivers)
+            self.callbacks.on_round_start(self.state + 1, receivers)
         self._send_state(msg_type, receivers, state=min(max(rnd, 0), self.total_round_num))
 
     def _begin_collecting(self) -> None:
@@ -360,10 +354,17 @@ class Server(Worker):
         return {"current": self.shared_state(), "round": self.state, **ranks}
 
     def _record_round(self) -> None:
-        parts = self._round_uploads(), self.ledger.take(), self.aggregator, self.layouts
+        self.record_traffic("evaluation")  # before this round, of a server that did not wait for it
+        parts = self._round_uploads(), self.ledger.training.take(), self.aggregator, self.layouts
         event = combining.round_event(self.state + 1, *parts, streamed=self._streams)
-        if self.callbacks is not None:
-            self.callbacks.on_round(event.to_json())
+        self.callbacks.on_round(event.to_json())
+
+    def record_traffic(self, kind: str) -> None:
+        """Record what was sent for a purpose (a book of the ledger) and is in no record yet."""
+        sent = getattr(self.ledger, kind).take()
+        if sent.up or sent.down:
+            rnd = self.state + (kind == "training" and self.has_begun)
+            self.callbacks.on_traffic(combining.traffic_event(rnd, kind, sent).to_json())
 
     # 4. Evaluate
 
@@ -401,14 +402,14 @@ class Server(Worker):
 
     def callback_funcs_for_training_report(self, message: Message) -> None:
         """Record a client's local training."""
-        if self.callbacks is not None:
-            self.callbacks.on_train(dict(message.content))
+        self.callbacks.on_train(dict(message.content))
 
     def close_evaluation(self) -> None:
         """Make of the clients' evaluations what is to be made of them, if any have come."""
         self.evaluation_is_due = False
         if self.msg_buffer["eval"] and not self.is_finish:
             self._merge_and_format_eval_results()
+        self.record_traffic("evaluation")
 
     def _merge_and_format_eval_results(self) -> None:
         for results in self.msg_buffer["eval"].values():

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from federatedscope.core.monitors.means import mean, weighted_mean
+from federatedscope_ext.tools.report.evaluations import Series
 from federatedscope_ext.tools.report.numbers import NOTHING, metric_text, rank_text, signed_text
 from federatedscope_ext.tools.report.summary import ClientRow, RunSummary
 from federatedscope_ext.tools.report.tables import Cell, Table, Value
@@ -26,35 +27,33 @@ _QUANTILES = (("minimum", 0.0), ("10 %", 0.1), ("25 %", 0.25), ("median", 0.5), 
 class Column:
     """A column of the client table: what is shown for each client, and the numbers behind it.
 
-    Without ``numbers`` it is text and has no mean; ``weigh`` is off for what has no mean by rows.
+    A number is None where there is no measurement; one that is not finite makes the means none.
+    Without ``numbers`` the column is text and has no means, without ``weights`` no weighted one.
+    ``weights`` are the rows, of the split that the column is about.
     """
 
     title: str
     cells: Sequence[Value]
-    numbers: Sequence[float] = ()
+    numbers: Sequence[float | None] = ()
+    weights: Sequence[float] = ()
     show: Callable[[float], str] = metric_text
-    weigh: bool = True
-
-    @classmethod
-    def of(cls, title: str, numbers: Sequence[float]) -> Column:
-        """Of a metric."""
-        return cls(title, [metric_text(number) for number in numbers], numbers)
 
     def gathered(self, level: float | None) -> str:
-        """Mean of the finite numbers (``level`` None), or a quantile of them."""
-        if not self.numbers:
-            return ""
-        finite = [number for number in self.numbers if math.isfinite(number)]
+        """Plain mean (``level`` None), or a quantile of the finite numbers."""
+        known = [number for number in self.numbers if number is not None]
+        if level is None:
+            return self.show(mean(known)) if self.numbers else ""
+        finite = [number for number in known if math.isfinite(number)]
         if not finite:
-            return NOTHING
-        return self.show(mean(finite) if level is None else float(np.quantile(finite, level)))
+            return NOTHING if self.numbers else ""
+        return self.show(float(np.quantile(finite, level)))
 
-    def weighted(self, weights: Sequence[float]) -> str:
-        """Mean of the finite numbers, every client counted by the rows it was evaluated on."""
-        if not self.numbers or not self.weigh:
+    def weighted(self) -> str:
+        """Mean in which every client counts by the rows behind its number."""
+        if not self.weights:
             return ""
-        pairs = zip(self.numbers, weights, strict=True)
-        return self.show(weighted_mean(pair for pair in pairs if math.isfinite(pair[0])))
+        pairs = zip(self.numbers, self.weights, strict=True)
+        return self.show(weighted_mean((n, weight) for n, weight in pairs if n is not None))
 
 
 def client_tables(summary: RunSummary) -> list[Table]:
@@ -76,9 +75,16 @@ def client_tables(summary: RunSummary) -> list[Table]:
 def _columns(summary: RunSummary, rows: Sequence[ClientRow]) -> list[Column]:
     """The columns that the run has something to say in."""
     split = "test" if summary.metric.startswith("test_") else "val"
-    baselines = [row.baseline for row in rows]
-    has_baseline = any(map(math.isfinite, baselines))
-    both = summary.best_round == summary.last_round
+    series = summary.population("unseen") if rows[0].unseen else summary.headline
+    best_at, last_at = summary.best_round, summary.last_round
+    best = _metric(summary, rows, "best", series, best_at)
+    last = _metric(summary, rows, f"last, round {last_at}", series, last_at)
+    best.title = f"{'best and last' if best_at == last_at else 'best'}, round {best_at}"
+    # A client that only the last round evaluated has its rows from there.
+    weights = [w if math.isfinite(w) else last.weights[i] for i, w in enumerate(best.weights)]
+    shares = [row.baseline if math.isfinite(row.baseline) else None for row in rows]
+    baseline = Column("baseline", [metric_text(share) for share in shares], shares, weights)
+    has_baseline = any(share is not None for share in shares)
     columns = [
         Column("client", [str(row.id) for row in rows]),
         Column(f"rows train / {split}", [_rows_text(row, split) for row in rows]),
@@ -86,31 +92,47 @@ def _columns(summary: RunSummary, rows: Sequence[ClientRow]) -> list[Column]:
     if len({row.rank for row in rows}) > 1:
         columns.append(Column("rank", [rank_text(row.rank) for row in rows]))
     if has_baseline:
-        columns.append(Column("most frequent label", [row.majority_label for row in rows]))
-        columns.append(Column.of("baseline", baselines))
-    best = [row.best for row in rows]
-    name = "best and last" if both else "best"
-    columns.append(Column.of(f"{name}, round {summary.best_round}", best))
-    columns += [_lift(summary, best, baselines)] if has_baseline else []
-    if any(math.isfinite(row.before) for row in rows):
-        columns.append(Column.of("before agg.", [row.before for row in rows]))
-    if not both:
-        last = [row.last for row in rows]
-        columns.append(Column.of(f"last, round {summary.last_round}", last))
-        columns += [_lift(summary, last, baselines)] if has_baseline else []
-    for extra in summary.extra_metrics[:3]:
-        columns.append(Column.of(extra, [row.extra[extra] for row in rows]))
+        labels = Column("most frequent label", [row.majority_label for row in rows])
+        columns += [labels, baseline]
+    columns += [best, _lift(summary, best, baseline)] if has_baseline else [best]
+    before = _metric(summary, rows, "before agg.", summary.other_phase("before"), best_at)
+    if any(number is not None for number in before.numbers):
+        columns.append(before)
+    if best_at != last_at:
+        columns += [last, _lift(summary, last, baseline)] if has_baseline else [last]
+    for name in summary.extra_metrics[:3]:
+        columns.append(_metric(summary, rows, name, series, best_at, name))
     trained = [row.rounds_trained for row in rows]
-    return [*columns, Column("rounds trained", trained, trained, _whole_text, weigh=False)]
+    return [*columns, Column("rounds trained", trained, trained, show=_whole_text)]
 
 
-def _lift(summary: RunSummary, values: Sequence[float], baselines: Sequence[float]) -> Column:
+def _metric(
+    summary: RunSummary,
+    rows: Sequence[ClientRow],
+    title: str,
+    series: Series | None,
+    at: int | None,
+    metric: str | None = None,
+) -> Column:
+    """A metric (default: the run's main one) of one evaluation."""
+    found = summary.values(series, at, metric)
+    numbers = [found.get(row.id) for row in rows]
+    weights = [summary.rows(series, at, row.id, metric or summary.metric) for row in rows]
+    return Column(title, [metric_text(number) for number in numbers], numbers, weights)
+
+
+def _lift(summary: RunSummary, column: Column, baseline: Column) -> Column:
     """Over the baseline, in the colour of good or bad."""
-    lifts = [value - baseline for value, baseline in zip(values, baselines, strict=True)]
+    lifts = [
+        None if value is None or share is None else value - share
+        for value, share in zip(column.numbers, baseline.numbers, strict=True)
+    ]
     good, bad = ("up", "down") if summary.larger_is_better else ("down", "up")
-    tones = [good if lift > 0 else bad if lift < 0 else "" for lift in lifts]
-    cells = [Cell(signed_text(lift), tone) for lift, tone in zip(lifts, tones, strict=True)]
-    return Column("lift", cells, lifts, signed_text)
+    cells = [
+        Cell(signed_text(lift), good if lift and lift > 0 else bad if lift and lift < 0 else "")
+        for lift in lifts
+    ]
+    return Column("lift", cells, lifts, column.weights, signed_text)
 
 
 def _table(summary: RunSummary, rows: Sequence[ClientRow], caption: str) -> Table:
@@ -125,8 +147,7 @@ def _table(summary: RunSummary, rows: Sequence[ClientRow], caption: str) -> Tabl
     means: list[list[Value]] = [
         [name, *(column.gathered(level) for column in columns[1:])] for name, level in levels
     ]
-    weights = [row.evaluated for row in rows]
-    means.insert(1, ["weighted mean", *(column.weighted(weights) for column in columns[1:])])
+    means.insert(1, ["weighted mean", *(column.weighted() for column in columns[1:])])
     return Table(
         [column.title for column in columns],
         [

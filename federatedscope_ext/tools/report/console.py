@@ -15,7 +15,7 @@ from federatedscope_ext.tools.report.numbers import (
     signed_text,
 )
 from federatedscope_ext.tools.report.records import RunRecord
-from federatedscope_ext.tools.report.summary import RunSummary
+from federatedscope_ext.tools.report.summary import Communication, RunSummary
 from federatedscope_ext.tools.report.wording import (
     options_text,
     status_text,
@@ -61,11 +61,19 @@ def print_summary(record: RunRecord | RunSummary, console: Console | None = None
     out.print(
         f"Sent per client and round: {bytes_text(wire.per_client_up)} (received "
         f"{bytes_text(wire.per_client_down)}), in all {bytes_text(wire.up)} up, "
-        f"{bytes_text(wire.down)} down. Time: {duration_text(info.seconds)}, "
+        f"{bytes_text(wire.down)} down{_beside(wire)}. Time: {duration_text(info.seconds)}, "
         f"{duration_text(summary.seconds_per_round)} per round."
     )
     for text in warning_texts(summary):
         out.print(f"[yellow]Note:[/yellow] {escape(text)}")
+
+
+def _beside(wire: Communication) -> str:
+    """What was sent and belongs to no completed round's training."""
+    parts = ((wire.evaluation, "for evaluation"), (wire.finish, "at the end"),
+             (wire.unfinished, "in an unfinished round"))  # fmt: skip
+    texts = [f"{bytes_text(size)} {purpose}" for size, purpose in parts if size]
+    return f"; {', '.join(texts)}" if texts else ""
 
 
 def _table(summary: RunSummary) -> Table:

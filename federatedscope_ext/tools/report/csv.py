@@ -42,6 +42,12 @@ def csv_rows(record: RunRecord) -> Iterator[list[Value]]:
                 yield [end.round, client, "round", "", "", "", name, size]
         for client, weight in end.weights.items():
             yield [end.round, client, "round", "", "", "", "weight", weight]
+    for sent in record.traffic:
+        # What belongs to no training has a name of its own: no sum takes it for a round's.
+        down = "bytes_down" if sent.kind == "training" else f"bytes_{sent.kind}"
+        for name, sizes in (("bytes_up", sent.bytes_up), (down, sent.bytes_down)):
+            for client, size in sizes.items():
+                yield [sent.round, client, "traffic", "", "", "", name, size]
 
 
 def write_csv(record: RunRecord, path: Path | None = None) -> Path:

@@ -19,6 +19,7 @@ from federatedscope.core.records import (
     RecordError,
     RoundEvent,
     RunInfo,
+    TrafficEvent,
     TrainEvent,
     event_of,
     wrong_type,
@@ -38,7 +39,7 @@ class RunRecord:
         The folder.
     info : RunInfo
         ``run.json``.
-    train, evals, rounds : list
+    train, evals, rounds, traffic : list
         The events of ``metrics.jsonl``, in the order they were written.
     problems : list of str
         What was wrong with the files but did not prevent reading them.
@@ -49,6 +50,7 @@ class RunRecord:
     train: list[TrainEvent] = field(default_factory=list)
     evals: list[EvalEvent] = field(default_factory=list)
     rounds: list[RoundEvent] = field(default_factory=list)
+    traffic: list[TrafficEvent] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
     @classmethod
@@ -95,6 +97,8 @@ class RunRecord:
                 self.evals.append(event)
             elif isinstance(event, RoundEvent):
                 self.rounds.append(event)
+            elif isinstance(event, TrafficEvent):
+                self.traffic.append(event)
         if odd:
             self.problems.append(f"{path.name}: {odd} event(s) of unexpected form left out.")
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from federatedscope.core.monitors.means import Best, mean, weighted_mean
-from federatedscope.core.records import ClientInfo, RoundEvent
+from federatedscope.core.records import ClientInfo, RoundEvent, TrafficEvent
 from federatedscope.register import larger_is_better
 from federatedscope_ext.tools.report.evaluations import (
     Evaluations,
@@ -26,10 +26,7 @@ __all__ = ["ClientRow", "Communication", "RoundRow", "RunSummary"]
 
 @dataclass(frozen=True)
 class ClientRow:
-    """One line of the client table. Values are NaN where there is no measurement.
-
-    ``evaluated`` is the number of rows the client was evaluated on, its weight in weighted means.
-    """
+    """One line of the client table. Values are NaN where there is no measurement."""
 
     id: int
     unseen: bool
@@ -39,12 +36,9 @@ class ClientRow:
     baseline: float
     best: float
     last: float
-    before: float
-    extra: Mapping[str, float]
     rounds_trained: int
     bytes_up: int
     bytes_down: int
-    evaluated: float
 
 
 @dataclass(frozen=True)
@@ -66,12 +60,13 @@ class RoundRow:
 class Communication:
     """What was measured on the wire. ``per_round_*`` and ``per_client_*`` are means in bytes.
 
-    ``evaluation`` is what was sent for evaluations only, ``encoding`` what all messages have beside
-    their tensors; they are in none of the other figures.
+    ``evaluation`` is what was sent for evaluations only, ``finish`` the final state, ``unfinished``
+    what a round that was not completed had sent, ``encoding`` what all messages have beside their
+    tensors; they are in none of the other figures.
     ``clients_*`` are by client, ``cumulative`` holds ``(round, up, down)`` so far.
     """
 
-    def __init__(self, events: Sequence[RoundEvent]) -> None:
+    def __init__(self, events: Sequence[RoundEvent], beside: Sequence[TrafficEvent] = ()) -> None:
         self.clients_up: Counter[int] = Counter()
         self.clients_down: Counter[int] = Counter()
         self.cumulative: list[tuple[int, int, int]] = []
@@ -82,8 +77,15 @@ class Communication:
             self.cumulative.append((event.round, *so_far))
         self.rounds = len(events)
         self.up, self.down = self.clients_up.total(), self.clients_down.total()
-        self.evaluation = sum(sum(event.bytes_evaluation.values()) for event in events)
-        self.encoding = sum(event.bytes_encoding for event in events)
+        kinds: Counter[str] = Counter()
+        for sent in beside:
+            kinds[sent.kind] += sum(sent.bytes_up.values()) + sum(sent.bytes_down.values())
+        # Older records have the bytes of evaluations in their rounds.
+        older = sum(sum(event.bytes_evaluation.values()) for event in events)
+        self.evaluation = kinds["evaluation"] + older
+        self.finish, self.unfinished = kinds["finish"], kinds["training"]
+        self.encoding = sum(e.bytes_encoding for e in events)
+        self.encoding += sum(sent.bytes_encoding for sent in beside)
         self.per_round_up = _ratio(self.up, self.rounds)
         self.per_round_down = _ratio(self.down, self.rounds)
         self.per_client_up = _ratio(self.up, sum(len(event.bytes_up) for event in events))
@@ -263,15 +265,10 @@ class RunSummary(Evaluations):
         """A client's line; ``unseen`` if it was evaluated as one."""
         unseen = unseen or info.unseen
         series = self.population("unseen") if unseen else self.headline
-        best, last, before = (
-            self.figures(evaluated, at).get(info.id, {})
-            for evaluated, at in (
-                (series, self.best_round),
-                (series, self.last_round),
-                (self.other_phase("before"), self.best_round),
-            )
+        best, last = (
+            self.values(series, at).get(info.id, math.nan)
+            for at in (self.best_round, self.last_round)
         )
-        at = self.best_round if best else self.last_round
         return ClientRow(
             id=info.id,
             unseen=unseen,
@@ -279,14 +276,11 @@ class RunSummary(Evaluations):
             rank=info.rank,
             majority_label=self.info.label_name((info.majority and info.majority.label) or ""),
             baseline=self.baseline(info.id),
-            best=best.get(self.metric, math.nan),
-            last=last.get(self.metric, math.nan),
-            before=before.get(self.metric, math.nan),
-            extra={name: best.get(name, math.nan) for name in self.extra_metrics},
+            best=best,
+            last=last,
             rounds_trained=trained,
             bytes_up=self.communication.clients_up.get(info.id, 0),
             bytes_down=self.communication.clients_down.get(info.id, 0),
-            evaluated=self.rows(series, at, info.id, self.metric),
         )
 
     # -- rounds, bytes, time --------------------------------------------------------------
@@ -329,8 +323,8 @@ class RunSummary(Evaluations):
 
     @cached_property
     def communication(self) -> Communication:
-        """Bytes on the wire, from the round events."""
-        return Communication(self.record.rounds)
+        """Bytes on the wire, from the events of rounds and of what was sent beside them."""
+        return Communication(self.record.rounds, self.record.traffic)
 
     @cached_property
     def seconds_per_round(self) -> float:

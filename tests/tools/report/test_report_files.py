@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import re
 import time
 from html.parser import HTMLParser
@@ -15,6 +16,7 @@ import pytest
 from rich.console import Console
 
 from federatedscope_ext.tools.report import ReportCallback, RunRecord, make_report, print_summary
+from federatedscope_ext.tools.report.client_table import client_tables
 from federatedscope_ext.tools.report.csv import COLUMNS, write_csv
 from federatedscope_ext.tools.report.curves import _bytes_figure, _loss_figure, _metric_figure
 from federatedscope_ext.tools.report.page import render_html
@@ -210,6 +212,42 @@ def test_both_means_of_the_client_table_have_baseline_and_lift(make_run: Any) ->
     }
     assert re.findall(r"[+.\d]+", lines["plain mean"])[:3] == ["0.5500", "0.8000", "+0.2500"]
     assert re.findall(r"[+.\d]+", lines["weighted mean"])[:3] == ["0.6000", "0.7667", "+0.1667"]
+
+
+def test_every_weighted_mean_is_by_the_rows_of_its_own_split(make_run: Any) -> None:
+    """100 and 200 validation rows, 300 and 100 test rows: .8 by these, .6333 by those."""
+    more = [
+        {"event": "eval", "round": 2, "client": client, "phase": phase, "scope": "personal",
+         "metrics": {"test_acc": acc, "test_total": rows, "val_acc": acc, "val_total": other}}
+        for phase in ("before", "after")
+        for client, acc, rows, other in ((1, 0.9, 300, 100), (2, 0.5, 100, 200))
+    ]  # fmt: skip
+    summary = RunSummary(RunRecord.load(make_run(table=[[0.6, 0.5], [0.9, 0.5]], more=more)))
+    (table,) = client_tables(summary)
+    means = {row[0]: dict(zip(table.titles, row, strict=True)) for row in table.means}
+    best = summary.best_round
+    assert means["plain mean"]["test_acc"] == "0.7000"
+    assert means["weighted mean"]["test_acc"] == "0.8000"
+    assert means["weighted mean"]["before agg."] == "0.6333"
+    spread = summary.spread(summary.headline, best, "test_acc")
+    assert spread is not None and spread.weighted == pytest.approx(0.8)
+
+
+def test_a_client_that_diverged_is_not_averaged_away_in_its_table(make_run: Any) -> None:
+    """NaN is a value and makes the mean none; a client that was not evaluated has no value."""
+    folder = make_run(table=[[0.5, 0.6, 0.7, 0.8]])
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    kept = [line for line in lines if '"eval"' not in line or '"client": 4' not in line]
+    (folder / "metrics.jsonl").write_text("\n".join(kept))
+    (table,) = client_tables(RunSummary(RunRecord.load(folder)))
+    at = table.titles.index("best and last, round 1")
+    assert [row[at] for row in (*table.rows, table.means[0])] == [
+        "0.5000", "0.6000", "0.7000", "-", "0.6000",
+    ]  # fmt: skip
+    worse = make_run("worse", table=[[0.5, 0.6], [0.5, math.nan]])
+    (table,) = client_tables(RunSummary(RunRecord.load(worse)))
+    at = table.titles.index("last, round 2")
+    assert [row[at] for row in table.means] == ["-", "-"]
 
 
 def test_the_weighted_means_best_round_is_told_where_it_is_another(make_run: Any) -> None:

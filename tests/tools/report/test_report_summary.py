@@ -6,13 +6,19 @@ The standard run has two clients with 100 and 200 validation rows and accuracies
 
 from __future__ import annotations
 
+import io
 import math
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from federatedscope.register import larger_is_better
+from federatedscope_ext.tools.report.client_table import client_tables
+from federatedscope_ext.tools.report.console import print_summary
+from federatedscope_ext.tools.report.csv import csv_rows
 from federatedscope_ext.tools.report.evaluations import Series, is_proportion
+from federatedscope_ext.tools.report.page import render_html
 from federatedscope_ext.tools.report.records import RunRecord
 from federatedscope_ext.tools.report.summary import RunSummary
 
@@ -26,6 +32,13 @@ def evaluation(round_: int, client: int, value: float, rows: int, **changes: Any
         "event": "eval", "round": round_, "client": client, "phase": "after", "unseen": False,
         "scope": "personal", "metrics": {"val_acc": value, "val_total": rows}, **changes,
     }  # fmt: skip
+
+
+def before_column(summary: RunSummary) -> list[list[str]]:
+    """The clients of the table, and what they had before aggregation."""
+    (table,) = client_tables(summary)
+    at = table.titles.index("before agg.")
+    return [[str(row[column]) for row in table.rows] for column in (0, at)]
 
 
 def test_best_and_last_round_and_both_means(make_run: Any) -> None:
@@ -109,7 +122,7 @@ def test_after_aggregation_comes_before_before(
         before = summary.spread(summary.other_phase("before"), 1)
         assert before is not None
         assert before.plain == 0.9
-        assert summary.client_rows[0].before == 0.9
+        assert dict(zip(*before_column(summary), strict=True))["1"] == "0.9000"
 
 
 def test_the_server_is_the_headline_of_a_run_that_evaluates_only_there(make_run: Any) -> None:
@@ -198,3 +211,30 @@ def test_bytes_of_evaluations_are_counted_apart(make_run: Any) -> None:
              "bytes_encoding": 5}  # fmt: skip
     wire = summary_of(make_run(more=[event])).communication
     assert (wire.up, wire.down, wire.evaluation, wire.encoding) == (6010, 12020, 14, 5)
+
+
+def test_bytes_beside_training_are_told_by_what_they_were_for(make_run: Any) -> None:
+    lines = [
+        {"event": "traffic", "round": 3, "kind": kind, "bytes_down": {"1": size}, **more}
+        for kind, size, more in (
+            ("evaluation", 7, {"bytes_encoding": 1}),
+            ("finish", 5, {"bytes_encoding": 2}),
+            ("training", 3, {"bytes_up": {"2": 11}}),
+        )
+    ]
+    summary = summary_of(make_run(more=lines))
+    wire = summary.communication
+    assert (wire.evaluation, wire.finish, wire.unfinished, wire.encoding) == (7, 5, 14, 3)
+    assert (wire.up, wire.down, wire.rounds) == (6000, 12000, 3)
+    told = [row for row in csv_rows(summary.record) if row[2] == "traffic"]
+    assert [(row[0], row[1], *row[6:]) for row in told] == [
+        (3, 1, "bytes_evaluation", 7), (3, 1, "bytes_finish", 5), (3, 2, "bytes_up", 11),
+        (3, 1, "bytes_down", 3),
+    ]  # fmt: skip
+    page = render_html(summary)
+    assert "5 B more for the final state" in page and "In an unfinished round" in page
+    console = Console(width=200, record=True, file=io.StringIO())
+    print_summary(summary, console)
+    assert "; 7 B for evaluation, 5 B at the end, 14 B in an unfinished round." in (
+        console.export_text()
+    )
