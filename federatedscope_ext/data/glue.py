@@ -14,7 +14,7 @@ from typing import Any
 from federatedscope.core.data import BaseDataTranslator
 from federatedscope.register import register_data
 from federatedscope_ext.data.folders import content, find_files, task_folder
-from federatedscope_ext.data.labels import listed, mention_class_0
+from federatedscope_ext.data.labels import check_hidden, listed
 from federatedscope_ext.data.original_csv import original_csv
 from federatedscope_ext.data.rows import TextRows
 from federatedscope_ext.data.splits import Split, split_of_files, split_of_hub
@@ -84,7 +84,7 @@ def set_task(config: Any, task: TextTask) -> None:
             f"{task.name} has {task.num_labels} ({labels})",
             f"Write {task.num_labels}, or 0 to take it from the data",
         )
-    given = [str(name) for name in config.data.label_list]
+    given = [str(name).strip() for name in config.data.label_list]
     if given and given != list(task.labels):
         raise ExtensionError(
             "data.label_list",
@@ -159,7 +159,7 @@ def encode_rows(config: Any, task: TextTask, splits: list[Split]) -> list[TextRo
     rows = []
     for split in splits:
         encoded = encode_split(split, task, tokenizer, config.llm.tok_len, cache_folder(config))
-        mention_class_0(split, task, encoded["labels"])
+        check_hidden(split, task, encoded["labels"])
         rows.append(TextRows(encoded, pad, task.labels))
     return rows
 
