@@ -7,31 +7,51 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from federatedscope_ext.data.original_csv import original_csv
+from federatedscope_ext.data.glue_tsv import FOLDERS, original_files
 from federatedscope_ext.data.splits import split_of_files
 from federatedscope_ext.errors import ExtensionError
 from federatedscope_ext.tasks import TextTask
-from fedfiles.readers import FileError, shown
+from fedfiles.readers import FORMATS, FileError, saved_splits, shown
 
-__all__ = ["SUFFIXES", "content", "find_files", "task_folder"]
+__all__ = ["content", "find_files", "task_folder"]
 
 logger = logging.getLogger(__name__)
 
-SUFFIXES = (".parquet", ".jsonl", ".json", ".csv")
-
 
 def find_files(folder: Path, split: str) -> list[Path]:
-    """Files of a split: ``SPLIT.parquet`` (.jsonl, .csv) or the shards ``SPLIT-*.parquet``.
+    """Files of a split: ``SPLIT.parquet`` (.jsonl, .json, .csv, .tsv, text also compressed), the
+    shards ``SPLIT-*.parquet``, or ``SPLIT`` of ``save_to_disk``. GLUE's own files call validation
+    rows ``dev``.
 
     Raises
     ------
     ExtensionError
-        Some shards are not there: a part of the rows would pass for all.
+        Some shards are not there: a part of the rows would pass for all. Or there are two files:
+        one of them would be left out.
     """
-    for suffix in SUFFIXES:
-        file = folder / f"{split}{suffix}"
-        if file.is_file():
-            return [file]
+    names = {split, split.replace("validation", "dev")}
+    found = [
+        file
+        for name in sorted(names)
+        for file in sorted(folder.glob(f"{name}.*"))
+        if file.name.lower().removesuffix(".gz") in {f"{name}{form}" for form in FORMATS}
+        and file.is_file()
+    ]
+    found += [part for name, part in saved_splits(folder).items() if name in names]
+    shards = _shards(folder, split)
+    if len(found) + bool(shards) > 1:
+        names_there = [file.name for file in found] + [file.name for file in shards[:1]]
+        raise ExtensionError(
+            "data.root",
+            str(folder),
+            f"the {split} split is there more than once: {shown(names_there)}",
+            "Keep one of them there, or give another data.root",
+        )
+    return found or shards
+
+
+def _shards(folder: Path, split: str) -> list[Path]:
+    """``SPLIT-*-of-*.parquet``, which have to be those of one whole."""
     files = sorted(folder.glob(f"{split}-*-of-*.parquet"))
     numbers: dict[int, list[int]] = {}
     for file in files:
@@ -93,8 +113,9 @@ def content(folder: Path) -> str:
 
 def _named(root: Path, task: TextTask, above: Sequence[str]) -> list[Path]:
     """Folders with the name of the task, in the order of search."""
-    own = [root / folder / task.name for folder in (*above, "")]
-    own += [root / "data" / folder / task.name for folder in (*above, "")]
+    names = (task.name, FOLDERS.get(task.name, task.name.upper()))
+    tops = [top / folder for top in (root, root / "data") for folder in (*above, "")]
+    own = [top / name for top in tops for name in dict.fromkeys(names)]
     # What a data set of the hub has as folder of its files.
     return own + [folder / inner for folder in own for inner in ("data", task.name)]
 
@@ -105,7 +126,7 @@ def _misfit(folder: Path, task: TextTask, splits: Sequence[str]) -> str | None:
     try:
         files = {split: found for split in splits if (found := find_files(folder, split))}
         for found in files.values():
-            split = split_of_files(found, original_csv(task))
+            split = split_of_files(found, original_files(task))
             if not {*wanted} <= {*split.columns}:
                 there = shown(split.columns) or "none"
                 return f"{split.name} has the columns {there}, not {', '.join(wanted)}"

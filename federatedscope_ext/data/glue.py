@@ -14,8 +14,8 @@ from typing import Any
 from federatedscope.core.data import BaseDataTranslator
 from federatedscope.register import register_data
 from federatedscope_ext.data.folders import content, find_files, task_folder
-from federatedscope_ext.data.labels import listed, mention_class_0
-from federatedscope_ext.data.original_csv import original_csv
+from federatedscope_ext.data.glue_tsv import original_files
+from federatedscope_ext.data.labels import check_hidden, listed
 from federatedscope_ext.data.rows import TextRows
 from federatedscope_ext.data.splits import Split, split_of_files, split_of_hub
 from federatedscope_ext.data.tokenise import encode_split
@@ -51,7 +51,7 @@ def build_glue(config: Any, client_cfgs: Any = None) -> tuple[dict[int, Any], An
     split = task.validation[0 if matched else -1]
     if len(task.validation) > 1:
         logger.info("%s: validation rows are %s.", task.name, split)
-    splits = find_splits(config, task, ("train", split), ("glue",))
+    splits = find_splits(config, task, ("train", split), ("glue", "GLUE", "glue_data"))
     logger.info("%s: test labels are not public; only validation rows are evaluated.", task.name)
     train, val = encode_rows(config, task, splits)
     return BaseDataTranslator(config, client_cfgs)((train, val, [])), config
@@ -84,7 +84,7 @@ def set_task(config: Any, task: TextTask) -> None:
             f"{task.name} has {task.num_labels} ({labels})",
             f"Write {task.num_labels}, or 0 to take it from the data",
         )
-    given = [str(name) for name in config.data.label_list]
+    given = [str(name).strip() for name in config.data.label_list]
     if given and given != list(task.labels):
         raise ExtensionError(
             "data.label_list",
@@ -132,7 +132,7 @@ def find_splits(
             str(config.data.root),
             f"{task.name} is neither in this folder ({folder}) nor in the Hugging Face cache, and "
             "the hub cannot be reached or does not have it",
-            WAYS_OUT.format(files="/".join((*folders, task.name, "SPLIT.parquet"))),
+            WAYS_OUT.format(files="/".join((*folders[:1], task.name, "SPLIT.parquet"))),
         )
     return [split_of_hub(dataset[split], f"{task.name} {split}") for split in splits]
 
@@ -144,9 +144,9 @@ def _local(folder: Path, name: str, task: TextTask) -> Split:
             "data.root",
             str(folder),
             f"there is no {name} split in this folder, only {content(folder)}",
-            f"Put {name}.parquet (or .jsonl, .csv) there, or give another data.root",
+            f"Put {name}.parquet (or .jsonl, .csv, .tsv) there, or give another data.root",
         )
-    split = split_of_files(files, original_csv(task))
+    split = split_of_files(files, original_files(task))
     if split.note:
         logger.info("%s: %s", split.name, split.note)
     return split
@@ -159,7 +159,7 @@ def encode_rows(config: Any, task: TextTask, splits: list[Split]) -> list[TextRo
     rows = []
     for split in splits:
         encoded = encode_split(split, task, tokenizer, config.llm.tok_len, cache_folder(config))
-        mention_class_0(split, task, encoded["labels"])
+        check_hidden(split, task, encoded["labels"])
         rows.append(TextRows(encoded, pad, task.labels))
     return rows
 

@@ -8,17 +8,48 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from federatedscope_ext.tasks import TextTask
 from fedfiles.readers import Row, file_error
 
-__all__ = ["OriginalCsv", "original_csv"]
+__all__ = ["OriginalCsv", "OriginalFiles"]
 
 # What copies of these files have as header.
 _HEADERS = (("class index", "title", "description"), ("class index", "title", "content"))
 
 
-class OriginalCsv:
+class OriginalFiles(Protocol):
+    """How a task's files, as its authors published them, become rows with the task's columns.
+
+    Attributes
+    ----------
+    columns : sequence of str
+        The task's columns, which the rows get.
+    suffix : str
+        Format of the files.
+    quoted : bool or None
+        False where quotation marks are a part of the text.
+    note : str
+        How they are read, in a sentence.
+    """
+
+    columns: Sequence[str]
+    suffix: str
+    quoted: bool | None
+    note: str
+
+    def fits(self, first: Sequence[str]) -> bool:
+        """Whether a file with this first line is one."""
+
+    def is_row(self, first: Sequence[str]) -> bool:
+        """Whether the first line is a row, and no header."""
+
+    def rows(self, file: Path, lines: Iterable[Row]) -> Iterator[Row]:
+        """Lines as rows of the task."""
+
+
+class OriginalCsv(OriginalFiles):
     """How lines of these files become rows.
 
     Parameters
@@ -27,6 +58,8 @@ class OriginalCsv:
         Its text is two columns, or one for the title and the text with a space between, which is
         how the hub's version joins them.
     """
+
+    suffix, quoted = ".csv", None
 
     def __init__(self, task: TextTask) -> None:
         self.texts = task.sentence_keys
@@ -63,8 +96,3 @@ class OriginalCsv:
                 )
             texts = texts if len(self.texts) == 2 else [" ".join(texts)]
             yield {**dict(zip(self.texts, texts, strict=True)), "label": int(first) - 1}
-
-
-def original_csv(task: TextTask) -> OriginalCsv | None:
-    """How a task's CSV files were published, ``None`` where they have a header line."""
-    return OriginalCsv(task) if task.name in ("ag_news", "dbpedia_14") else None

@@ -1,13 +1,15 @@
-"""Classification of other texts: ``FILE.csv@text``, ``FILE.jsonl@text``, ``NAME@text``.
+"""Classification of other texts: ``FILE.csv@text``, ``FILE.jsonl@text``, ``FOLDER@text``,
+``NAME@text``.
 
 An own file has the columns ``text`` (or ``sentence1`` and ``sentence2``) and ``label``. Labels are
 names or numbers; real numbers make it a regression. The rows are split into training, validation
-and test rows by ``data.splits``. Named data sets are the entries of
-:data:`federatedscope_ext.tasks.TEXT_TASKS`.
+and test rows by ``data.splits``; a folder of ``save_to_disk`` may have validation and test rows of
+its own. Named data sets are the entries of :data:`federatedscope_ext.tasks.TEXT_TASKS`.
 """
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +18,25 @@ from torch.utils.data import Subset
 
 from federatedscope.core.data import BaseDataTranslator
 from federatedscope.register import register_data
-from federatedscope_ext.data.folders import SUFFIXES
 from federatedscope_ext.data.glue import encode_rows, find_splits, set_task
 from federatedscope_ext.data.labels import label_names
 from federatedscope_ext.data.splits import Split, split_of_files
 from federatedscope_ext.errors import ExtensionError
 from federatedscope_ext.tasks import TEXT_TASKS, TextTask
-from fedfiles.readers import own_file, raised_as, shown
+from fedfiles.readers import (
+    FORMATS,
+    check_single,
+    format_of,
+    is_table,
+    own_file,
+    raised_as,
+    saved_splits,
+    shown,
+)
 
 __all__ = ["build_text"]
+
+logger = logging.getLogger(__name__)
 
 SENTENCE_COLUMNS = (("text",), ("sentence",), ("sentence1", "sentence2"))
 
@@ -53,45 +65,82 @@ def build_text(config: Any, client_cfgs: Any = None) -> tuple[dict[int, Any], An
 def _named(config: Any, task: TextTask) -> tuple[Any, Any, Any]:
     set_task(config, task)
     train, test = encode_rows(config, task, find_splits(config, task, ("train", task.test)))
-    # The test rows are given; data.splits says how many of the others validate.
+    return *_validation_apart(config, train), test
+
+
+def _validation_apart(config: Any, train: Any) -> tuple[Any, Any]:
+    """Training and validation rows, where the test rows are given: ``data.splits`` says how many
+    of the others validate.
+    """
     shares = [float(share) for share in config.data.splits[:2]]
     order = np.random.RandomState(config.data.seed).permutation(len(train))
     cut = round(len(train) * shares[0] / max(sum(shares), 1e-9))
-    return Subset(train, order[:cut].tolist()), Subset(train, order[cut:].tolist()), test
+    return Subset(train, order[:cut].tolist()), Subset(train, order[cut:].tolist())
 
 
 def _own_file(config: Any, name: str) -> Any:
-    split = split_of_files([_locate(config, name)])
-    columns = split.columns
+    """Rows to be split by ``data.splits``, or those of the splits that a folder has."""
+    splits = _own_splits(config, name)
+    train = splits["train"]
+    columns = train.columns
     keys = next((keys for keys in SENTENCE_COLUMNS if set(keys) <= set(columns)), None)
     if keys is None or "label" not in columns:
-        raise _wrong_columns(config, split, columns)
-    names = label_names(config, split)
+        raise _wrong_columns(config, train, columns)
+    check_single(train.name, columns, [*keys, "label"])
+    names = label_names(config, train)
     metrics = ("accuracy",) if names else ("pearson", "spearmanr")
     task = TextTask(Path(name).name, "", keys, names, metrics)
     set_task(config, task)
-    return encode_rows(config, task, [split])[0]
+    rows = dict(zip(splits, encode_rows(config, task, [*splits.values()]), strict=True))
+    if len(rows) == 1:
+        return rows["train"]
+    if "validation" in rows:
+        return rows["train"], rows["validation"], rows.get("test", [])
+    return *_validation_apart(config, rows["train"]), rows["test"]
+
+
+def _own_splits(config: Any, name: str) -> dict[str, Split]:
+    """``train``, and of a folder of ``save_to_disk`` also ``validation`` and ``test``."""
+    path = _locate(config, name)
+    parts = saved_splits(path) or {"": path}
+    if len(parts) == 1:
+        parts = {"train": next(iter(parts.values()))}
+    if "train" not in parts:
+        raise ExtensionError(
+            "data.type",
+            config.data.type,
+            f"the folder has no train split, only {shown(parts)}",
+            "Name the folder of one of them",
+        )
+    there = [split for split in ("train", "validation", "test") if split in parts]
+    if len(parts) > len(there):
+        left = shown(part for part in parts if part not in there)
+        logger.warning("%s: the splits %s are not read, only %s.", path, left, shown(there))
+    return {split: split_of_files([parts[split]]) for split in there}
 
 
 def _wrong_columns(config: Any, split: Split, columns: list[str]) -> ExtensionError:
     problem = f"the file's columns are {shown(columns)}" if columns else "the file is empty"
     known = {"label", *(key for keys in SENTENCE_COLUMNS for key in keys)}
-    if split.name.endswith(".csv") and columns and not known & {*columns}:
+    if is_table(Path(split.name)) and columns and not known & {*columns}:
         # The first row is no header line where somebody forgot it.
-        problem += " (the first line of a CSV file has to name them)"
+        problem += " (the first line of a CSV file has to name them"
+        problem += ", with a comma, semicolon, tab or | between)" if len(columns) == 1 else ")"
     remedy = "Name them text (or sentence1 and sentence2) and label"
     return ExtensionError("data.type", config.data.type, problem, remedy)
 
 
 def _locate(config: Any, name: str) -> Path:
-    """The file: as it is, or in ``data.root``."""
-    if Path(name).suffix in SUFFIXES:
+    """The file or folder: as it is, or in ``data.root``."""
+    root = Path(config.data.root).expanduser()
+    if format_of(Path(name)) in FORMATS or (name and (root / name).is_dir()) or Path(name).is_dir():
         return own_file(config.data.root, name, "text")
     raise ExtensionError(
         "data.type",
         config.data.type,
         "there is no such data set, and the name is not one of a data file",
-        f"Write FILE.csv@text, FILE.jsonl@text or one of "
+        "Write FILE.csv@text (.tsv, .jsonl, .json, .parquet; .csv.gz), FOLDER@text of save_to_disk "
+        "or one of "
         f"{', '.join(f'{task}@text' for task in TEXT_TASKS)}",
     )
 

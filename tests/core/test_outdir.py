@@ -106,6 +106,12 @@ class TestWhatARunLeaves:
         assert "{'Role': 'Server #', 'Round': 0, 'Results_weighted_avg': {'val_accuracy'" in log
         assert "{'Role': 'Client #1', 'Round': 0, 'Results_raw': {'train_accuracy'" in log
 
+    def test_the_log_has_what_was_said_before_there_was_a_folder(self, rig: Any) -> None:
+        for _ in range(2):
+            done = rig("federate.total_round_num", 0)
+            log = (done.outdir / "exp_print.log").read_text()
+            assert log.count("only validation rows are evaluated") == 1
+
     def test_logging_to_the_folder_ends_with_the_run(self, rig: Any) -> None:
         rig("federate.total_round_num", 0)
         handlers = logging.getLogger("federatedscope").handlers

@@ -9,49 +9,11 @@ import math
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
 
-import federatedscope_ext.data  # noqa: F401  registers the builders
-from federatedscope.core.auxiliaries.data_builder import get_data
-from federatedscope.core.configs.config import global_cfg
 from federatedscope.core.data.utils import label_histogram
 from federatedscope_ext.data.splits import split_of_files
 from federatedscope_ext.errors import ExtensionError
 from federatedscope_ext.tools.catalog import CATALOG
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    core = Tokenizer(models.WordLevel({"[PAD]": 0, "[UNK]": 1, "a": 2, "b": 3}, "[UNK]"))
-    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    folder = tmp_path_factory.mktemp("model")
-    PreTrainedTokenizerFast(
-        tokenizer_object=core, unk_token="[UNK]", pad_token="[PAD]"
-    ).save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture
-def load(tmp_path, model, monkeypatch):
-    """Load the data of a configuration; its paragraph where it is refused."""
-    monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
-
-    def run(data_type="sst2@glue", **keys):
-        cfg = global_cfg.clone()
-        pairs = {
-            "data.root": str(tmp_path),
-            "data.type": data_type,
-            "data.splitter": "iid",
-            "data.cache_dir": str(tmp_path / "cache"),
-            "federate.client_num": 2,
-            "model.type": f"{model}@huggingface_llm",
-        }
-        pairs |= {key.replace("__", "."): value for key, value in keys.items()}
-        cfg.merge_from_list([item for pair in pairs.items() for item in pair])
-        return get_data(cfg)
-
-    return run
 
 
 def refusal(load, *args, **keys):
@@ -92,13 +54,15 @@ class TestTokenizers:
     @pytest.mark.parametrize(
         "content", ["", "{}", "[]", '"x"', '{"added_tokens": []}', '{"version": "1.0"']
     )
-    def test_broken_files(self, load, tmp_path, model, content):
+    def test_broken_files(self, load, tmp_path, word_model, content):
         sst2(tmp_path)
         sst2(tmp_path, "validation")
         folder = tmp_path / "other"
         folder.mkdir()
         (folder / "config.json").write_text('{"model_type": "bert"}')
-        (folder / "tokenizer_config.json").write_text((model / "tokenizer_config.json").read_text())
+        (folder / "tokenizer_config.json").write_text(
+            (word_model / "tokenizer_config.json").read_text()
+        )
         (folder / "tokenizer.json").write_text(content)
         error = refusal(load, model__type=f"{folder}@huggingface_llm")
         assert error.field == "model.type" and "cannot be read" in error.problem

@@ -12,7 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fedfiles.readers import FileError, column_names, own_file, raised_as, read_rows
+from fedfiles.readers import (
+    FileError,
+    column_names,
+    own_file,
+    raised_as,
+    read_rows,
+    saved_splits,
+)
 from fedlora.errors import FieldError
 
 ROWS = [{"text": f'so, "{i}"\nand on', "label": str(i % 3)} for i in range(2500)]
@@ -78,3 +85,109 @@ def test_own_files(tmp_path: Path) -> None:
     with pytest.raises(FileError, match=r"b\.csv@text.*there is no file") as caught:
         own_file(str(tmp_path), "b.csv", "text")
     assert caught.value.field == "data.type"
+
+
+PLAIN = [{"text": f"so, {i}; on", "label": str(i % 3)} for i in range(60)]
+
+
+@pytest.mark.parametrize(
+    ("name", "separator"),
+    [("a.csv", ";"), ("a.csv", "\t"), ("a.csv", "|"), ("a.tsv", "\t"), ("a.tsv", ","),
+     ("A.CSV", ","), ("A.Csv.GZ", ";"), ("a.tsv.gz", "\t")],
+)  # fmt: skip
+def test_separators_are_found(
+    tmp_path: Path, name: str, separator: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / name
+    opener: Any = gzip.open if name.lower().endswith(".gz") else open
+    with opener(file, "wt", newline="") as stream:
+        writer = csv.writer(stream, delimiter=separator)
+        writer.writerows([["text", "label"], *(row.values() for row in PLAIN)])
+    with caplog.at_level("INFO"):
+        assert column_names(file) == ["text", "label"]
+    words = {";": "semicolons", "\t": "tabs", "|": "vertical bars", ",": "commas"}
+    expected = separator == ("\t" if ".tsv" in name else ",")
+    assert expected == (not caplog.text) and (expected or words[separator] in caplog.text)
+    assert list(read_rows(file)) == PLAIN
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+def test_marks_that_are_a_part_of_the_text(tmp_path: Path, ending: str) -> None:
+    """Some programs divide by tabs and quote nothing, others quote as in CSV."""
+    file = tmp_path / "a.tsv"
+    lines = ["text\tlabel", '"So" he said\t1', '" open\t0', "", '"whole"\t1']
+    file.write_bytes(ending.join(lines).encode())
+    wanted = ['"So" he said', '" open', '"whole"']
+    assert [row["text"] for row in read_rows(file)] == wanted
+    file.write_text('text\tlabel\n"a ""b"""\t1\n"c\td"\t0\n"e\nf"\t0\n')
+    assert [row["text"] for row in read_rows(file)] == ['a "b"', "c\td", "e\nf"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", "Text, label\nb, 1\n"),
+        ("a.csv", '\ufeff text ,LABEL\nb,1\n'),
+        ("a.csv", 'text, label\n"b", 1\n'),
+        ("a.jsonl", '{" text": "b", "Label ": "1"}'),
+        ("a.json", '[{"TEXT": "b", "label": "1"}]'),
+    ],
+)  # fmt: skip
+def test_names_as_people_write_them(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    assert column_names(tmp_path / name) == ["text", "label"]
+    assert [*read_rows(tmp_path / name)] == [{"text": "b", "label": "1"}]
+
+
+def test_names_of_tables(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.parquet", [{" Text": "b", "Label": 1, "x": None}])
+    assert column_names(file) == ["text", "label", "x"]
+    assert [*read_rows(file, ["label", "text"])] == [{"text": "b", "label": 1}]
+    file = write(tmp_path / "b.parquet", [{"Text": "a", "text": "b"}])
+    assert column_names(file) == ["Text", "text"]
+    with pytest.raises(FileError, match="2 columns are called text"):
+        list(read_rows(file, ["text"]))
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.json", "a.parquet"])
+def test_two_columns_of_one_name(tmp_path: Path, name: str) -> None:
+    file = tmp_path / name
+    if name == "a.parquet":
+        columns = [pa.array(["b"]), pa.array([1]), pa.array(["z"]), pa.array([2]), pa.array([2])]
+        pq.write_table(pa.Table.from_arrays(columns, ["text", "label", "text", "x", "x"]), file)
+    elif "json" in name:
+        row = '{"text": "b", "label": 1, "text": "z", "x": {"a": 1, "a": 2}, "x": 2}'
+        file.write_text(f"[{row}]" if name == "a.json" else row)
+    else:
+        lines = "text,label, text,x,x,,\nb,1,z,2,2,,\n"
+        file.write_text(lines.replace(",", "\t") if name == "a.tsv" else lines)
+    with pytest.raises(FileError, match=r"2 columns are called text \(columns 1, 3\)"):
+        list(read_rows(file, ["text", "label"]))
+    assert [str(row["label"]) for row in read_rows(file, ["label"])] == ["1"]
+
+
+def test_the_message_has_the_separator(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text;label\n" + "b;1\n" * 60 + "b; c;1\n")
+    with pytest.raises(FileError, match=r"61 .* has 3 fields") as caught:
+        list(read_rows(tmp_path / "a.csv"))
+    assert '"so; so";1' in caught.value.remedy
+
+
+def test_saved_folders(tmp_path: Path) -> None:
+    import datasets
+
+    data = datasets.Dataset.from_list([{"Text": "b", "label": i} for i in range(5)])
+    parts = {"train": data.with_format("torch"), "test": data.select([3, 1])}
+    datasets.DatasetDict(parts).save_to_disk(tmp_path / "both")
+    found = saved_splits(tmp_path / "both")
+    assert [*found] == ["test", "train"] and not saved_splits(tmp_path)
+    assert column_names(found["train"]) == ["text", "label"]
+    assert [*read_rows(found["train"], ["label"])] == [{"label": i} for i in range(5)]
+    assert [*read_rows(found["test"])] == [{"text": "b", "label": 3}, {"text": "b", "label": 1}]
+    assert own_file(str(tmp_path), "both", "text") == tmp_path / "both"
+    assert saved_splits(tmp_path / "both" / "test") == {"": tmp_path / "both" / "test"}
+    with pytest.raises(FileError, match="is a folder, and none that"):
+        own_file("", str(tmp_path), "text")
+    next((tmp_path / "both" / "train").glob("*.arrow")).write_bytes(b"no arrow")
+    with pytest.raises(FileError, match="cannot be read as a data set of save_to_disk"):
+        list(read_rows(found["train"]))

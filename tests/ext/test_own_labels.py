@@ -1,0 +1,156 @@
+"""Labels of own files, as people write them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from decimal import Decimal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from federatedscope.core.data.utils import labels_of
+from federatedscope_ext.data.labels import class_number
+from federatedscope_ext.errors import ExtensionError
+from federatedscope_ext.tasks import GLUE_TASKS, TextTask
+
+
+def refusal(load, *args, **keys):
+    with pytest.raises(ExtensionError) as caught:
+        load(*args, **keys)
+    assert "\n" not in str(caught.value) and caught.value.is_user_error
+    return caught.value
+
+
+@pytest.fixture
+def own(load, tmp_path):
+    """Load a CSV file with these labels, ten rows each; every row trains."""
+
+    def run(*labels, **keys):
+        rows = "".join(f"a b,{label}\n" for label in labels * 10)
+        (tmp_path / "own.csv").write_text(f"text,label\n{rows}")
+        return load("own.csv@text", **{"data__splits": [1, 0, 0]} | keys)
+
+    return run
+
+
+def classes(loaded):
+    """Names of the labels, and rows of each class."""
+    data, cfg = loaded
+    return cfg.data.label_list, dict(sorted(Counter(labels_of(data[0].train_data)).items()))
+
+
+@pytest.mark.parametrize("labels", [("-1", "1"), ("1.0", "-1.0"), ("+1", "-1"), (" 1", "-1 ")])
+def test_minus_one_and_one_are_two_classes(own, labels, caplog):
+    with caplog.at_level("INFO"):
+        assert classes(own(*labels)) == (["-1", "1"], {0: 10, 1: 10})
+    assert "own.csv: 2 labels: " in caplog.text
+
+
+@pytest.mark.parametrize("labels", [[-1, 1] * 20, [-1.0, 1.0] * 20, [Decimal(-1), Decimal(1)] * 20])
+def test_the_same_in_tables(load, tmp_path, labels):
+    pq.write_table(pa.table({"text": ["a"] * 40, "label": labels}), tmp_path / "own.parquet")
+    found = load("own.parquet@text", data__splits=[1, 0, 0])
+    assert classes(found) == (["-1", "1"], {0: 20, 1: 20})
+
+
+def test_minus_one_beside_classes_from_0_is_no_label(own, caplog):
+    with caplog.at_level("INFO"):
+        assert classes(own(0, 1, -1)) == (["0", "1"], {0: 10, 1: 10})
+    assert "10 rows of the label -1 are left out" in caplog.text
+    assert "data.label_list: ['-1', '0', '1']" in caplog.text
+    named = own(0, 1, -1, data__label_list=[-1, 0, 1])
+    assert classes(named) == (["-1", "0", "1"], {0: 10, 1: 10, 2: 10})
+
+
+@pytest.mark.parametrize("labels", [(-1, 0), (-1, 1, 2), (-1, 5), (-1, 0, 2)])
+def test_minus_one_that_is_not_plain(own, labels):
+    error = refusal(own, *labels)
+    assert "-1 (10 rows)" in error.problem and f"{labels[-1]} (10 rows)" in error.problem
+    assert "data.label_list: ['-1', " in error.remedy
+
+
+@pytest.mark.parametrize(
+    ("task", "labels", "absent"),
+    [
+        ("sst2", [-1, 1], "negative"),
+        ("sst2", [-1, 0], "positive"),
+        ("mnli", [-1, 0, 1], "contradiction"),
+    ],
+)
+def test_minus_one_as_a_class_of_a_named_task(load, tmp_path, task, labels, absent):
+    """Half of the rows would be left out as those without a label."""
+    columns = dict.fromkeys(GLUE_TASKS[task].sentence_keys, ["a"] * 10 * len(labels))
+    for split in ("train", GLUE_TASKS[task].validation[0]):
+        file = tmp_path / "glue" / task / f"{split}.parquet"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.table({**columns, "label": labels * 10}), file)
+    error = refusal(load, f"{task}@glue")
+    assert "10 rows have the label -1" in error.problem and "train.parquet" in error.value
+    assert f"none is of {absent}." in error.problem
+
+
+def test_a_label_list_that_minus_one_does_not_fit(own):
+    """With the names given, -1 is a row without a label; no row of the first one is a slip."""
+    error = refusal(own, -1, 1, data__label_list=["bad", "good"])
+    assert "10 rows have the label -1" in error.problem and "none is of bad" in error.problem
+
+
+@pytest.mark.parametrize("names", [("negative", "negative ", " positive"), ("x", "\u00a0x", "y")])
+def test_spaces_around_a_name(own, names):
+    found, rows = classes(own(*names))
+    assert found == sorted({name.strip() for name in names}) and sum(rows.values()) == 30
+
+
+@pytest.mark.parametrize(
+    "names", [("negative", "Negative"), ("a b", "a  b"), ("\uff21", "A"), ("good", "GOOD", "bad")]
+)
+def test_names_that_differ_in_case_only(own, names):
+    error = refusal(own, *names)
+    assert "differ only in case or spaces" in error.problem and "(10 rows)" in error.problem
+    listed = sorted(names)
+    assert f"data.label_list: [{', '.join(map(repr, listed))}]" in error.remedy
+    assert classes(own(*names, data__label_list=listed))[0] == listed
+
+
+@pytest.mark.parametrize("word", ["NA", "None", "null", "nan", "N/A", "n/a", "<NA>", "#N/A"])
+def test_words_for_nothing(own, word):
+    error = refusal(own, "x", word)
+    assert f"row 2 has no label that can be used ('{word}')" in error.problem
+    assert f"if {word} is a class, name it with the others in data.label_list" in error.remedy
+    assert classes(own("x", word, data__label_list=["x", word])) == (["x", word], {0: 10, 1: 10})
+
+
+@pytest.mark.parametrize("label", ["spam", "1", "0", "0.5", "-1", "1 "])
+def test_one_label_only(own, label):
+    error = refusal(own, label)
+    assert f"there is only one label, {label.strip()} (10 rows)" in error.problem
+
+
+@pytest.mark.parametrize("names", [["x"], ["x", "x "], ["x", ""], ["1", "1.0"]])
+def test_label_lists_that_name_no_classes(own, names):
+    error = refusal(own, "x", "y", data__label_list=names)
+    assert error.field == "data.label_list"
+
+
+def test_a_comma_for_the_point(load, tmp_path):
+    (tmp_path / "own.csv").write_text("text,label\n" + 'a,"0,5"\nb,"1,5"\n' * 10)
+    assert "a comma for the point: 0,5 (10 rows)" in refusal(load, "own.csv@text").problem
+
+
+def test_truth_values_are_classes(load, tmp_path):
+    rows = [{"text": "a", "label": i % 2 == 0} for i in range(20)]
+    (tmp_path / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = load("own.jsonl@text", data__splits=[1, 0, 0])
+    assert classes(found) == (["False", "True"], {0: 10, 1: 10})
+
+
+def test_names_that_are_numbers_are_no_places() -> None:
+    """In ``[1, 2, 3]`` the number 1.0 is the first label, and 0 none."""
+    task = TextTask("own", "", ("text",), ("1", "2", "3"), ("accuracy",))
+    assert [class_number(value, task) for value in (1.0, "1", " 3 ", 2, -1)] == [0, 0, 2, 1, -1]
+    for value in (0, 4, math.nan, None, "x"):
+        with pytest.raises(ValueError, match=r"is none of 1, 2, 3$"):
+            class_number(value, task)
