@@ -60,12 +60,13 @@ def settle_ranks(cfg: Any, client_cfgs: CN | None, skeleton: torch.nn.Module | N
         server = layout_of_model(skeleton)
         return Layouts(server, dict.fromkeys(range(1, cfg.federate.client_num + 1), server))
     layouts = build_layouts(cfg, modules, own, plan)
+    if layouts.vary or not layouts.server.same_as(layout_of_model(skeleton)):
+        _check_adapter(cfg)
     _write_server_ranks(cfg, layouts.server, modules)
     cfg.llm.adapter.client_ranks = []
     cfg.llm.adapter.unequal_ranks = layouts.vary
     if layouts.vary:
         check_combines(cfg)
-        _check_adapter(cfg)
     return layouts
 
 
@@ -247,25 +248,27 @@ def _write_server_ranks(cfg: Any, server: AdapterLayout, modules: Sequence[str])
 
 
 def _check_adapter(cfg: Any) -> None:
-    """Refuse adapters that cannot be cut to a rank without changing what they compute: a start with
-    B other than zero, or a bias in the adapter.
+    """Refuse adapters that cannot be cut to another rank, or be given another scale than PEFT's,
+    without changing what they compute: a start with B other than zero, a bias, experts.
     """
     arguments = adapter_arguments(cfg)
-    start = arguments.get("init_lora_weights", True)
-    if start not in (True, "gaussian"):
-        raise ConfigError(
-            f"{FIELD}.init_lora_weights",
-            start,
-            "clients have unequal ranks, and cut to a low rank this start is another base model",
-            "Leave it out (B starts at zero), or give all clients one rank",
-        )
-    if arguments.get("lora_bias"):
-        raise ConfigError(
-            f"{FIELD}.lora_bias",
-            True,
-            "clients have unequal ranks or scales, which a bias of the adapter has no share in",
-            "Leave it out, or give all clients one rank",
-        )
+    start, bias = arguments.get("init_lora_weights", True), bool(arguments.get("lora_bias"))
+    refused = (
+        ("init_lora_weights", start, start not in (True, "gaussian"),
+         "with such a start an adapter of another rank or scale is another base model",
+         "Leave it out (B starts at zero)"),
+        ("lora_bias", bias, bias, "a bias of the adapter has no rank and no scale",
+         "Leave it out"),
+        ("target_parameters", arguments.get("target_parameters"),
+         arguments.get("target_parameters"),
+         "its factors have rows for every expert, which are not cut to another rank",
+         "Name linear layers in target_modules instead"),
+    )  # fmt: skip
+    for field, value, hinders, problem, remedy in refused:
+        if hinders:
+            why = "clients have unequal ranks, or scales of llm.adapter.scale_rule"
+            remedy += ", or give all clients one rank and leave scale_rule: auto"
+            raise ConfigError(f"{FIELD}.{field}", value, f"{why}: {problem}", remedy)
 
 
 def check_combines(cfg: Any) -> None:

@@ -23,7 +23,12 @@ class Hub:
         self.checks = checks
 
     def check(self, cfg: Any) -> None:
-        """Is the model a local folder, in the cache, or can it be fetched?"""
+        """Is the model a local folder, in the cache, or can it be fetched? Are the adapter's fields
+        what PEFT takes? They are written into ``cfg`` in their types.
+        """
+        from federatedscope.llm.model.adapter_builder import settle_adapter
+
+        settle_adapter(cfg)
         if self.checks:
             from federatedscope.llm.model_files import check_model_source
 

@@ -34,6 +34,26 @@ def _check_factors_travel(method: Method, cfg: Any) -> None:
         )
 
 
+def _check_experts(method: Method, cfg: Any) -> None:
+    """Refuse experts where more than the plain mean of both factors is asked for.
+
+    PEFT lays the factors of E experts out as A of ``(E r, d_in)``, expert by expert, and B of
+    ``(d_out, r E)``, rank by rank: ``B A`` is no applied update, and its SVD says nothing.
+    """
+    arguments = cfg.llm.adapter.args[0] if cfg.llm.adapter.args else {}
+    named = arguments.get("target_parameters")
+    stages = cfg.get("slora", {}).get("rounds", 0)
+    if named and (method.rule or method.client or stages):
+        raise ExtensionError(
+            "llm.adapter.args.target_parameters",
+            list(named),
+            f"{method.name if not stages else 'SLoRA'} works on the factors of single layers, and "
+            "these hold those of all experts",
+            "Use federate.method: fedavg, fedsa, ffa or feddpa, or name linear layers in "
+            "target_modules instead",
+        )
+
+
 def settle(method: Method, cfg: Any) -> None:
     """Write a method's decisions into a (mutable) configuration; doing it twice changes nothing.
 
@@ -46,6 +66,7 @@ def settle(method: Method, cfg: Any) -> None:
     variant = method.variant(cfg)
     if method.combines_products:
         _check_factors_travel(method, cfg)
+    _check_experts(method, cfg)
     local = list(cfg.personalization.local_param)
     local += [keyword for keyword in variant.local_keywords if keyword not in local]
     cfg.personalization.local_param = local

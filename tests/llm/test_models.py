@@ -173,7 +173,7 @@ class TestAdapters:
             ({"adapter_package": "adapterhub"}, "llm.adapter.args.adapter_package"),
             ({"adapter_method": "lora2"}, "llm.adapter.args.adapter_method"),
             ({"lora_alhpa": 3}, "llm.adapter.args.lora_alhpa"),
-            ({"init_lora_weights": "nonsense"}, "llm.adapter.args"),
+            ({"init_lora_weights": "nonsense"}, "llm.adapter.args.init_lora_weights"),
             ({"target_modules": ["nothing"]}, "llm.adapter.args.target_modules"),
         ],
     )

@@ -13,7 +13,7 @@ from federatedscope.core.configs.config import CN, apply_registered_configs, glo
 from federatedscope.core.configs.merging import all_keys, nest, put, read_client_file
 from federatedscope.core.configs.ranges import value_of
 from federatedscope.core.configs.refusals import check_runnable
-from federatedscope.core.configs.values import literal, shown
+from federatedscope.core.configs.values import KeyInfo, coerce, free_value, literal, shown
 from federatedscope.core.configs.yaml_io import read_yaml_file
 from federatedscope.core.errors import ConfigError, within
 from federatedscope.core.extensions import load_extensions
@@ -36,6 +36,17 @@ RUN_WIDE = (
 
 OWN_ADAPTER_FIELDS = ("r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern")
 """What a client's own ``llm.adapter.args`` may say."""
+
+# Types of those that are needed before PEFT is at hand, and an example of each.
+_SIZES: dict[str, tuple[tuple[type, ...], Any]] = {
+    "r": ((int,), 8),
+    "lora_alpha": ((int, float), 16),
+    "use_rslora": ((bool,), True),
+    "rank_pattern": ((dict,), {"query": 8}),
+    "alpha_pattern": ((dict,), {"query": 16}),
+    "lora_dropout": ((float,), 0.05),
+    "num_virtual_tokens": ((int,), 20),
+}
 
 MOST_RANK = 65536
 """Above the smaller side of any layer; a higher rank is a slip that would take all memory."""
@@ -97,6 +108,7 @@ def build_config(args: CommandLine) -> RunConfig:
     except ConfigError as error:
         remedy = _REMEDIES.get(error.field, error.remedy)
         raise ConfigError(error.field, error.value, error.problem, remedy) from error
+    cfg.llm.adapter.args = [_sized(entry) for entry in cfg.llm.adapter.args]
     own = [*all_keys(overrides, sections=False)]
     given = {*all_keys(tree, sections=False), *own}
     if args.outdir:
@@ -260,9 +272,26 @@ def _own_adapter(given: list[Any], cfg: CN) -> list[Any]:
     entry = given[0] if len(given) == 1 and isinstance(given[0], Mapping) else None
     if entry is None:
         raise ConfigError(_ADAPTER, given, "must be a list of one mapping", "Write [{'r': 4}]")
+    entry = _sized(entry)
     for key, value in entry.items():
         if key not in OWN_ADAPTER_FIELDS and value != base.get(key):
             problem = f"{key} is the same for all clients; ranks and scales may differ"
             remedy = f"Leave it out, or write one of {', '.join(OWN_ADAPTER_FIELDS)}"
             raise ConfigError(_ADAPTER, {key: value}, problem, remedy)
     return [{**base, **dict(entry)}]
+
+
+def _sized(entry: Any) -> Any:
+    """Adapter arguments with ranks, scales and sizes in their types; other entries as they are."""
+    if not isinstance(entry, Mapping):
+        return entry
+    out = dict(entry)
+    for key, (types, example) in _SIZES.items():
+        if key not in out or (out[key] is None and dict in types):
+            continue
+        try:
+            out[key] = free_value(coerce(key, out[key], KeyInfo(types=types, declared=True), None))
+        except ConfigError as error:
+            remedy = f"Write for example '{key}': {example!r}, or leave it out"
+            raise ConfigError(f"{_ADAPTER}.{key}", out[key], error.problem, remedy) from error
+    return out

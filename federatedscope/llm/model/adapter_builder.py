@@ -10,7 +10,15 @@ from typing import Any
 from federatedscope.core.errors import ConfigError
 from federatedscope.core.task import ADAPTER_FIELD as FIELD
 from federatedscope.core.task import adapter_arguments, adapter_method
-from fedlora.names import base_name, matches
+from federatedscope.llm.model.adapter_fields import build, settled
+from federatedscope.llm.model.adapter_places import (
+    check_experts,
+    check_placed,
+    linear_names,
+    place,
+    refused,
+)
+from fedlora.names import base_name
 
 _REMEDY = "change or leave out the argument that it names"
 _OURS = ("adapter_package", "adapter_method")
@@ -28,6 +36,39 @@ def _config_classes() -> dict[str, Any]:
     }
 
 
+def settle_adapter(cfg: Any) -> None:
+    """Write the fields of ``llm.adapter.args`` in their types into a mutable configuration.
+
+    Raises
+    ------
+    ConfigError
+        See :func:`peft_config`.
+    """
+    if cfg.llm.adapter.use:
+        kind, own = _own_fields(cfg)
+        ours = {key: value for key, value in adapter_arguments(cfg).items() if key in _OURS}
+        cfg.llm.adapter.args = [{**ours, **settled(kind, own)}]
+
+
+def _own_fields(cfg: Any) -> tuple[Any, dict[str, Any]]:
+    """PEFT's configuration class, and the values given for its fields."""
+    args, method, classes = adapter_arguments(cfg), adapter_method(cfg), _config_classes()
+    package = args.get("adapter_package", "peft")
+    if package != "peft":
+        problem = "only PEFT's adapters are supported"
+        raise ConfigError(f"{FIELD}.adapter_package", package, problem, "write 'peft'")
+    if method not in classes:
+        remedy = f"use one of {', '.join(classes)}"
+        raise ConfigError(f"{FIELD}.adapter_method", method, "no such adapter", remedy)
+    own = {key: value for key, value in args.items() if key not in _OURS}
+    kind = classes[method]
+    known = {field.name for field in dataclasses.fields(kind)}
+    for key in (key for key in own if key not in known):
+        hint = _hint(key, known, f"see the fields of {kind.__name__}")
+        raise ConfigError(f"{FIELD}.{key}", own[key], f"{kind.__name__} has no such field", hint)
+    return kind, own
+
+
 def peft_config(cfg: Any, task: str) -> Any:
     """Build PEFT's configuration; its own fields are passed through.
 
@@ -43,25 +84,14 @@ def peft_config(cfg: Any, task: str) -> Any:
     Raises
     ------
     ConfigError
-        An unknown package, method or field, or a value that PEFT refuses.
+        An unknown package, method or field, a value of a wrong type
+        (:func:`federatedscope.llm.model.adapter_fields.settled`), or one that PEFT refuses.
     """
-    args, method, classes = adapter_arguments(cfg), adapter_method(cfg), _config_classes()
-    package = args.get("adapter_package", "peft")
-    if package != "peft":
-        problem = "only PEFT's adapters are supported"
-        raise ConfigError(f"{FIELD}.adapter_package", package, problem, "write 'peft'")
-    if method not in classes:
-        remedy = f"use one of {', '.join(classes)}"
-        raise ConfigError(f"{FIELD}.adapter_method", method, "no such adapter", remedy)
-    own = {key: value for key, value in args.items() if key not in _OURS}
-    kind = classes[method]
-    known = {field.name for field in dataclasses.fields(kind)}
-    for key in (key for key in own if key not in known):
-        hint = _hint(key, known, f"see the fields of {kind.__name__}")
-        raise ConfigError(f"{FIELD}.{key}", own[key], f"{kind.__name__} has no such field", hint)
+    kind, own = _own_fields(cfg)
+    own = settled(kind, own)
     try:
-        return kind(task_type=task, **own)
-    except (TypeError, ValueError) as error:
+        return kind(task_type=task, **build(kind, own))
+    except (TypeError, ValueError, ImportError) as error:
         raise ConfigError(FIELD, own, f"PEFT refuses it: {error}", _REMEDY) from error
 
 
@@ -93,11 +123,15 @@ def add_adapter(model: Any, cfg: Any, task: str, meta: bool = False) -> Any:
     from peft import get_peft_model
 
     config = peft_config(cfg, task)
+    place(model, config, task)
+    linear = linear_names(model)
+    named = set(getattr(config, "target_parameters", None) or ())
     try:
         wrapped = get_peft_model(model, config, low_cpu_mem_usage=meta)
-    except (ValueError, TypeError, NotImplementedError) as error:
-        raise _refused(cfg, error) from error
-    _check_names(model, adapter_arguments(cfg))
+    except (ValueError, TypeError, NotImplementedError, AttributeError) as error:
+        raise refused(adapter_arguments(cfg), linear, error) from error
+    check_placed(model, adapter_arguments(cfg))
+    check_experts(config, named, adapter_arguments(cfg))
     if cfg.federate.freeze_A:
         _freeze_a(wrapped)
     return wrapped
@@ -115,48 +149,3 @@ def _freeze_a(model: Any) -> None:
             )
         if "lora_A" in name:
             parameter.requires_grad_(False)
-
-
-def _check_names(model: Any, arguments: dict[str, Any]) -> None:
-    """Names of modules in ``modules_to_save`` and the patterns match something, as PEFT matches."""
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    names = [name for name, _ in model.named_modules() if name]
-    saved = arguments.get("modules_to_save") or []
-    for wanted in [saved] if isinstance(saved, str) else saved:
-        if not any(wanted in name.split(".") or name.endswith(wanted) for name in names):
-            raise _no_module("modules_to_save", wanted, names)
-    adapted = [name for name, layer in model.named_modules() if isinstance(layer, BaseTunerLayer)]
-    for field in ("rank_pattern", "alpha_pattern"):
-        for pattern in arguments.get(field) or {}:
-            if adapted and not any(matches(pattern, name) for name in adapted):
-                raise _no_module(field, pattern, adapted, "no module with an adapter has this name")
-
-
-def _no_module(
-    field: str, wanted: str, names: list[str], problem: str = "the model has no such module"
-) -> ConfigError:
-    last = sorted({name.rsplit(".", 1)[-1] for name in names} - set(map(str, range(1000))))
-    hint = _hint(wanted, last, f"the modules are {', '.join(last)}")
-    return ConfigError(f"{FIELD}.{field}", wanted, problem, hint)
-
-
-def _refused(cfg: Any, error: Exception) -> ConfigError:
-    """What PEFT says when it wraps a model, with the field that it is about."""
-    arguments = adapter_arguments(cfg)
-    if arguments.get("layers_to_transform") is not None:
-        return ConfigError(
-            f"{FIELD}.layers_to_transform",
-            arguments["layers_to_transform"],
-            f"PEFT cannot place the adapter ({error})",
-            "name layers that the model has, counted from 0, or leave it out for all",
-        )
-    if "target" not in str(error).lower():
-        return ConfigError(FIELD, arguments, f"PEFT refuses it: {error}", _REMEDY)
-    return ConfigError(
-        f"{FIELD}.target_modules",
-        arguments.get("target_modules"),
-        f"PEFT cannot place the adapter in this architecture ({error})",
-        "name existing linear layers, e.g. target_modules: ['query', 'value'] for BERT and "
-        "RoBERTa or ['q_proj', 'v_proj'] for LLaMA, or 'all-linear'",
-    )
