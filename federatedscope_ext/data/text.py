@@ -52,8 +52,12 @@ def build_text(config: Any, client_cfgs: Any = None) -> tuple[dict[int, Any], An
 
 def _named(config: Any, task: TextTask) -> tuple[Any, Any, Any]:
     set_task(config, task)
-    train, test = encode_rows(config, task, find_splits(config, task, ("train", task.test)))
-    # The test rows are given; data.splits says how many of the others validate.
+    given = [*task.validation[:1], *([task.test] if task.test else [])]
+    train, *others = encode_rows(config, task, find_splits(config, task, ("train", *given)))
+    test: Any = others.pop() if task.test else []
+    if others:
+        return train, others[0], test
+    # data.splits says how many of the training rows validate; a share of test rows is not cut.
     shares = [float(share) for share in config.data.splits[:2]]
     order = np.random.RandomState(config.data.seed).permutation(len(train))
     cut = round(len(train) * shares[0] / max(sum(shares), 1e-9))
