@@ -146,6 +146,16 @@ callback_dict, register_callback = _kind(
     "an object with any of ``on_run_start, on_round_start, on_batch, on_train, on_eval, on_round, "
     "on_traffic, on_run_end``, or ``None`` where it is switched off",
 )  # fmt: skip
+exchange_dict, register_exchange = _kind(
+    "exchange", "f(cfg)",
+    "a new :class:`federatedscope.core.exchange.Exchange`, which carries the run's messages, or "
+    "``None`` where it is not wanted",
+)  # fmt: skip
+engine_dict, register_engine = _kind(
+    "engine", "f(cfg)",
+    "a new :class:`federatedscope.core.engine.TorchEngine`, which computes the run's steps, or "
+    "``None`` where it is not wanted",
+)  # fmt: skip
 # Turned on by the command-line flag `--KEY`; `given` is the set of dotted keys that the user set.
 preset_dict, register_preset = _kind(
     "preset", "f(cfg, given)",

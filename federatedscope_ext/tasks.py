@@ -28,7 +28,8 @@ class TextTask:
     metrics : tuple of str
         The task's official metrics; the first is the one to quote.
     validation : tuple of str
-        Names of the validation splits; empty where rows of ``train`` serve as such.
+        Names of the validation splits; empty where rows of ``train`` serve as such. Of several,
+        GLUE's ``data.matched`` chooses, other tasks take the first.
     test : str
         Name of the labelled test split, ``""`` where test labels are not public.
     hub : tuple of (str, str or None)

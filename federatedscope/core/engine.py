@@ -2,8 +2,8 @@
 
 Trainers and the client store ask an engine for what differs between PyTorch on one device and, for
 instance, DeepSpeed: placing a model, computing under a precision, backward pass and step, and
-putting one participant's tensors into the model in place of another's. The runner builds it and
-hands it in.
+putting one participant's tensors into the model in place of another's. The runner hands it in;
+``register_engine`` adds one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,11 @@ class TorchEngine:
     """PyTorch on one device; what other engines replace method by method."""
 
     def prepare(self, model: nn.Module, device: str | torch.device) -> None:
-        """Bring a model to its device, unless it is there: a walk over its modules takes time."""
+        """Bring a model to its device, unless it is there: a walk over its modules takes time.
+
+        Called before every training and evaluation, when the model has the participant's tensors
+        and what it has received is copied into them.
+        """
         parameter = next(model.parameters(), None)
         if parameter is None or parameter.device != torch.device(device):
             model.to(device)
@@ -91,5 +95,8 @@ class TorchEngine:
             slot.grad = None
 
     def tensors(self, slots: Mapping[str, Any]) -> dict[str, Tensor]:
-        """What the model computes with now, to be kept for the participant."""
+        """What the model computes with now, to be kept for the participant.
+
+        What is sent does not come from here, but from the model's parameters as they are.
+        """
         return {name: slot.data for name, slot in slots.items()}

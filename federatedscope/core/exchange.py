@@ -1,8 +1,9 @@
 """How messages get from one worker to another.
 
-An exchange is built by the runner and handed to the workers' managers; workers only send. Today all
-workers are in one process. Process groups and machines get exchanges of their own with the same
-two methods, :meth:`Exchange.post` and :meth:`Exchange.drain`.
+The runner hands an exchange to the workers' managers; workers only send. Today all workers are in
+one process. Process groups and machines get exchanges of their own with the same methods,
+:meth:`Exchange.post`, :meth:`Exchange.drain` and :meth:`Exchange.close`; ``register_exchange`` adds
+one.
 """
 
 from __future__ import annotations
@@ -90,7 +91,9 @@ class Exchange(ABC):
     Attributes
     ----------
     deliver : callable
-        ``f(message, receiver)``, set by the runner: lets a worker handle a message.
+        ``f(message, receiver)``, set by the runner: lets a worker handle a message. One at a time,
+        from any thread: the workers share a model, and a second call meanwhile is refused.
+        :meth:`post` must not call it, since a worker sends while it handles a message.
     """
 
     def __init__(self) -> None:
@@ -104,8 +107,12 @@ class Exchange(ABC):
     def drain(self) -> None:
         """Deliver until nothing is under way, also not what is sent meanwhile.
 
-        The server gets messages in the order of :class:`Inbox`.
+        The server gets messages in the order of :class:`Inbox`. What fails in a worker is raised
+        here, also where it worked in another thread.
         """
+
+    def close(self) -> None:  # noqa: B027 - most have nothing to let go of
+        """The run has ended, however it did: let go of threads, files and connections."""
 
 
 class InProcessExchange(Exchange):

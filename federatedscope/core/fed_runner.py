@@ -7,6 +7,7 @@ each handle its messages with its own tensors and random numbers.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,7 @@ class StandaloneRunner:
         self.callbacks = callbacks or Callbacks()
         self.exchange = InProcessExchange() if exchange is None else exchange
         self.exchange.deliver = self._deliver
+        self._idle = threading.Lock()
         self.engine = TorchEngine() if engine is None else engine
         self.ledger = TrafficLedger()
         self.layouts = layouts
@@ -178,6 +180,17 @@ class StandaloneRunner:
 
     def _deliver(self, message: Message, receiver: int) -> None:
         """Let a worker handle a message, with its own tensors and random numbers."""
+        if not self._idle.acquire(blocking=False):
+            raise RuntimeError(
+                f"{message} was delivered while another worker was at work. All share one model: "
+                f"{type(self.exchange).__name__} has to deliver one message at a time"
+            )
+        try:
+            self._hand_over(message, receiver)
+        finally:
+            self._idle.release()
+
+    def _hand_over(self, message: Message, receiver: int) -> None:
         worker = self.server if receiver == SERVER_ID else self.clients[receiver]
         handler = worker.msg_handlers.get(message.msg_type)
         if handler is None:
@@ -219,5 +232,8 @@ class StandaloneRunner:
         }
 
     def close(self) -> None:
-        """Remove temporary files."""
-        self.store.close()
+        """End the exchange and remove temporary files."""
+        try:
+            self.exchange.close()
+        finally:
+            self.store.close()

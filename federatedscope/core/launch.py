@@ -329,9 +329,9 @@ def build_runner(
     prepared, clients, callbacks
         The checked run, settings of single clients, and who is told what happens.
     exchange : Exchange, optional
-        Carries the messages; in this process when not given.
+        Carries the messages. When not given: a registered one, else in this process.
     engine : TorchEngine, optional
-        Computes; PyTorch on one device when not given.
+        Computes. When not given: a registered one, else PyTorch on one device.
     """
     from federatedscope.core.auxiliaries.worker_builder import get_client_cls, get_server_cls
     from federatedscope.core.fed_runner import StandaloneRunner
@@ -340,6 +340,10 @@ def build_runner(
     if model is None:
         model = build_model(cfg, prepared.data, prepared.precision.base_dtype)
     model.to(prepared.device)
+    if exchange is None:
+        exchange = register.first_answer(register.exchange_dict, cfg)
+    if engine is None:
+        engine = register.first_answer(register.engine_dict, cfg)
     return StandaloneRunner(
         data=prepared.data,
         server_class=get_server_cls(cfg),

@@ -132,7 +132,9 @@ def find_splits(
             str(config.data.root),
             f"{task.name} is neither in this folder ({folder}) nor in the Hugging Face cache, and "
             "the hub cannot be reached or does not have it",
-            WAYS_OUT.format(files="/".join((*folders[:1], task.name, "SPLIT.parquet"))),
+            WAYS_OUT.format(
+                files="/".join((*folders[:1], task.name, "SPLIT.parquet")) + ", .jsonl or .csv"
+            ),
         )
     return [split_of_hub(dataset[split], f"{task.name} {split}") for split in splits]
 

@@ -64,13 +64,17 @@ def build_text(config: Any, client_cfgs: Any = None) -> tuple[dict[int, Any], An
 
 def _named(config: Any, task: TextTask) -> tuple[Any, Any, Any]:
     set_task(config, task)
-    train, test = encode_rows(config, task, find_splits(config, task, ("train", task.test)))
+    given = [*task.validation[:1], *([task.test] if task.test else [])]
+    train, *others = encode_rows(config, task, find_splits(config, task, ("train", *given)))
+    test: Any = others.pop() if task.test else []
+    if others:
+        return train, others[0], test
     return *_validation_apart(config, train), test
 
 
 def _validation_apart(config: Any, train: Any) -> tuple[Any, Any]:
-    """Training and validation rows, where the test rows are given: ``data.splits`` says how many
-    of the others validate.
+    """Training and validation rows; ``data.splits`` says how many validate, and a share of test
+    rows is not cut.
     """
     shares = [float(share) for share in config.data.splits[:2]]
     order = np.random.RandomState(config.data.seed).permutation(len(train))

@@ -11,7 +11,7 @@ from federatedscope import register
 KINDS = (
     *("data", "model", "trainer", "worker", "metric", "splitter", "criterion", "optimizer"),
     *("scheduler", "transform", "regularizer", "config", "auxiliary_data_loader_PIA"),
-    *("aggregator", "callback", "preset"),
+    *("aggregator", "callback", "exchange", "engine", "preset"),
 )
 
 

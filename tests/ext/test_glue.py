@@ -24,7 +24,7 @@ from federatedscope.core.configs.config import global_cfg
 from federatedscope.core.data.utils import label_histogram, labels_of, lengths_of
 from federatedscope_ext.data.rows import TextRows
 from federatedscope_ext.errors import ExtensionError
-from federatedscope_ext.tasks import GLUE_ALIASES, GLUE_TASKS, TEXT_TASKS
+from federatedscope_ext.tasks import GLUE_ALIASES, GLUE_TASKS, TEXT_TASKS, TextTask
 from fedfiles import hub
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *(f"w{i}" for i in range(20))]
@@ -322,7 +322,7 @@ class TestOffline:
             get_data(config(data__root=str(tmp_path / "nothing")))
         # Most of it is the import of the library.
         assert time.perf_counter() - started < 15
-        for part in (*self.WAYS, "sst2", "glue/sst2/SPLIT.parquet"):
+        for part in (*self.WAYS, "sst2", "glue/sst2/SPLIT.parquet, .jsonl or .csv"):
             assert part in str(error.value)
 
     @pytest.mark.parametrize("name", ["nobody/no-such-model", "/no/such/folder"])
@@ -440,6 +440,22 @@ class TestOwnFiles:
         data, cfg = get_data(config(data__type=f"{name}@text", data__root=str(tmp_path)))
         assert [data[0].rows(split) for split in ("train", "val", "test")] == [53, 7, 60]
         assert cfg.data.num_labels == task.num_labels
+
+    @pytest.mark.parametrize(
+        ("validation", "test", "rows"),
+        [((), "", [53, 7, 0]), (("dev",), "", [60, 20, 0]), (("dev",), "test", [60, 20, 15])],
+    )
+    def test_a_named_set_of_ones_own(self, config, tmp_path, monkeypatch, validation, test, rows):
+        """Splits as the task says; labels by their names."""
+        task = TextTask("mine", "", ("text",), ("bad", "good"), ("accuracy",), validation, test)
+        monkeypatch.setitem(TEXT_TASKS, "mine", task)
+        for split, count in (("train", 60), ("dev", 20), ("test", 15)):
+            lines = [f"w1 w2,{task.labels[i % 2]}" for i in range(count)]
+            (tmp_path / "mine").mkdir(exist_ok=True)
+            (tmp_path / "mine" / f"{split}.csv").write_text("\n".join(["text,label", *lines]))
+        data, cfg = get_data(config(data__type="mine@text", data__root=str(tmp_path)))
+        assert [data[0].rows(split) for split in ("train", "val", "test")] == rows
+        assert list(cfg.data.label_list) == ["bad", "good"]
 
 
 def test_collating_is_fast(config, root):
