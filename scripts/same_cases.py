@@ -123,6 +123,7 @@ CASES: dict[str, Options | list[Options]] = {
     **{name: _method(name) for name in METHODS},
     **{f"{name}_unequal": _method(name, UNEQUAL) for name in METHODS},
     **{f"{name}_part": _method(name, PART) for name in ("fedavg", "fedsa", "feddpa", "rolora")},
+    "feddpa_alternate": _method("feddpa", UNEQUAL, {"feddpa.schedule": "alternate"}),
     "global": _method("global"),
     # Other adapters, other rules at the server, other losses at the clients
     "fedsa_rslora": _method("fedsa", adapter(use_rslora=True)),

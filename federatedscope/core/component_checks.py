@@ -8,7 +8,7 @@ from federatedscope import register
 from federatedscope.core.auxiliaries.criterion_builder import get_criterion
 from federatedscope.core.auxiliaries.metric_builder import get_metric
 from federatedscope.core.auxiliaries.model_builder import unknown_model
-from federatedscope.core.auxiliaries.optimizer_builder import check_optimizer
+from federatedscope.core.auxiliaries.optimizer_builder import SERVER, check_optimizer
 from federatedscope.core.auxiliaries.regularizer_builder import get_regularizer
 from federatedscope.core.auxiliaries.scheduler_builder import check_scheduler
 from federatedscope.core.checkpoint import load_checkpoint
@@ -39,7 +39,7 @@ def check_components(cfg: Any) -> None:
     elif cfg.trainer.type.lower() != "llmtrainer":
         check_text_metrics(cfg)
     if cfg.fedopt.use or cfg.federate.method.lower() == "fedopt":
-        check_optimizer("fedopt.optimizer", **cfg.fedopt.optimizer)
+        check_optimizer(SERVER, **cfg.fedopt.optimizer)
     get_criterion(cfg.criterion.type, "cpu")
     get_regularizer(cfg.regularizer.type)
 

@@ -80,7 +80,8 @@ _BASELINES = [
     Entry("global", "one worker trains on everybody's rows", ("A, B, head", "nothing", "")),
     Entry(
         "fedopt",
-        "an optimizer at the server applies the mean update (fedopt.optimizer)",
+        "an optimizer at the server applies the mean update (fedopt.optimizer: FedAdam, FedYogi, "
+        "FedAdagrad, or one of PyTorch's)",
         ("A, B, head", "A, B, head", "arXiv 2003.00295"),
     ),
     Entry(

@@ -69,6 +69,69 @@ def test_fedadam_keeps_its_moments_over_rounds_and_restarts() -> None:
         np.testing.assert_allclose(result.numpy(), expected, rtol=1e-5, atol=1e-5)
 
 
+def reddi_oracle(
+    rounds: list[tuple[np.ndarray, np.ndarray]], kind: str, lr: float, betas: Any, tau: float
+) -> list[np.ndarray]:
+    """Reddi et al.'s Algorithm 2 on D = mean - x, in double precision."""
+    m, v = np.zeros_like(rounds[0][0]), np.full_like(rounds[0][0], tau**2)
+    out = []
+    for x, mean in rounds:
+        d = mean - x
+        m = betas[0] * m + (1 - betas[0]) * d
+        v = {
+            "FedAdagrad": v + d**2,
+            "FedYogi": v - (1 - betas[1]) * d**2 * np.sign(v - d**2),
+            "FedAdam": betas[1] * v + (1 - betas[1]) * d**2,
+        }["FedYogi" if kind == "Yogi" else kind]
+        out.append(x + lr * m / (np.sqrt(v) + tau))
+    return out
+
+
+@pytest.mark.parametrize("kind", ["FedAdagrad", "FedYogi", "Yogi", "FedAdam"])
+@pytest.mark.parametrize("own", [{}, {"betas": [0.8, 0.95], "tau": 0.3}])
+def test_the_papers_server_optimizers(kind: str, own: dict[str, Any]) -> None:
+    """Without bias correction, over rounds and a restart."""
+    name = "q.lora_A.default.weight"
+    cfg = config("fedopt", fedopt__optimizer=CN({"type": kind, "lr": 0.1, **own}))
+    current, rounds, results = {name: torch.randn(4, 24)}, [], []
+    aggregator = FedOptAggregator(config=cfg)
+    for t in range(5):
+        uploads = [{name: (0.5 if t % 2 else 0.01) * s[name]} for s in states(3, seed=t)]
+        rounds.append((current[name].double().numpy(), oracle_mean(uploads, [1.0] * 3)[name]))
+        if t == 3:
+            saved = aggregator.state_dict()
+            aggregator = FedOptAggregator(config=cfg)
+            aggregator.load_state_dict(saved)
+        current = aggregator.aggregate(round_of(uploads, current=current))
+        results.append(current[name])
+    betas = own.get("betas", (0.0, 0.0) if kind == "FedAdagrad" else (0.9, 0.99))
+    expected = reddi_oracle(rounds, kind, 0.1, betas, own.get("tau", 1e-3))
+    for result, wanted in zip(results, expected, strict=True):
+        np.testing.assert_allclose(result.numpy(), wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("own", "words"),
+    [
+        ({"type": "FedYogy"}, "Did you mean 'FedYogi'"),
+        ({"type": "FedAdam", "tau": 0.0}, "tau 0.0 above 0"),
+        ({"type": "FedYogi", "betas": [0.9, 1.0]}, "below 1"),
+        ({"type": "FedAdam", "eps": 1e-8}, r"fedopt\.optimizer\.eps"),
+    ],
+)
+def test_what_they_refuse(own: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        FedOptAggregator(config=config("fedopt", fedopt__optimizer=CN({"lr": 1.0, **own})))
+
+
+def test_they_are_a_servers_only(rig: Any, capsys: Any) -> None:
+    assert rig("train.optimizer.type", "FedAdam").code == 2
+    assert "train.optimizer.type" in capsys.readouterr().err
+    done = rig("federate.method", "fedopt", "fedopt.optimizer.type", "FedYogi",
+               "fedopt.optimizer.tau", 0.01, "federate.total_round_num", 1)  # fmt: skip
+    assert done.code == 0
+
+
 def test_fedopt_state_survives_a_safe_file(tmp_path: Any) -> None:
     aggregator = FedOptAggregator(config=adam_config())
     uploads = states(3)

@@ -1,4 +1,4 @@
-"""What single methods do beside aggregating: merging, halves, sparse stages, private adapters."""
+"""What single methods do beside aggregating: merging, halves, sparse stages."""
 
 from __future__ import annotations
 
@@ -337,36 +337,6 @@ def test_the_penalty_is_the_product_of_the_tails_norms() -> None:
     assert not a.grad[0].any() and a.grad[1:].any()
     assert not b.grad[:, 0].any() and b.grad[:, 1:].any()
     assert float(tail_norm(named, {NAME: 3})) == 0.0
-
-
-class TestPrivateAdapter:
-    def test_it_is_trained_and_never_sent(self, rig: Any, mail: Any, step: Any) -> None:
-        runner = rig.runner("federate.method", "feddpa")
-        start = {n: t.clone() for n, t in runner.store.state(0).items() if ".private." in n}
-        for _ in step(runner):
-            pass
-        assert start
-        states = [runner.store.state(k) for k in (1, 2, 3)]
-        for name in start:
-            if "lora_B" in name:
-                assert not any(torch.equal(state[name], start[name]) for state in states)
-                assert not torch.equal(states[0][name], states[1][name])
-        assert not [n for m in mail for n in m.tensors if ".private." in n]
-        common = [n for n in states[0] if ".default." in n and "lora_" in n]
-        assert common and all(torch.equal(states[0][n], states[1][n]) for n in common)
-
-    def test_both_adapters_count(self, rig: Any) -> None:
-        runner = rig.runner("federate.method", "feddpa")
-        model = runner.model
-        runner.store.activate(1)
-        batch = {"input_ids": torch.tensor([[2, 5, 7, 3]])}
-        model.eval()
-        with torch.no_grad():
-            before = model(**batch).logits
-            for name, parameter in model.named_parameters():
-                if "lora_B.private" in name:
-                    parameter.normal_()
-            assert not torch.allclose(model(**batch).logits, before)
 
 
 @pytest.mark.parametrize("frozen", [("ffa", False), ("FedAvg", True)], ids=["ffa", "freeze_A"])

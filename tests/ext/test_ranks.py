@@ -254,6 +254,8 @@ REFUSED = [
       " 'use_dora': True}]"), "llm.adapter.args.use_dora"),
     (("federate.method", "zero_pad", "llm.adapter.args", "[{'adapter_method': 'lora', 'r': 4,"
       " 'init_lora_weights': 'pissa'}]"), "llm.adapter.args.init_lora_weights"),
+    (("federate.method", "flora", "llm.adapter.args", "[{'adapter_method': 'lora', 'r': 4,"
+      " 'init_lora_weights': 'olora'}]"), "llm.adapter.args.init_lora_weights"),
     (("federate.method", "zero_pad", "llm.adapter.args", "[{'adapter_method': 'lora', 'r': 4,"
       " 'lora_bias': True}]"), "llm.adapter.args.lora_bias"),
     (("federate.method", "slora", "llm.adapter.args", "[{'adapter_method': 'lora', 'r': 4,"

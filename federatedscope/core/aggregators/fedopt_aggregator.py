@@ -1,7 +1,9 @@
 """FedOpt: the mean update as a gradient for an optimizer at the server.
 
 ``g_t = x_t - sum_k p_k x_k``, ``x_(t+1) = ServerOpt(x_t, g_t)``. SGD with learning rate 1 is
-FedAvg; Adam is FedAdam, Adagrad FedAdagrad.
+FedAvg. ``FedAdam``, ``FedYogi`` and ``FedAdagrad`` are the paper's
+(:mod:`federatedscope.core.auxiliaries.server_optimizers`); ``Adam`` and ``Adagrad`` are PyTorch's,
+which correct for a bias, or start from zero.
 
 Reddi et al., Adaptive Federated Optimization, ICLR 2021, arXiv 2003.00295.
 """
@@ -15,7 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from federatedscope.core.aggregators.clients_avg_aggregator import ClientsAvgAggregator
-from federatedscope.core.auxiliaries.optimizer_builder import check_optimizer, get_optimizer
+from federatedscope.core.auxiliaries.optimizer_builder import (
+    SERVER,
+    check_optimizer,
+    get_server_optimizer,
+)
 from fedlora.errors import AggregationError
 from fedlora.means import narrow
 
@@ -45,7 +51,7 @@ class FedOptAggregator(ClientsAvgAggregator):
         self._parameters: dict[str, nn.Parameter] = {}
         self.optimizer: torch.optim.Optimizer | None = None
         self.scheduler: torch.optim.lr_scheduler.StepLR | None = None
-        check_optimizer("fedopt.optimizer", **config.fedopt.optimizer)
+        check_optimizer(SERVER, **config.fedopt.optimizer)
 
     def _combine(self) -> dict[str, Tensor]:
         """One step of the server optimizer."""
@@ -83,7 +89,7 @@ class FedOptAggregator(ClientsAvgAggregator):
         settings = self.cfg.fedopt
         # A module, because registered optimizer builders ask it for its parameters().
         module = nn.ParameterList(self._parameters.values())
-        self.optimizer = get_optimizer(module, **settings.optimizer)
+        self.optimizer = get_server_optimizer(module, **settings.optimizer)
         if settings.annealing:
             self.scheduler = torch.optim.lr_scheduler.StepLR(
                 self.optimizer, settings.annealing_step_size, settings.annealing_gamma

@@ -10,11 +10,15 @@ from torch import nn
 
 from federatedscope import register
 from federatedscope.core.auxiliaries.resolve import build, classes_of, own_arguments, resolve
+from federatedscope.core.auxiliaries.server_optimizers import SERVER_OPTIMIZERS
 from federatedscope.core.configs.ranges import adapter_method
 from federatedscope.core.configs.values import is_number
 from federatedscope.core.errors import ConfigError, UserError
 
 ParameterGroups = list[dict[str, Any]]
+
+#: the server's section
+SERVER = "fedopt.optimizer"
 
 # What training here does not offer them.
 _NOT_USABLE = {
@@ -55,13 +59,27 @@ def get_model_optimizer(
     return _resolve(model, parameter_groups(model, cfg), type, lr, kwargs)
 
 
+def get_server_optimizer(
+    model: nn.Module, type: str, lr: float, **kwargs: Any
+) -> torch.optim.Optimizer:
+    """The optimizer of a server (``fedopt.optimizer``): one of :mod:`server_optimizers
+    <federatedscope.core.auxiliaries.server_optimizers>`, or as :func:`get_optimizer`.
+    """
+    return _resolve(model, model, type, lr, kwargs, SERVER)
+
+
 def _resolve(
-    model: Any, parameters: Any, type: str, lr: float, section: dict[str, Any]
+    model: Any,
+    parameters: Any,
+    type: str,
+    lr: float,
+    section: dict[str, Any],
+    field: str = "optimizer",
 ) -> torch.optim.Optimizer:
     own = own_arguments(section)
 
     def built_in() -> torch.optim.Optimizer:
-        return _of_torch("optimizer", parameters, type, lr, own)
+        return _of_torch(field, parameters, type, lr, own)
 
     built: torch.optim.Optimizer = resolve("optimizer", built_in, model, type, lr, **own)
     return built
@@ -79,12 +97,13 @@ def check_optimizer(field: str, type: str, lr: float, **kwargs: Any) -> None:
 def _of_torch(
     field: str, parameters: Any, type: str, lr: float, own: dict[str, Any]
 ) -> torch.optim.Optimizer:
-    """A class of ``torch.optim`` over those of the parameters that are trained."""
+    """A class of ``torch.optim`` (or of the server's) over those parameters that are trained."""
     if type in _NOT_USABLE:
         raise ConfigError(f"{field}.type", type, _NOT_USABLE[type], "write for example AdamW")
     if not is_number(lr):
         raise ConfigError(f"{field}.lr", lr, "no number", "write for example lr: 0.001")
     known = classes_of(torch.optim, torch.optim.Optimizer, *_NOT_USABLE)
+    known |= SERVER_OPTIMIZERS if field == SERVER else {}
     built: torch.optim.Optimizer = build(
         "optimizer", field, type, known, trainable(parameters), {"lr": lr, **own}
     )

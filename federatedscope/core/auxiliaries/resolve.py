@@ -73,7 +73,7 @@ def build(
     try:
         return cls(first, **arguments)
     except (TypeError, ValueError) as error:
-        remedy = f"change what it names; these are PyTorch's own arguments of {type}"
+        remedy = f"change what it names; these are the arguments of the class {type}"
         given = {"type": type, **arguments}
         raise ConfigError(field, given, f"{type} refuses it: {error}", remedy) from error
 

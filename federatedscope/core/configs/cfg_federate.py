@@ -119,7 +119,9 @@ SECTIONS = (
     Section("personalization", "What stays at the client", _PERSONALIZATION),
     Section("fedopt", "An optimizer at the server", _FEDOPT),
     Section("fedopt.optimizer", "That optimizer and its own arguments", (
-        Key("type", "SGD", "Name of a torch.optim class."),
+        Key("type", "SGD", "Reddi et al.'s FedAdagrad, FedYogi or FedAdam, which have no bias"
+            " correction (arguments betas, [0.9, 0.99], and tau, 0.001); or the name of a"
+            " torch.optim class, whose Adam has one."),
         Key("lr", 0.01, "Learning rate at the server."),
     ), free=True),
     Section("fedprox", "A proximal term in the clients' loss", (

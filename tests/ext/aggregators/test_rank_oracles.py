@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,6 +32,7 @@ from rank_cases import (
     wide,
 )
 
+from federatedscope_ext.aggregators.module import named_stream
 from federatedscope_ext.methods.fedrot import procrustes_rotation
 from fedlora.errors import AggregationError
 
@@ -263,6 +265,30 @@ def test_flora_starts_fresh_by_seed_round_and_module() -> None:
     assert not torch.equal(other[names("m.q")[0]], result[names("m.q")[0]])
     seeded = aggregate("flora", given, config={"seed": 1})[1]
     assert not torch.equal(seeded[names("m.q")[0]], result[names("m.q")[0]])
+
+
+@pytest.mark.parametrize("start", ["gaussian", "Gaussian", False, "orthogonal"])
+def test_flora_starts_fresh_as_peft_does(start: Any) -> None:
+    """Compared with a model that PEFT makes at the same random state."""
+    from peft import LoraConfig, get_peft_model
+
+    arguments = {"init_lora_weights": start}
+    config = {"llm": {"adapter": {"args": [arguments]}}, "seed": 5}
+    given = case()
+    before = torch.get_rng_state()
+    _, result = aggregate("flora", given, config=config)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not torch.equal(result[names("m.q")[1]], given.info["current"][names("m.q")[1]])
+    for module, (d_out, d_in) in LAYERS.items():
+        net = torch.nn.Sequential(torch.nn.Linear(d_in, d_out))
+        fresh = LoraConfig(r=SERVER[module], target_modules=["0"], **arguments)
+        with torch.random.fork_rng():
+            # The stream is named by seed, round and module.
+            torch.default_generator.set_state(named_stream(f"5/3/{module}").get_state())
+            layer = get_peft_model(net, fresh).base_model.model[0]
+        for name, factor in zip(names(module), (layer.lora_A, layer.lora_B), strict=True):
+            torch.testing.assert_close(result[name], factor["default"].weight.detach())
+        assert bool(layer.lora_B["default"].weight.any()) is (start in (False, "orthogonal"))
 
 
 def test_floras_stack_is_no_larger_than_the_layer() -> None:
