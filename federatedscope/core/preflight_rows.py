@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from federatedscope.core.data.base_data import SPLITS
-from federatedscope.core.data.utils import IntArray, bases_of, dataset_of, numbers_of
+from federatedscope.core.data.utils import IntArray, bases_of, count_rows, dataset_of, numbers_of
 from federatedscope.core.records import ClientInfo, LeftOut, Truncation
 from federatedscope.core.task import task_type
 
@@ -65,6 +65,7 @@ def describe_left_out(cfg: Any, data: Mapping[int, Any]) -> tuple[LeftOut, ...]:
     told = [one for holder in data.values() for one in getattr(holder, "left_out", ())]
     bases = {id(base): base for _, rows in _splits(data, 0) for base in bases_of(rows)}
     told += [one for base in bases.values() for one in getattr(base, "left_out", ())]
+    told += _last_batches(cfg, data)
     for where, rows, reason in told:
         counts[where, reason] += rows
     if task_type(cfg) == "CAUSAL_LM":
@@ -74,6 +75,15 @@ def describe_left_out(cfg: Any, data: Mapping[int, Any]) -> tuple[LeftOut, ...]:
                 reason = "no token of the answer to learn from"
                 counts[f"{split} rows", reason] += int(np.count_nonzero(left < 1))
     return tuple(LeftOut(where, rows, why) for (where, why), rows in counts.items() if rows)
+
+
+def _last_batches(cfg: Any, data: Mapping[int, Any]) -> Iterator[tuple[str, int, str]]:
+    """Training rows that ``dataloader.drop_last`` leaves out of every epoch."""
+    for worker, holder in data.items():
+        loader = (getattr(holder, "client_cfg", None) or cfg).dataloader
+        if worker and loader.drop_last:
+            rows = count_rows(holder, "train") % loader.batch_size
+            yield "train rows of every epoch", rows, "dataloader.drop_last"
 
 
 def _splits(data: Mapping[int, Any], first: int = 1) -> Iterator[tuple[str, Any]]:

@@ -134,6 +134,19 @@ class TestLeftOut:
             LeftOut("train rows", 2, why), LeftOut("val rows", 2, why),
         )  # fmt: skip
 
+    def test_the_last_batch_of_every_epoch(self) -> None:
+        cfg, data = self.data([], dataloader__batch_size=2, dataloader__drop_last=True)
+        why = "dataloader.drop_last"
+        assert describe_left_out(cfg, data) == (LeftOut("train rows of every epoch", 2, why),)
+
+    def test_other_clients_of_one_that_trains_alone(self, rig: Any) -> None:
+        run = rig.prepared("federate.client_idx_for_local_train", 2).run
+        every = sum(client["rows"]["train"] for client in rig.prepared().run["clients"])
+        (mine,) = run["clients"]
+        (left_out,) = run["left_out"]
+        assert left_out["rows"] == every - mine["rows"]["train"] > 0
+        assert left_out["reason"] == "federate.client_idx_for_local_train 2"
+
     def test_answers_without_a_token_to_learn_from(self) -> None:
         cfg = config(model__type="x@huggingface_llm")
         data = {k: {"train": Rows([0, 2], [3, 0])} for k in (0, 1, 2)}
