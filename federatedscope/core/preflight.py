@@ -34,6 +34,7 @@ from federatedscope.core.preflight_clients import (
     participation_notes,
 )
 from federatedscope.core.preflight_options import method_options
+from federatedscope.core.preflight_rows import describe_left_out, truncation_notes
 from federatedscope.core.records import AdapterInfo, EvaluationInfo, Parameters, RunInfo, Swap
 from federatedscope.core.sharing import head_rule
 from federatedscope.core.task import (
@@ -93,18 +94,21 @@ def describe_run(
     check_splits(cfg, data)
     if skeleton is not None:
         check_sharing(cfg, trainable_shapes(skeleton), declared_local)
+    clients = tuple(describe_clients(cfg, data, layouts))
+    notes = [*truncation_notes(cfg, data, clients), *_notes(cfg, precision, device, data)]
     return RunInfo(
         name=Path(cfg.outdir).name,
         started=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         **_describe_method(cfg),
         **_describe_model(cfg, skeleton, precision, device, threads, layouts),
         **_describe_training(cfg),
-        clients=tuple(describe_clients(cfg, data, layouts)),
+        clients=clients,
+        left_out=describe_left_out(cfg, data),
         label_names=tuple(cfg.data.label_list) or None,
         embedded=bool(cfg.embedded.use),
         swaps=tuple(Swap(**swap) for swap in cfg.embedded.swaps),
         evaluation=_describe_evaluation(cfg, layouts is not None and layouts.vary),
-        notes=tuple(_notes(cfg, precision, device, data)),
+        notes=tuple(notes),
         versions=_versions(),
         command=" ".join(["python", *sys.argv]),
         last_round=0,

@@ -7,7 +7,8 @@ from typing import Any
 
 from federatedscope.core.data.base_data import SPLITS
 from federatedscope.core.data.utils import count_rows, dataset_of, label_histogram, listed
-from federatedscope.core.participants import unseen_clients, untrained_clients
+from federatedscope.core.participants import evaluated_clients, unseen_clients, untrained_clients
+from federatedscope.core.preflight_rows import describe_truncation
 from federatedscope.core.records import ClientInfo, Majority
 from federatedscope.core.task import adapter_arguments, task_type
 from federatedscope.core.trainers.utils import training_length
@@ -44,6 +45,7 @@ def describe_clients(
                 majority=majority_baseline(histograms) if classifies else None,
                 unseen=client in unseen,
                 group=getattr(holder, "group", "") or None,
+                truncated=describe_truncation(holder),
             )
         )
     return described
@@ -63,6 +65,7 @@ def participation_notes(cfg: Any, data: Mapping[int, Any]) -> list[str]:
         group = str(getattr(holder, "group", ""))
         if client and group:
             groups.setdefault(group, []).append(client)
+    notes += _private_notes(cfg)
     notes += [f"{len(ids)} client(s) {name}: {listed(ids)}." for name, ids in groups.items()]
     if cfg.eval.clients != "all":
         notes.append(f"Only the {cfg.eval.clients} clients are evaluated (eval.clients).")
@@ -72,6 +75,22 @@ def participation_notes(cfg: Any, data: Mapping[int, Any]) -> list[str]:
             "(eval.max_rows); means weighted by rows count these."
         )
     return notes
+
+
+def _private_notes(cfg: Any) -> list[str]:
+    """What clients that never train are scored with where others have tensors of their own."""
+    private = list(cfg.personalization.local_param)
+    isolated = cfg.federate.method.lower() == "local"
+    everybody = range(1, cfg.federate.client_num + 1)
+    never = evaluated_clients(cfg, everybody, unseen_clients(cfg)) & {*untrained_clients(cfg)}
+    evaluates_clients = not cfg.federate.make_global_eval and not cfg.federate.shared_module
+    if not never or not evaluates_clients or not (private or isolated):
+        return []
+    what = "the model as it was at the start"
+    if not isolated:
+        what = f"what is shared and, untrained, what stays on a client ({', '.join(private)})"
+    first = ", fine-tuned on their own training rows" if cfg.finetune.before_eval else ""
+    return [f"Client(s) {listed(sorted(never))} never train: scored with {what}{first}."]
 
 
 def _one(values: Mapping[str, float]) -> Any:

@@ -32,6 +32,7 @@ __all__ = [
     "EvalEvent",
     "EvaluationInfo",
     "Event",
+    "LeftOut",
     "Majority",
     "Parameters",
     "RecordError",
@@ -40,6 +41,7 @@ __all__ = [
     "Swap",
     "TrafficEvent",
     "TrainEvent",
+    "Truncation",
     "as_number",
     "event_of",
     "wrong_type",
@@ -181,9 +183,36 @@ class Majority(Record):
 
 
 @dataclass(frozen=True)
+class Truncation(Record):
+    """What ``llm.tok_len`` cuts of the rows of a split: ``rows`` of ``all_rows`` lose ``tokens`` of
+    ``all_tokens``; ``empty`` ones lose all that they had to say.
+    """
+
+    rows: int = 0
+    tokens: int = 0
+    empty: int = 0
+    all_rows: int = 0
+    all_tokens: int = 0
+
+    def __add__(self, other: Truncation) -> Truncation:
+        pairs = zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
+        return Truncation(*(mine + its for mine, its in pairs))
+
+
+@dataclass(frozen=True)
+class LeftOut(Record):
+    """Rows of the data that the run does not use: which, how many and why."""
+
+    where: str = ""
+    rows: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class ClientInfo(Record):
     """What a client owns: rows per split, label counts per split, rank and scale (or those of
-    modules that differ), share of the weight, majority baseline.
+    modules that differ), share of the weight, majority baseline, what ``llm.tok_len`` cuts
+    (``truncated``, by split; ``None`` where the data do not say).
     """
 
     id: int = 0
@@ -195,6 +224,12 @@ class ClientInfo(Record):
     majority: Majority | None = None
     unseen: bool = False
     group: str | None = None
+    truncated: dict[str, Truncation] | None = None
+
+    @property
+    def cut(self) -> Truncation:
+        """What is cut in all splits together."""
+        return sum((self.truncated or {}).values(), Truncation())
 
 
 @dataclass(frozen=True)
@@ -289,6 +324,7 @@ class RunInfo(Record):
     main_metric: str = ""
     larger_is_better: bool = True
     clients: tuple[ClientInfo, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
     label_names: tuple[str, ...] | None = None
     embedded: bool = False
     swaps: tuple[Swap, ...] = ()
@@ -327,6 +363,11 @@ class RunInfo(Record):
         """A label as the task calls it (``"entailment"`` for ``"0"``) where names are known."""
         names = self.label_names
         return names[int(label)] if names and label.isdigit() and int(label) < len(names) else label
+
+    @property
+    def cut(self) -> Truncation:
+        """What ``llm.tok_len`` cuts, of all clients."""
+        return sum((client.cut for client in self.clients), Truncation())
 
     @cached_property
     def client_table(self) -> dict[int, ClientInfo]:

@@ -162,7 +162,8 @@ def encode_rows(config: Any, task: TextTask, splits: list[Split]) -> list[TextRo
     for split in splits:
         encoded = encode_split(split, task, tokenizer, config.llm.tok_len, cache_folder(config))
         check_hidden(split, task, encoded["labels"])
-        rows.append(TextRows(encoded, pad, task.labels))
+        unlabelled = (split.name, int(encoded["unlabelled"][0]), "no label (-1)")
+        rows.append(TextRows(encoded, pad, task.labels, [unlabelled]))
     return rows
 
 

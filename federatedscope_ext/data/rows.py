@@ -22,12 +22,14 @@ class TextRows(Dataset[dict[str, Any]]):
     arrays : mapping of str to array
         ``input_ids``, int32 of shape ``(tokens,)``, of all rows one after the other; ``offsets``,
         int64 of shape ``(rows + 1,)``, where each begins; ``labels`` of shape ``(rows,)``, int64
-        classes or float32 targets; for models that take it ``token_type_ids``, uint8 of shape
-        ``(tokens,)``, which sentence of a pair a token is of.
+        classes or float32 targets; ``cut`` and ``left`` (see below); for models that take it
+        ``token_type_ids``, uint8 of shape ``(tokens,)``, which sentence of a pair a token is of.
     pad_token_id : int
         What batches are padded with; the attention mask is 0 there.
     label_names : sequence of str
         Names of the labels in order; empty for a regression.
+    left_out : sequence of tuple
+        Rows that are not among these: ``(file, number of rows, reason)``.
 
     Attributes
     ----------
@@ -35,6 +37,8 @@ class TextRows(Dataset[dict[str, Any]]):
         One label per row.
     lengths : int64 array of shape (rows,)
         Tokens per row.
+    cut, left : int32 array of shape (rows,)
+        Tokens that ``llm.tok_len`` took from each row, and those of its text that are left.
     """
 
     def __init__(
@@ -42,6 +46,7 @@ class TextRows(Dataset[dict[str, Any]]):
         arrays: Mapping[str, npt.NDArray[Any]],
         pad_token_id: int = 0,
         label_names: Sequence[str] = (),
+        left_out: Sequence[tuple[str, int, str]] = (),
     ) -> None:
         self._offsets = arrays["offsets"]
         self._per_token = {k: arrays[k] for k in ("input_ids", "token_type_ids") if k in arrays}
@@ -49,6 +54,8 @@ class TextRows(Dataset[dict[str, Any]]):
         self.label_names = list(label_names)
         self.labels = arrays["labels"]
         self.lengths = np.diff(self._offsets)
+        self.cut, self.left = arrays.get("cut"), arrays.get("left")
+        self.left_out = list(left_out)
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from array import array
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import numpy.typing as npt
 
 from federatedscope_ext.data.labels import are_labels, class_number, is_missing
 from federatedscope_ext.data.splits import Split
+from federatedscope_ext.errors import ExtensionError
 from federatedscope_ext.tasks import TextTask
 from fedfiles.cache import cached_arrays
 from fedfiles.readers import PIECE, file_error, shown
@@ -53,9 +55,12 @@ def encode_split(
     FileError
         A column is missing, a row lacks its text or has a wrong label, or there are no labelled
         rows.
+    ExtensionError
+        ``tok_len`` is less than the tokens that the tokenizer adds to every text.
     """
     _refuse_columns(split, task)
-    key = repr((3, split.fingerprint(), tokenizer_text(tokenizer), tok_len, task.sentence_keys,
+    _refuse_length(task, tokenizer, tok_len)
+    key = repr((4, split.fingerprint(), tokenizer_text(tokenizer), tok_len, task.sentence_keys,
                 task.labels))  # fmt: skip
     arrays, known = cached_arrays(
         cache / "tokenised", key, lambda: _encode(split, task, tokenizer, tok_len)
@@ -87,6 +92,24 @@ def _refuse_columns(split: Split, task: TextTask) -> None:
     raise file_error(split.name, problem, remedy)
 
 
+def _added(task: TextTask, tokenizer: Any) -> int:
+    """Tokens of a row that are none of its text."""
+    return int(tokenizer.num_special_tokens_to_add(pair=len(task.sentence_keys) == 2))
+
+
+def _refuse_length(task: TextTask, tokenizer: Any, tok_len: int) -> None:
+    """Tokenizers do not cut at all to a length that their own tokens exceed."""
+    added = _added(task, tokenizer)
+    if tok_len < added:
+        raise ExtensionError(
+            "llm.tok_len",
+            tok_len,
+            f"the tokenizer adds {added} tokens to every row of {task.name}, and the text needs "
+            "room beside them",
+            "Write a larger one, for example 128",
+        )
+
+
 def _encode(
     split: Split, task: TextTask, tokenizer: Any, tok_len: int
 ) -> dict[str, npt.NDArray[Any]]:
@@ -94,12 +117,15 @@ def _encode(
     started = time.perf_counter()
     tokens, types, ends = array("i"), array("B"), array("q", [0])
     labels: list[int | float] = []
+    cut = array("i")
     typed = "token_type_ids" in tokenizer.model_input_names
-    rows = _labelled(split, task)
+    unlabelled = Counter[str]()
+    rows = _labelled(split, task, unlabelled)
     while piece := list(islice(rows, PIECE)):
         labels.extend(label for _, label in piece)
-        texts = zip(*(texts for texts, _ in piece), strict=True)
-        batch = tokenizer(*map(list, texts), truncation=True, max_length=tok_len, padding=False)
+        texts = [list(column) for column in zip(*(texts for texts, _ in piece), strict=True)]
+        batch = tokenizer(*texts, truncation=True, max_length=tok_len, padding=False)
+        cut.extend(_cut(texts, batch["input_ids"], tokenizer, tok_len))
         for row, ids in enumerate(batch["input_ids"]):
             tokens.extend(ids)
             ends.append(len(tokens))
@@ -107,28 +133,51 @@ def _encode(
                 types.extend(batch["token_type_ids"][row])
     lengths = np.diff(ends)
     logger.info(
-        "%s: %d rows tokenised in %.1f s (%d tokens, longest %d, %d rows at llm.tok_len %d)",
+        "%s: %d rows tokenised in %.1f s (%d tokens, longest %d, %d rows cut to llm.tok_len %d)",
         split.name,
         len(lengths),
         time.perf_counter() - started,
         lengths.sum(),
         lengths.max(),
-        int(np.sum(lengths == tok_len)),
+        np.count_nonzero(cut),
         tok_len,
     )
     arrays: dict[str, npt.NDArray[Any]] = {
         "input_ids": np.asarray(tokens, dtype=np.int32),
         "offsets": np.asarray(ends, dtype=np.int64),
         "labels": np.asarray(labels, dtype=np.float32 if task.is_regression else np.int64),
+        "cut": np.asarray(cut, dtype=np.int32),
+        "left": np.asarray(lengths - _added(task, tokenizer), dtype=np.int32),
+        "unlabelled": np.asarray([unlabelled.total()], dtype=np.int64),
     }
     if typed:
         arrays["token_type_ids"] = np.asarray(types, dtype=np.uint8)
     return arrays
 
 
-def _labelled(split: Split, task: TextTask) -> Iterator[tuple[list[str], int | float]]:
-    """Texts and label of each row that has one; what is wrong gets its place."""
-    kept = dropped = 0
+def _cut(
+    texts: Sequence[list[str]], kept: Sequence[Sequence[int]], tokenizer: Any, tok_len: int
+) -> list[int]:
+    """Tokens that every row lost; only those that fill ``tok_len`` can have lost any."""
+    full = [row for row, ids in enumerate(kept) if len(ids) >= tok_len]
+    lost = [0] * len(kept)
+    if full:
+        columns = ([column[row] for row in full] for column in texts)
+        # Not verbose: these are not what the model gets.
+        whole = tokenizer(*columns, truncation=False, padding=False, verbose=False)["input_ids"]
+        for row, ids in zip(full, whole, strict=True):
+            lost[row] = len(ids) - len(kept[row])
+    return lost
+
+
+def _labelled(
+    split: Split, task: TextTask, unlabelled: Counter[str]
+) -> Iterator[tuple[list[str], int | float]]:
+    """Texts and label of each row that has one; what is wrong gets its place.
+
+    The others are counted in ``unlabelled`` by their file.
+    """
+    kept = 0
     for (file, number), row in split.rows([*task.sentence_keys, "label"]):
         try:
             label = class_number(row["label"], task)
@@ -138,8 +187,9 @@ def _labelled(split: Split, task: TextTask) -> Iterator[tuple[list[str], int | f
                 f"row {number}: {error}",
                 "Use the label numbers or names in this order, -1 for rows without a label",
             ) from error
-        if label == -1:
-            dropped += 1
+        # Of a regression of one's own it is a number as any other.
+        if label == -1 and (task.labels or task.hub):
+            unlabelled[file] += 1
             continue
         for key in task.sentence_keys:
             # As words, 'None' and 'nan' would be trained on.
@@ -148,8 +198,9 @@ def _labelled(split: Split, task: TextTask) -> Iterator[tuple[list[str], int | f
                 raise file_error(file, f"row {number} has no {key}", remedy)
         kept += 1
         yield [str(row[key]) for key in task.sentence_keys], label
-    if dropped:
-        logger.info("%s: %d rows without a label (-1) are left out.", split.name, dropped)
+    if unlabelled:
+        told = "%s: %d rows without a label (-1) are left out."
+        logger.info(told, split.name, unlabelled.total())
     if not kept:
-        problem = "there are no rows with a label" if dropped else "the file has no rows"
+        problem = "there are no rows with a label" if unlabelled else "the file has no rows"
         raise file_error(split.name, problem, "Use another split or file")

@@ -12,7 +12,7 @@ import torch
 from federatedscope.core.configs.config import global_cfg
 from federatedscope.core.data import ClientData
 from federatedscope.core.errors import ConfigError
-from federatedscope.core.participants import unseen_clients
+from federatedscope.core.participants import unseen_clients, untrained_clients
 from federatedscope.core.preflight import check_splits, estimate_memory
 from federatedscope.core.records import Parameters
 
@@ -68,6 +68,31 @@ class TestNotes:
         notes = rig.prepared("dataloader.batch_size", 16).run["notes"]
         assert any("1 client(s) have fewer training rows than a batch of 16" in n for n in notes)
         assert not rig.prepared().run["notes"]
+
+    @pytest.mark.parametrize(
+        ("options", "told"),
+        [
+            (("federate.method", "fedsa"), "what is shared and, untrained, what stays on a client "
+             "(lora_B, lora_embedding_B"),
+            (("federate.method", "fedavg", "personalization.head", "local"),
+             "untrained, what stays on a client (modules_to_save"),
+            (("federate.method", "local", "federate.untrained_clients", "[2]"),
+             "scored with the model as it was at the start"),
+            (("federate.method", "fedsa", "finetune.before_eval", True),
+             "fine-tuned on their own training rows"),
+            (("federate.method", "fedavg", "personalization.head", "shared"), ""),
+            (("federate.method", "fedsa", "eval.clients", "seen"), ""),
+        ],
+    )  # fmt: skip
+    def test_what_unseen_clients_are_scored_with(
+        self, rig: Any, options: tuple[Any, ...], told: str
+    ) -> None:
+        prepared = rig.prepared("federate.unseen_clients_rate", 0.34, *options)
+        (unseen,) = untrained_clients(prepared.cfg)
+        found = [note for note in prepared.run["notes"] if "never train: scored" in note]
+        assert [f"Client(s) {unseen} never" in note and told in note for note in found] == (
+            [True] if told else []
+        )
 
     def test_evaluation_elsewhere(self, rig: Any) -> None:
         notes = rig.prepared("eval_device", 1).run["notes"]

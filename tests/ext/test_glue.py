@@ -257,6 +257,35 @@ def test_hidden_labels_are_left_out_with_a_note(config, root, caplog):
     assert set(labels_of(data[0].train_data)) == {0, 1}
 
 
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize(("task", "added"), [("sst2", 2), ("rte", 3)])
+def test_what_is_cut_is_counted(config, root, task, added, again):
+    """A word is a token here: rows of 1, 6 and 9 words, cut to 4 of them and 0 of them."""
+    first, *second = GLUE_TASKS[task].sentence_keys
+    words = {first: ["w1", "w1 " * 5 + "w2", "w3 " * 9]} | {key: [""] * 3 for key in second}
+    write(root / "glue" / task, "train", words | {"label": [0, 1, 1]})
+    for tok_len, cut, left in ((added + 4, [0, 2, 5], [1, 4, 4]), (added, [1, 6, 9], [0, 0, 0])):
+        for _ in range(1 + again):
+            data, _ = get_data(config(data__type=f"{task}@glue", llm__tok_len=tok_len))
+        rows = data[0].train_data
+        assert (rows.cut.tolist(), rows.left.tolist()) == (cut, left)
+        assert (rows.lengths + rows.cut).tolist() == [added + 1, added + 6, added + 9]
+
+
+def test_a_length_below_the_tokenizers_own_tokens(config):
+    """Tokenizers would not cut anything then."""
+    with pytest.raises(ExtensionError, match="adds 3 tokens to every row of rte") as caught:
+        get_data(config(data__type="rte@glue", llm__tok_len=2))
+    assert (caught.value.field, caught.value.value) == ("llm.tok_len", 2)
+
+
+def test_minus_one_is_a_number_of_a_regression_of_ones_own(config, tmp_path):
+    columns = {"text": ["w1", "w2", "w3", "w4"], "label": [-1.0, 0.5, -1.0, 1.0]}
+    file = write(tmp_path, "scores", columns, ".jsonl")
+    data, _ = get_data(config(data__type=f"{file}@text", data__splits="[1.0, 0.0, 0.0]"))
+    assert sorted(labels_of(data[0].train_data)) == [-1.0, -1.0, 0.5, 1.0]
+
+
 @pytest.mark.parametrize(
     ("labels", "problem"), [([0, 1, 2, 0], "label 2"), (["positive", "x", "0", "1"], "'x'")]
 )

@@ -267,6 +267,7 @@ def test_rare_language_is_left_out_with_meta(config, tmp_path):
     )
     rows, _ = load_llm_dataset(config("rosetta_alpaca@llm", data__splitter="meta"))
     assert set(rows.labels) == {"C", "Go"}
+    assert rows.left_out == [("rosetta_alpaca", 1, "too few of their category for a client")]
 
 
 def test_second_start_reads_the_cache(config, tmp_path, caplog):

@@ -6,6 +6,7 @@ import gzip
 import json
 import logging
 
+import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
@@ -162,16 +163,21 @@ def test_cut_rows_are_counted(tmp_path, caplog, cached):
     rows = [record("x" * 200), record("x" * 20), record("x")]
     for _ in range(1 + cached):
         caplog.clear()
-        InstructionRows(rows, characters(), PROMPT + 5, tmp_path if cached else None)
-    warnings = [entry for entry in caplog.records if entry.levelno == logging.WARNING]
-    assert len(warnings) == 1
-    text = warnings[0].getMessage()
-    assert f"llm.tok_len {PROMPT + 5} cuts 2 of 3 rows: 1 lose the end" in text
+        with caplog.at_level(logging.INFO):
+            made = InstructionRows(rows, characters(), PROMPT + 5, tmp_path if cached else None)
+    assert f"llm.tok_len {PROMPT + 5} cuts 2 of 3 rows: 1 lose the end" in caplog.text
+    # The end of text is a token of the answer.
+    whole = np.array([PROMPT + 201, PROMPT + 21, PROMPT + 2])
+    assert (made.lengths + made.cut).tolist() == whole.tolist()
+    assert made.cut.tolist() == [196, 16, 0]
+    assert made.left.min() > 0
 
 
 def test_rows_that_fit_are_not_mentioned(caplog):
-    InstructionRows([record("x")], characters(), PROMPT + 5)
-    assert not [entry for entry in caplog.records if entry.levelno == logging.WARNING]
+    with caplog.at_level(logging.INFO):
+        made = InstructionRows([record("x")], characters(), PROMPT + 5)
+    assert "cuts" not in caplog.text
+    assert made.cut.tolist() == [0]
 
 
 def test_no_answer_left():

@@ -11,6 +11,7 @@ from natural_instructions_runs import config_of
 
 from federatedscope.core.auxiliaries.data_builder import get_data
 from federatedscope.core.errors import ConfigError
+from federatedscope.core.preflight_rows import describe_left_out
 from federatedscope.llm.dataset.natural_instructions import find
 from federatedscope.llm.dataset.task_files import SPLITS, Division
 
@@ -130,6 +131,8 @@ def test_clients(
     for client in (1, 2, 3):
         assert tuple(data[client].rows(split) for split in SPLITS) == rows
         assert len({row["categories"] for row in data[client].train_data}) == 1
+    # Every training row is used, or told.
+    assert 3 * rows[0] + sum(one.rows for one in describe_left_out(cfg, data)) == 48
 
 
 def test_what_no_client_uses_is_not_tokenised(rig: Any, options: Any, repository: Path) -> None:

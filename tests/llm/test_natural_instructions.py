@@ -13,6 +13,8 @@ from natural_instructions_runs import config_of
 
 from federatedscope.core.auxiliaries.data_builder import get_data
 from federatedscope.core.errors import ConfigError
+from federatedscope.core.preflight_rows import describe_left_out
+from federatedscope.core.records import LeftOut
 from federatedscope.llm.dataset import natural_instructions
 from federatedscope.llm.dataset.natural_instructions import Tables, choose_clients, find
 
@@ -138,7 +140,8 @@ class TestPartition:
         assert cfg.federate.untrained_clients == []
 
     def test_a_share_of_the_training_rows(self, rig: Any, options: Any, tables: Path) -> None:
-        data, _ = get_data(config_of(rig, *options, "data.root", tables, "data.subsample", 0.25))
+        data, cfg = get_data(config_of(rig, *options, "data.root", tables, "data.subsample", 0.25))
+        assert describe_left_out(cfg, data) == (LeftOut("train rows", 30, "data.subsample 0.25"),)
         assert [data[k].rows("train") for k in range(1, 7)] == [2, 2, 2, 0, 2, 2]
         assert data[1].rows("val") == ROWS["val"]
 

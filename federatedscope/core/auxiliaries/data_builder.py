@@ -7,7 +7,7 @@ from typing import Any
 from federatedscope import register
 from federatedscope.core.data.base_data import ClientData, StandaloneDataDict
 from federatedscope.core.data.participation import limit_rows, note_untrained
-from federatedscope.core.data.utils import isolated_rng
+from federatedscope.core.data.utils import count_rows, isolated_rng
 from federatedscope.core.errors import ConfigError
 
 __all__ = ["get_data"]
@@ -73,9 +73,18 @@ def _selected(data: Any, config: Any) -> dict[int, Any]:
             problem = f"the clients are numbered 1 to {clients}"
             remedy = f"Write a number from 1 to {clients}, or 0 to train all of them"
             raise ConfigError("federate.client_idx_for_local_train", chosen, problem, remedy)
+        _count_others(data, chosen)
         data = {**({0: data[0]} if 0 in data else {}), 1: data[chosen]}
         _one_client(federate)
     return dict(data)
+
+
+def _count_others(data: Any, chosen: int) -> None:
+    """Note the rows of the clients that are not trained."""
+    lost = sum(count_rows(data[k], "train") for k in data if k not in (0, chosen))
+    if isinstance(data[chosen], ClientData):
+        reason = f"federate.client_idx_for_local_train {chosen}"
+        data[chosen].left_out.append(("train rows of other clients", lost, reason))
 
 
 def _one_client(federate: Any) -> None:

@@ -28,6 +28,9 @@ class ClientData(dict[str, Any]):
         The worker's configuration, with which loaders are built (``dataloader``, ``eval``).
     group : str
         What its splitter says about the worker, for example "balanced"; empty for most.
+    left_out : list of tuple
+        Rows that are not used on the way from a data set to this worker, of the server's those that
+        concern all: ``(which, number of rows, reason)``.
     generator : torch.Generator or None
         What the training loader shuffles with; ``None`` takes PyTorch's global generator.
 
@@ -45,6 +48,7 @@ class ClientData(dict[str, Any]):
         self.client_cfg: Any = None
         self.generator: Any = None
         self.group = ""
+        self.left_out: list[tuple[str, int, str]] = []
         self.train_data = train
         self.val_data = val
         self.test_data = test
@@ -134,7 +138,9 @@ class StandaloneDataDict(dict[int, Any]):
             server = datadict.get(0)
             if server is None or not any(map(server.rows, SPLITS)):
                 server = ClientData(self.global_cfg, **merged)
-            datadict = {0: server, 1: ClientData(self.global_cfg, **merged)}
+            client = ClientData(self.global_cfg, **merged)
+            client.left_out = [one for k in datadict if k > 0 for one in datadict[k].left_out]
+            datadict = {0: server, 1: client}
             logger.info("federate.method: global: one client holds the rows of all.")
         return datadict
 
@@ -144,7 +150,9 @@ class StandaloneDataDict(dict[int, Any]):
         for split in splits:
             if not len(own.get(split) or ()):
                 own[split] = self._merged(datadict, split)
-        return ClientData(self.global_cfg, **own)
+        merged = ClientData(self.global_cfg, **own)
+        merged.left_out = list(getattr(server, "left_out", ()))
+        return merged
 
     @staticmethod
     def _merged(datadict: Mapping[int, Any], split: str) -> Any:

@@ -42,6 +42,7 @@ class BaseDataTranslator:
         # Everything is with one client; there is nothing to split.
         self.centralised = global_cfg.federate.method.lower() == "global"
         self.splitter = None if self.centralised else get_splitter(global_cfg)
+        self._left_out: list[tuple[str, int, str]] = []
 
     def __call__(self, dataset: Any) -> StandaloneDataDict:
         """Build the data of all workers; the server's (0) is the union, for the global model.
@@ -63,11 +64,12 @@ class BaseDataTranslator:
 
     def split(self, dataset: Any) -> dict[int, Any]:
         """Both splits, on the generator as it is."""
+        self._left_out = []
         given = isinstance(dataset, tuple)
         rows = dataset if given else self._subsample(dataset)
         train, val, test = self.split_train_val_test(rows)
         if given:
-            train = self._subsample(train)
+            train = self._subsample(train, "train rows")
         self._refuse_no_rows(0 if given else len(rows), train)
         try:
             return self.split_to_client(train, val, test)
@@ -95,6 +97,7 @@ class BaseDataTranslator:
     def split_to_client(self, train: Any, val: Any, test: Any) -> dict[int, Any]:
         """The data of every worker from the three splits."""
         server = ClientData(self.global_cfg, train=train, val=val, test=test)
+        server.left_out = self._left_out
         if self.centralised:
             config = client_config(self.global_cfg, self.client_cfgs, 1, check=False)
             return {0: server, 1: ClientData(config, train=train, val=val, test=test)}
@@ -105,6 +108,8 @@ class BaseDataTranslator:
         for split, rows in (("val", val), ("test", test)):
             shards[split] = self._shards(rows, prior)
         self._check_shards(shards)
+        for split, rows in (("train", train), ("val", val), ("test", test)):
+            self._count_unsplit(split, rows, shards[split])
         datadict: dict[int, Any] = {0: server}
         # A splitter may say which clients are of which kind, for the run's description.
         groups = getattr(self.splitter, "groups", None) or {}
@@ -145,6 +150,13 @@ class BaseDataTranslator:
                 told = "%d of %d clients have no %s rows and are not evaluated there: %s"
                 logger.info(told, len(empty), len(shards[split]), split, listed(empty, 10))
 
+    def _count_unsplit(self, split: str, rows: Any, parts: list[Any]) -> None:
+        """Note the rows that the splitter has given to nobody."""
+        lost = len(rows) - sum(map(len, parts)) if parts else 0
+        if lost > 0:
+            reason = f"the splitter {self.global_cfg.data.splitter} gives them to no client"
+            self._left_out.append((f"{split} rows", lost, reason))
+
     def _refuse_no_rows(self, rows: int, train: Any) -> None:
         """Refuse data without a training row (fewer clients would not help); ``rows`` is how many
         were split, 0 for given splits.
@@ -168,7 +180,7 @@ class BaseDataTranslator:
         clients = self.global_cfg.federate.client_num
         return ConfigError("federate.client_num", clients, problem, f"{remedy}more data")
 
-    def _subsample(self, rows: Any) -> Any:
+    def _subsample(self, rows: Any, which: str = "rows") -> Any:
         """``data.subsample`` of the rows, the same share of every label where there are labels."""
         share = self.global_cfg.data.subsample
         if share == 1.0 or rows is None or len(rows) == 0:
@@ -184,7 +196,9 @@ class BaseDataTranslator:
             np.random.permutation(group)[: max(1, math.floor(share * len(group) + 1e-9))]
             for group in groups
         ]
-        logger.info("data.subsample: %d of %d rows are used.", sum(map(len, kept)), len(rows))
+        used = sum(map(len, kept))
+        logger.info("data.subsample: %d of %d rows are used.", used, len(rows))
+        self._left_out.append((which, len(rows) - used, f"data.subsample {share}"))
         return take(rows, np.sort(np.concatenate(kept)))
 
 

@@ -61,4 +61,7 @@ def limit_rows(data: Mapping[int, Any], config: Any) -> None:
                 continue
             rng = np.random.default_rng([config.data.seed, worker, number])
             kept = np.sort(rng.choice(mine.rows(split), size=most, replace=False))
+            if split == "train":
+                lost = mine.rows(split) - most
+                mine.left_out.append(("train rows", lost, f"data.rows_per_client {most}"))
             setattr(mine, f"{split}_data", take(mine.dataset(split), kept))

@@ -1,9 +1,11 @@
 """What splitters, loaders and summaries ask of a dataset.
 
 A dataset is any map-style sequence of rows: a torch dataset, a Hugging Face dataset, a list.
-Three optional attributes make it faster and clearer than reading every row: ``labels`` (one value
-per row), ``lengths`` (tokens per row) and ``collate_fn``. The helpers here find them below any
-nesting of :class:`torch.utils.data.Subset` and :class:`torch.utils.data.ConcatDataset`.
+Optional attributes make it faster and clearer than reading every row: ``labels`` (one value per
+row), ``lengths`` (tokens per row), ``collate_fn``; what was cut off is told by ``cut`` and ``left``
+(tokens per row that were taken, and those of its text or answer that it still has) and by
+``left_out``, a list of ``(where, rows, reason)``. The helpers here find them below any nesting of
+:class:`torch.utils.data.Subset` and :class:`torch.utils.data.ConcatDataset`.
 """
 
 from __future__ import annotations
@@ -150,7 +152,23 @@ def labels_of(dataset: Any) -> npt.NDArray[Any] | None:
 
 def lengths_of(dataset: Any) -> IntArray | None:
     """Tokens per row from the dataset's ``lengths``, or ``None`` where it has none."""
-    return _per_row(dataset, lambda base, _: _attribute(base, ("lengths",)))
+    return numbers_of(dataset, "lengths")
+
+
+def numbers_of(dataset: Any, name: str) -> IntArray | None:
+    """One number per row from an attribute of the dataset, or ``None`` where it has none."""
+    return _per_row(dataset, lambda base, _: _attribute(base, (name,)))
+
+
+def bases_of(dataset: Any) -> Iterator[Any]:
+    """The datasets below all subsets and concatenations."""
+    while isinstance(dataset, Subset):
+        dataset = dataset.dataset
+    if isinstance(dataset, ConcatDataset):
+        for part in dataset.datasets:
+            yield from bases_of(part)
+    elif dataset is not None:
+        yield dataset
 
 
 def collate_of(dataset: Any) -> Callable[[list[Any]], Any] | None:

@@ -49,6 +49,8 @@ class LLMDataset(Dataset[dict[str, Any]]):
         Codes of the categories in alphabetical order, -1 without one.
     lengths : int64 array of shape (rows,)
         Tokens per row.
+    cut, left : int array of shape (rows,)
+        Tokens that were cut off each row, and those of its answer that are left to learn from.
     """
 
     def __init__(
@@ -67,6 +69,8 @@ class LLMDataset(Dataset[dict[str, Any]]):
 
         arrays = encode(list_data_dict, tokenizer, tokenizer.model_max_length, prompt_of)
         tokens, self.lengths = arrays["tokens"].astype(np.int64), np.diff(arrays["offsets"])
+        self.cut = arrays["cut"]
+        self.left = np.maximum(self.lengths - np.maximum(arrays["answers"], 1), 0)
         rows = zip(arrays["offsets"], arrays["offsets"][1:], strict=False)
         self.input_ids = [torch.from_numpy(tokens[start:stop]) for start, stop in rows]
         self.labels = [row.clone() for row in self.input_ids]

@@ -61,6 +61,11 @@ class InstructionRows(Dataset[dict[str, Any]]):
         The categories, for splitters; ``None`` where rows have none.
     lengths : int64 array of shape (rows,)
         Tokens per row.
+    cut, left : int array of shape (rows,)
+        Tokens that ``tok_len`` took from each row, and those of its answer that it still has to
+        learn from.
+    left_out : list of tuple
+        Rows of the data that are not among these: ``(file, number of rows, reason)``.
     tokenizer : PreTrainedTokenizerBase
         As given.
     """
@@ -83,8 +88,10 @@ class InstructionRows(Dataset[dict[str, Any]]):
         self._answers = arrays["answers"]
         self.lengths = np.diff(self._offsets)
         # The first token of a row is never predicted, so it is none to learn from.
-        learned = self.lengths - np.maximum(self._answers, 1)
-        _check_cuts(arrays["cut"], arrays["answer_cut"], learned, tok_len)
+        self.left = np.maximum(self.lengths - np.maximum(self._answers, 1), 0)
+        self.cut = arrays["cut"]
+        self.left_out: list[tuple[str, int, str]] = []
+        _check_cuts(self.cut, arrays["answer_cut"], self.left, tok_len)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -172,7 +179,7 @@ def _tokens_of(
     digest = hashlib.sha256()
     for record in records:
         digest.update(json.dumps(record, sort_keys=True).encode())
-    key = repr((2, digest.hexdigest(), tokenizer_text(tokenizer), PROMPT_DICT, tok_len))
+    key = repr((3, digest.hexdigest(), tokenizer_text(tokenizer), PROMPT_DICT, tok_len))
     arrays, known = cached_arrays(
         cache / "instructions", key, lambda: encode(records, tokenizer, tok_len)
     )
@@ -193,12 +200,12 @@ def encode(
     -------
     dict
         ``tokens`` of all rows one after the other; ``offsets`` of shape ``(rows + 1,)``, where each
-        begins; ``answers``, tokens of each prompt; ``cut`` and ``answer_cut``, whether a row lost
-        something, and a part of its answer.
+        begins; ``answers``, tokens of each prompt; ``cut`` and ``answer_cut``, tokens that a row
+        lost, and those of them that were its answer's.
     """
     started = time.perf_counter()
     tokens, offsets, answers = array("i"), [0], array("i")
-    cut: list[tuple[bool, bool]] = []
+    cut, answer_cut = array("i"), array("i")
     end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
     for start in range(0, len(records), PIECE):
         piece = records[start : start + PIECE]
@@ -209,21 +216,20 @@ def encode(
         for prompt, output in zip(prompts, outputs, strict=True):
             prompt, whole = _without_end(prompt, tokenizer), [*output, *end]
             kept_prompt, answer = _fit(prompt, whole, tok_len, tokenizer.bos_token_id)
-            lost = len(answer) < len(whole)
-            cut.append((lost or len(kept_prompt) < len(prompt), lost))
+            answer_cut.append(len(whole) - len(answer))
+            cut.append(answer_cut[-1] + len(prompt) - len(kept_prompt))
             tokens.extend(kept_prompt)
             tokens.extend(answer)
             offsets.append(len(tokens))
             answers.append(len(kept_prompt))
     seconds = time.perf_counter() - started
     logger.info("%d rows tokenised in %.1f s (%d tokens)", len(records), seconds, len(tokens))
-    flags = np.asarray(cut, dtype=bool).reshape(-1, 2)
     return {
         "tokens": np.asarray(tokens, dtype=np.int32),
         "offsets": np.asarray(offsets, dtype=np.int64),
         "answers": np.asarray(answers, dtype=np.int32),
-        "cut": flags[:, 0],
-        "answer_cut": flags[:, 1],
+        "cut": np.asarray(cut, dtype=np.int32),
+        "answer_cut": np.asarray(answer_cut, dtype=np.int32),
     }
 
 
@@ -234,10 +240,8 @@ def _check_cuts(
 
     Parameters
     ----------
-    cut : bool array of shape (rows,)
-        Rows that lost something.
-    answer_cut : bool array of shape (rows,)
-        Rows that lost a part of their answer.
+    cut, answer_cut : int array of shape (rows,)
+        Tokens that rows lost, and those of their answers among them.
     learned : int array of shape (rows,)
         Tokens per row that the loss is on.
     tok_len : int
@@ -253,13 +257,14 @@ def _check_cuts(
             f"no token of an answer is left to learn from in any of the {empty} rows",
             "Write a larger one: it has to hold the prompt and the answer",
         )
-    logger.warning(
+    # The run's summary counts them by client.
+    logger.info(
         "llm.tok_len %d cuts %d of %d rows: %d lose the end of their answer (%d all of it that "
         "could be learned), the others the beginning of their prompt.",
         tok_len,
-        int(np.sum(cut)),
+        np.count_nonzero(cut),
         len(cut),
-        int(np.sum(answer_cut)),
+        np.count_nonzero(answer_cut),
         empty,
     )
 

@@ -54,7 +54,11 @@ def load_llm_dataset(config: Any) -> tuple[Any, Any]:
     records, test = _named_or_own(config, name)
     tokenizer = _tokenizer(config)
     cache = cache_folder(config)
-    rows = InstructionRows(records, tokenizer, config.llm.tok_len, cache)
+    kept = _of_enough_rows(config, name, records)
+    rows = InstructionRows(kept, tokenizer, config.llm.tok_len, cache)
+    if len(kept) < len(records):
+        why = "too few of their category for a client"
+        rows.left_out.append((name, len(records) - len(kept), why))
     if test is None:
         return rows, config
     shares = [float(share) for share in config.data.splits[:2]]
@@ -110,7 +114,11 @@ def _named_or_own(config: Any, name: str) -> tuple[list[Instruction], list[Instr
     if name == "code_search_net":
         for record in records:
             record["instruction"] = f"{record['category']} {record['instruction']}"
-    if name == "rosetta_alpaca" and config.data.splitter == "meta":
-        # Too few rows to be a client of their own.
-        records = [record for record in records if record["category"] != "X86-64 Assembly"]
     return records, test
+
+
+def _of_enough_rows(config: Any, name: str, records: list[Instruction]) -> list[Instruction]:
+    """The records without those that are too few to be a client of their own."""
+    if name.lower() != "rosetta_alpaca" or config.data.splitter != "meta":
+        return records
+    return [record for record in records if record["category"] != "X86-64 Assembly"]

@@ -241,7 +241,10 @@ def load(config: Any, tokenizer: Any) -> Any:
         return tuple(rows.get(split, []) for split in TABLES)
     config.federate.client_num = len(chosen)
     logger.info("%s: %d clients, one task each", NAME, len(chosen))
-    _subsample(parts, config)
+    if unread := getattr(source, "unread", 0):
+        why = f"data.rows_per_client {config.data.rows_per_client}"
+        rows["train"].left_out.append(("train rows", unread, why))
+    _subsample(parts, config, rows)
     data: dict[int, Any] = {0: rows}
     for number in range(len(chosen)):
         mine = {split: parts[split][number] for split in parts}
@@ -265,7 +268,7 @@ def _division(config: Any) -> Division:
     return Division(tuple(config.data.splits), config.data.seed, limits)
 
 
-def _subsample(parts: dict[str, list[IntArray]], config: Any) -> None:
+def _subsample(parts: dict[str, list[IntArray]], config: Any, rows: dict[str, Any]) -> None:
     """``data.subsample`` of every client's training rows, one row at least."""
     share = config.data.subsample
     if share == 1.0 or "train" not in parts:
@@ -275,3 +278,5 @@ def _subsample(parts: dict[str, list[IntArray]], config: Any) -> None:
         np.sort(rng.permutation(part)[: max(1, int(share * len(part) + 1e-9))])
         for part in parts["train"]
     ]
+    lost = len(rows["train"]) - sum(map(len, parts["train"]))
+    rows["train"].left_out.append(("train rows", lost, f"data.subsample {share}"))

@@ -64,6 +64,11 @@ class Division:
             for split, piece in zip(SPLITS, pieces, strict=True)
         }
 
+    def unread(self, rows: int) -> int:
+        """Training rows of a task beyond the limit."""
+        train = split_sizes(rows, self.shares)[0]
+        return max(0, train - (self.limits.get("train") or train))
+
 
 class TaskFiles:
     """``taskNNN_name.json``, a client each, in the order of the tasks' numbers.
@@ -74,6 +79,11 @@ class TaskFiles:
         Where the files are; ``splits/default`` is looked for beside it.
     division : Division
         Which instances are training, validation and test rows.
+
+    Attributes
+    ----------
+    unread : int
+        Training rows that the division's limit has left out so far.
 
     Raises
     ------
@@ -96,6 +106,7 @@ class TaskFiles:
             )
         if len(self.files) < len(found):
             logger.info("%d tasks are left out (%s).", len(found) - len(self.files), listed)
+        self.unread = 0
         self._read: dict[tuple[str, int], list[Instruction]] = {}
 
     @property
@@ -122,6 +133,7 @@ class TaskFiles:
             categories = categories[0] if categories else None
         same = {"Definition": content["Definition"], "Categories": categories}
         instances = content["Instances"]
+        self.unread += self.division.unread(len(instances))
         return {
             split: to_instructions(
                 [{**instances[row], **same} for row in rows.tolist()], _COLUMNS, file, rows + 1

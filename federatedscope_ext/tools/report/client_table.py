@@ -67,9 +67,16 @@ def client_tables(summary: RunSummary) -> list[Table]:
     rows = summary.client_rows
     groups = (
         ([row for row in rows if not row.unseen], caption),
-        ([row for row in rows if row.unseen], "Unseen clients: they never train."),
+        ([row for row in rows if row.unseen], _unseen_caption(summary)),
     )
     return [_table(summary, group, text) for group, text in groups if group]
+
+
+def _unseen_caption(summary: RunSummary) -> str:
+    text = "Unseen clients: they never train."
+    if summary.info.local_param and not summary.info.shared_module:
+        text += f" What stays on a client ({', '.join(summary.info.local_param)}) is untrained."
+    return text
 
 
 def _columns(summary: RunSummary, rows: Sequence[ClientRow]) -> list[Column]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader
 
+from federatedscope.core.monitors.progress import cut_texts, left_out_text, truncation_text
 from federatedscope.core.records import ClientInfo, as_number
 from federatedscope_ext.tools.report.client_table import SHOWN_CLIENTS, client_tables
 from federatedscope_ext.tools.report.evaluations import Series, Spread, is_bookkeeping
@@ -231,21 +232,30 @@ def _data(summary: RunSummary) -> dict[str, Any]:
         labels = []
     colors = {label: _COLORS[at % len(_COLORS)] for at, label in enumerate(labels)}
     names = {label: summary.info.label_name(label) for label in labels}
+    is_cut = bool(summary.info.cut.rows)
     lines: list[list[Value]] = [
         [
             f"{client.id} (unseen)" if client.unseen else str(client.id),
             *([_histogram(_training_labels(client), colors, names)] if colors else []),
             *(f"{client.rows.get(split, 0):,}" for split in ("train", "val", "test")),
             client.weight,
+            *(cut_texts(client) if is_cut else []),
         ]
         for client in clients[:SHOWN_CLIENTS]
     ]
     titles = ["client", *(["training labels"] if colors else []), "train", "val", "test", "weight"]
     caption = "Rows by split, and the weight in the aggregation over all clients."
+    if is_cut:
+        titles += [f"{split} cut" for split in ("train", "val", "test")]
+        caption += " Cut: rows that llm.tok_len shortens, and the tokens that they lose."
     if len(clients) > SHOWN_CLIENTS:
         caption += f" The first {SHOWN_CLIENTS} of {len(clients)} clients; run.json has them all."
     return {
         "table": Table(titles, lines, (0, 1) if colors else (0,), caption),
+        "rows": [
+            ("Truncation", truncation_text(summary.info)),
+            ("Left out", left_out_text(summary.info)),
+        ],
         "colors": [(names[label], color) for label, color in colors.items()],
     }
 

@@ -214,6 +214,25 @@ def test_both_means_of_the_client_table_have_baseline_and_lift(make_run: Any) ->
     assert re.findall(r"[+.\d]+", lines["weighted mean"])[:3] == ["0.6000", "0.7667", "+0.1667"]
 
 
+def test_what_is_cut_and_left_out_is_told(make_run: Any) -> None:
+    clients = [
+        {"id": k, "rows": {"train": 10, "val": 4}, "weight": 0.5, "unseen": k == 2, "truncated": {
+            "train": {"rows": k, "tokens": 7 * k, "all_rows": 10, "all_tokens": 100},
+            "val": {"rows": 0, "tokens": 0, "all_rows": 4, "all_tokens": 40},
+        }}
+        for k in (1, 2)
+    ]  # fmt: skip
+    left_out = [{"where": "data/a.csv", "rows": 3, "reason": "no label (-1)"}]
+    page = page_of(make_run(clients=clients, left_out=left_out, tok_len=16))
+    text = " ".join(parsed(page).text)
+    assert "llm.tok_len 16 cuts 3 of 28 rows, 21 of 280 tokens" in text
+    assert "3 of a.csv: no label (-1)" in text
+    assert re.search(r">1 \(7\)<", page) and re.search(r">2 \(14\)<", page)
+    assert "What stays on a client (lora_B, classifier) is untrained." in text
+    usual = page_of(make_run("usual"))
+    assert "Truncation" not in usual and "Left out" not in usual and "train cut" not in usual
+
+
 def test_every_weighted_mean_is_by_the_rows_of_its_own_split(make_run: Any) -> None:
     """100 and 200 validation rows, 300 and 100 test rows: .8 by these, .6333 by those."""
     more = [
