@@ -30,8 +30,8 @@ from fedfiles.text_files import (
 
 __all__ = [
     "FORMATS", "PIECE", "SAVED", "FileError", "Row", "check_single", "column_names", "file_error",
-    "format_of", "is_table", "not_text", "own_file", "raised_as", "read_rows", "reading_parquet",
-    "reading_text", "saved_splits", "shown",
+    "format_of", "is_table", "not_text", "own_file", "own_splits", "raised_as", "read_rows",
+    "reading_parquet", "reading_text", "saved_splits", "shown",
 ]  # fmt: skip
 
 logger = logging.getLogger(__name__)
@@ -79,6 +79,28 @@ def saved_splits(folder: Path) -> dict[str, Path]:
     parts = {"": folder} | {f.name: f for f in sorted(folder.glob("*/"))}
     found = {name: part for name, part in parts.items() if (part / "state.json").is_file()}
     return {"": folder} if "" in found else found
+
+
+def own_splits(path: Path) -> dict[str, Path]:
+    """An own file as ``train``; of a folder of ``save_to_disk`` the splits ``train``,
+    ``validation`` and ``test``, or its only one as ``train``.
+
+    Raises
+    ------
+    FileError
+        The folder has several splits, and none is ``train``.
+    """
+    parts = saved_splits(path) or {"": path}
+    if len(parts) == 1:
+        return {"train": next(iter(parts.values()))}
+    if "train" not in parts:
+        problem = f"the folder has no train split, only {shown(parts)}"
+        raise file_error(path, problem, f"Name one of them: {path / next(iter(parts))}")
+    kept = [name for name in ("train", "validation", "test") if name in parts]
+    if len(parts) > len(kept):
+        left = shown(name for name in parts if name not in kept)
+        logger.warning("%s: these splits are not read: %s.", path, left)
+    return {name: parts[name] for name in kept}
 
 
 def read_rows(

@@ -9,7 +9,6 @@ its own. Named data sets are the entries of :data:`federatedscope_ext.tasks.TEXT
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +28,12 @@ from fedfiles.readers import (
     format_of,
     is_table,
     own_file,
+    own_splits,
     raised_as,
-    saved_splits,
     shown,
 )
 
 __all__ = ["build_text"]
-
-logger = logging.getLogger(__name__)
 
 SENTENCE_COLUMNS = (("text",), ("sentence",), ("sentence1", "sentence2"))
 
@@ -84,7 +81,8 @@ def _validation_apart(config: Any, train: Any) -> tuple[Any, Any]:
 
 def _own_file(config: Any, name: str) -> Any:
     """Rows to be split by ``data.splits``, or those of the splits that a folder has."""
-    splits = _own_splits(config, name)
+    parts = own_splits(_locate(config, name))
+    splits = {split: split_of_files([file]) for split, file in parts.items()}
     train = splits["train"]
     columns = train.columns
     keys = next((keys for keys in SENTENCE_COLUMNS if set(keys) <= set(columns)), None)
@@ -101,26 +99,6 @@ def _own_file(config: Any, name: str) -> Any:
     if "validation" in rows:
         return rows["train"], rows["validation"], rows.get("test", [])
     return *_validation_apart(config, rows["train"]), rows["test"]
-
-
-def _own_splits(config: Any, name: str) -> dict[str, Split]:
-    """``train``, and of a folder of ``save_to_disk`` also ``validation`` and ``test``."""
-    path = _locate(config, name)
-    parts = saved_splits(path) or {"": path}
-    if len(parts) == 1:
-        parts = {"train": next(iter(parts.values()))}
-    if "train" not in parts:
-        raise ExtensionError(
-            "data.type",
-            config.data.type,
-            f"the folder has no train split, only {shown(parts)}",
-            "Name the folder of one of them",
-        )
-    there = [split for split in ("train", "validation", "test") if split in parts]
-    if len(parts) > len(there):
-        left = shown(part for part in parts if part not in there)
-        logger.warning("%s: the splits %s are not read, only %s.", path, left, shown(there))
-    return {split: split_of_files([parts[split]]) for split in there}
 
 
 def _wrong_columns(config: Any, split: Split, columns: list[str]) -> ExtensionError:

@@ -288,7 +288,7 @@ def test_second_start_reads_the_cache(config, tmp_path, caplog):
     [
         ("no.json@llm", None, "no file"),
         ("own.json@llm", "[{", "cannot be read"),
-        ("own.jsonl@llm", '{"instruction": "a"}', "has no instruction or no output"),
+        ("own.jsonl@llm", '{"instruction": "a"}', "no column output; there are instruction"),
         ("nothing@llm", None, r"gsm8k@llm.*FILE\.jsonl@llm"),
         ("code_search_net@llm", None, r"data\.root.*--embedded"),
     ],

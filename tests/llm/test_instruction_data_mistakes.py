@@ -78,7 +78,7 @@ def test_another_encoding(tmp_path, name, encoding):
         read_own_file(str(tmp_path), name)
     assert "Save the file as UTF-8" in caught.value.remedy
     file.write_text(file.read_text(encoding=encoding), encoding="utf-8")
-    assert read_own_file(str(tmp_path), name)[0]["instruction"] == "caf\u00e9"
+    assert read_own_file(str(tmp_path), name)["train"][0]["instruction"] == "caf\u00e9"
 
 
 def own(tmp_path, **changed):
@@ -86,7 +86,7 @@ def own(tmp_path, **changed):
     rows = [{"instruction": "a", "input": "c", "output": "b"}, {"instruction": "a", "output": "b"}]
     rows[1] |= changed
     (tmp_path / "own.json").write_text(json.dumps(rows))
-    return read_own_file(str(tmp_path), "own.json")[1]
+    return read_own_file(str(tmp_path), "own.json")["train"][1]
 
 
 NAN = float("nan")

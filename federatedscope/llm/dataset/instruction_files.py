@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from federatedscope.core.errors import ConfigError
-from federatedscope.llm.dataset.instructions import Instruction, to_instructions
+from federatedscope.llm.dataset.instructions import WANTED, Instruction, to_instructions
+from federatedscope.llm.dataset.layouts import check_columns, columns_of
 from fedfiles.hub import load_dataset
-from fedfiles.readers import own_file, raised_as, read_rows
+from fedfiles.readers import (
+    SAVED,
+    Row,
+    column_names,
+    format_of,
+    own_file,
+    own_splits,
+    raised_as,
+    read_rows,
+    shown,
+)
 
 __all__ = ["INSTRUCTION_DATA", "InstructionData", "read_files", "read_named", "read_own_file"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -86,10 +100,8 @@ INSTRUCTION_DATA: dict[str, InstructionData] = {
 }  # fmt: skip
 
 
-def read_named(
-    root: str, data: InstructionData
-) -> tuple[list[Instruction], list[Instruction] | None]:
-    """Training rows, and those of the official test split where there are any.
+def read_named(root: str, data: InstructionData) -> dict[str, list[Instruction]]:
+    """Rows by split: ``train``, and the official ``test`` where there are any.
 
     Parameters
     ----------
@@ -106,8 +118,8 @@ def read_named(
     base = Path(root).expanduser()
     files = _find(base, data.files)
     if files:
-        test = _find(base, data.test_files)
-        return read_files(files, data.columns), read_files(test, data.columns) if test else None
+        found = {"train": files, "test": _find(base, data.test_files)}
+        return {split: read_files(part, data.columns) for split, part in found.items() if part}
     splits = load_dataset([data.hub]) if data.hub else None
     if splits is None:
         example = next(name for name in data.files if "*" not in name)
@@ -120,30 +132,44 @@ def read_named(
             f"Put {example} there or give another data.root{other}; --embedded runs the built-in "
             "miniature, which needs no files",
         )
-    test_rows = splits["test"] if data.test_files and "test" in splits else None
-    return (
-        to_instructions(splits["train"], data.columns),
-        None if test_rows is None else to_instructions(test_rows, data.columns),
-    )
+    names = ("train", "test") if data.test_files and "test" in splits else ("train",)
+    return {name: to_instructions(splits[name], data.columns) for name in names}
 
 
 @raised_as(ConfigError)
-def read_own_file(root: str, name: str) -> list[Instruction]:
-    """Rows of ``FILE.json`` or ``FILE.jsonl`` (as it is, or below ``root``).
+def read_own_file(root: str, name: str) -> dict[str, list[Instruction]]:
+    """Rows of an own file, or of a folder of ``save_to_disk`` (as it is, or below ``root``), by
+    split: ``train``, and of a folder also ``validation`` and ``test``.
 
     Raises
     ------
     ConfigError
-        The file is not there or has no ``instruction`` and ``output``.
+        The file is not there or has no instruction and answer.
     """
-    return read_files([own_file(root, name, "llm")], {})
+    parts = own_splits(own_file(root, name, "llm"))
+    return {split: read_files([file], columns_of(file)) for split, file in parts.items()}
 
 
 def _find(root: Path, patterns: Iterable[str]) -> list[Path]:
-    return next((found for name in patterns if (found := sorted(root.glob(name)))), [])
+    """The files of the first pattern that has any."""
+    every = [found for name in patterns if (found := sorted(root.glob(name)))]
+    if len(every) > 1:
+        others = shown((str(found[0]) for found in every[1:]), length=400)
+        logger.warning("%s is read; there is also %s, which is not.", every[0][0], others)
+    return every[0] if every else []
 
 
 @raised_as(ConfigError)
 def read_files(files: Iterable[Path], columns: Mapping[str, str]) -> list[Instruction]:
     """The rows of all files, in their order, as text."""
-    return [row for file in files for row in to_instructions(read_rows(file), columns, file)]
+    return [row for file in files for row in to_instructions(_rows(file, columns), columns, file)]
+
+
+def _rows(file: Path, columns: Mapping[str, str]) -> Iterator[Row]:
+    """Rows with the columns that are read, where the format can; none of these twice."""
+    used = [columns.get(key, key) for key in WANTED]
+    if format_of(file) in (".parquet", SAVED):
+        there = column_names(file)
+        check_columns(file, there, columns)
+        used = [name for name in used if name in there]
+    return read_rows(file, used)

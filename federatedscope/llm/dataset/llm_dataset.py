@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ from federatedscope.llm.dataset.instructions import Instruction
 from federatedscope.llm.dataset.prompts import PROMPT_DICT
 from federatedscope.llm.dataset.tokenizer import get_tokenizer
 from fedfiles.cache import cache_folder
+from fedfiles.readers import FORMATS, format_of
 
 __all__ = ["PROMPT_DICT", "DefaultToken", "LLMDataset", "load_llm_dataset"]
 
@@ -39,7 +42,7 @@ def load_llm_dataset(config: Any) -> tuple[Any, Any]:
     -------
     tuple
         One dataset, to be split by ``data.splits``, or ``(train, val, test)`` where the data have
-        an official test split (the validation rows are then cut from the training rows), or a
+        a test split (the validation rows are then cut from the training rows) or all three, or a
         mapping of client to splits where the data come divided into clients; and the
         configuration.
 
@@ -51,26 +54,29 @@ def load_llm_dataset(config: Any) -> tuple[Any, Any]:
     name = str(config.data.type).rpartition("@")[0]
     if name.lower() == natural_instructions.NAME:
         return natural_instructions.load(config, _tokenizer(config)), config
-    records, test = _named_or_own(config, name)
+    splits = _named_or_own(config, name)
+    kept = _of_enough_rows(config, name, splits["train"])
+    too_few = len(splits["train"]) - len(kept)
+    splits["train"] = kept
     tokenizer = _tokenizer(config)
     cache = cache_folder(config)
-    kept = _of_enough_rows(config, name, records)
-    rows = InstructionRows(kept, tokenizer, config.llm.tok_len, cache)
-    if len(kept) < len(records):
-        why = "too few of their category for a client"
-        rows.left_out.append((name, len(records) - len(kept), why))
-    if test is None:
+    made = {
+        split: InstructionRows(records, tokenizer, config.llm.tok_len, cache)
+        for split, records in splits.items()
+    }
+    rows = made["train"]
+    if too_few:
+        rows.left_out.append((name, too_few, "too few of their category for a client"))
+    if len(made) == 1:
         return rows, config
+    if "validation" in made:
+        return (rows, made["validation"], made.get("test", [])), config
     shares = [float(share) for share in config.data.splits[:2]]
     # Floor, as data.splits is applied everywhere else.
     held_out = int(len(rows) * shares[1] / max(sum(shares), 1e-9) + 1e-9)
     order = np.random.RandomState(config.data.seed).permutation(len(rows))
-    logger.info("%s: the test rows are the official ones (%d).", name, len(test))
-    return (
-        take(rows, order[held_out:]),
-        take(rows, order[:held_out]),
-        InstructionRows(test, tokenizer, config.llm.tok_len, cache),
-    ), config
+    logger.info("%s: the test rows are the official ones (%d).", name, len(made["test"]))
+    return (take(rows, order[held_out:]), take(rows, order[:held_out]), made["test"]), config
 
 
 def split_llm_dataset(config: Any, client_cfgs: Any) -> tuple[dict[int, Any], Any]:
@@ -93,11 +99,11 @@ def _tokenizer(config: Any) -> Any:
     )[0]
 
 
-def _named_or_own(config: Any, name: str) -> tuple[list[Instruction], list[Instruction] | None]:
-    """Records by the name of the data set, with what each needs done to it."""
+def _named_or_own(config: Any, name: str) -> dict[str, list[Instruction]]:
+    """Records of each split by the name of the data set, with what each needs done to it."""
     root = config.data.root
-    if name.lower().endswith((".json", ".jsonl")):
-        return read_own_file(root, name), None
+    if _is_own(root, name):
+        return read_own_file(root, name)
     name = name.lower()
     if name not in INSTRUCTION_DATA:
         known = ", ".join(f"{data}@llm" for data in (*INSTRUCTION_DATA, natural_instructions.NAME))
@@ -105,16 +111,17 @@ def _named_or_own(config: Any, name: str) -> tuple[list[Instruction], list[Instr
             "data.type",
             config.data.type,
             "there is no such instruction data set",
-            f"Write one of {known}, FILE.json@llm or FILE.jsonl@llm",
+            f"Write one of {known}, FILE.json@llm, FILE.jsonl@llm (.csv, .tsv, .parquet; "
+            ".json.gz), or FOLDER@llm of save_to_disk",
         )
-    records, test = read_named(root, INSTRUCTION_DATA[name])
+    splits = read_named(root, INSTRUCTION_DATA[name])
     if name == "gsm8k":
-        for record in [*records, *(test or [])]:
+        for record in chain(*splits.values()):
             record["output"] = record["output"].replace("####", "The answer is")
     if name == "code_search_net":
-        for record in records:
+        for record in splits["train"]:
             record["instruction"] = f"{record['category']} {record['instruction']}"
-    return records, test
+    return splits
 
 
 def _of_enough_rows(config: Any, name: str, records: list[Instruction]) -> list[Instruction]:
@@ -122,3 +129,11 @@ def _of_enough_rows(config: Any, name: str, records: list[Instruction]) -> list[
     if name.lower() != "rosetta_alpaca" or config.data.splitter != "meta":
         return records
     return [record for record in records if record["category"] != "X86-64 Assembly"]
+
+
+def _is_own(root: str, name: str) -> bool:
+    """Whether the name is that of a file that can be read, or of a folder."""
+    if format_of(Path(name)) in FORMATS:
+        return True
+    known = not name or name.lower() in INSTRUCTION_DATA
+    return not known and any(p.is_dir() for p in (Path(name), Path(root).expanduser() / name))

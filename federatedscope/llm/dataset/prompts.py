@@ -6,9 +6,9 @@ expect these very words.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-__all__ = ["PROMPT_DICT", "build_prompt"]
+__all__ = ["PROMPT_DICT", "build_prompt", "in_context"]
 
 _TASK = "Below is an instruction that describes a task"
 _ASK = "Write a response that appropriately completes the request.\n\n"
@@ -26,3 +26,18 @@ def build_prompt(record: Mapping[str, str]) -> str:
     """The prompt of a record, with its ``input`` where that is not empty."""
     kind = "prompt_input" if record.get("input") else "prompt_no_input"
     return PROMPT_DICT[kind].format_map(record)
+
+
+def in_context(instruction: str, system: str, history: Sequence[Sequence[str]]) -> str:
+    """An instruction after what the model is told first and the turns before, which stand as the
+    template has them.
+
+    Parameters
+    ----------
+    instruction, system : str
+        The texts; ``system`` may be empty.
+    history : sequence of (str, str)
+        Earlier instructions and their answers, in order.
+    """
+    turns = (f"{asked}\n\n### Response:{answer}\n\n### Instruction:\n" for asked, answer in history)
+    return (f"{system}\n\n" if system.strip() else "") + "".join(turns) + instruction
