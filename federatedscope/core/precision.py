@@ -1,7 +1,9 @@
 """What ``train.is_enable_half`` means on the machine at hand.
 
 The frozen base is stored in bf16 where the device computes in it, else in fp16 with loss scaling;
-trainable tensors and optimizer state stay in fp32 and the forward pass runs under autocast.
+trainable tensors and optimizer state stay in fp32 and the forward pass runs under autocast. Where
+such tensors are parts of the base itself (a saved embedding, biases), not every operation is one
+that autocast brings to one type, and text is generated outside it: :func:`join_types`.
 """
 
 from __future__ import annotations
@@ -9,10 +11,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
+# Parts of the names of adapters' own modules.
+_ADAPTERS = ("lora_", "vera_", "prompt_encoder", "trainable_tokens")
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -72,3 +78,55 @@ def _bf16_speed_on_cpu(seconds: float = 0.2) -> float:
             return count / (time.perf_counter() - start)
 
     return rate(True) / rate(False)
+
+
+def join_types(model: nn.Module, base: torch.dtype) -> None:
+    """Let modules of a half-precision base compute whose tensors are trained in float32.
+
+    A module that is trained whole computes in float32 and hands its result on in the base's type;
+    of one that is trained in part (its bias) the trained tensors are rounded while it computes.
+    Adapters see to their types themselves.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Trainable parameters are float32 already.
+    base : torch.dtype
+        Of the frozen ones.
+    """
+    if base == torch.float32:
+        return
+    for name, module in model.named_modules():
+        own = dict(module.named_parameters(recurse=False))
+        trained = [key for key, parameter in own.items() if parameter.requires_grad]
+        if not trained or any(part in name for part in _ADAPTERS):
+            continue
+        if all(parameter.dtype == torch.float32 for parameter in own.values()):
+            module.register_forward_pre_hook(_widen)
+            module.register_forward_hook(partial(_narrow, base))
+        else:
+            module.register_forward_pre_hook(partial(_round, base, trained))
+            module.register_forward_hook(_restore, always_call=True)
+
+
+def _widen(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(x.float() if _is_real(x) else x for x in inputs)
+
+
+def _narrow(base: torch.dtype, module: nn.Module, inputs: Any, output: Any) -> Any:
+    return output.to(base) if _is_real(output) else output
+
+
+def _is_real(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point()
+
+
+def _round(base: torch.dtype, trained: list[str], module: Any, inputs: Any) -> None:
+    module.unrounded = {key: module._parameters[key] for key in trained}
+    for key, parameter in module.unrounded.items():
+        # Not by setattr, which takes parameters only; gradients go through the rounding.
+        module._parameters[key] = parameter.to(base)
+
+
+def _restore(module: Any, inputs: Any, output: Any) -> None:
+    module._parameters.update(module.unrounded)

@@ -15,12 +15,12 @@ from federatedscope.llm.model.adapter_places import (
     check_experts,
     check_placed,
     linear_names,
+    not_taken,
     place,
     refused,
 )
 from fedlora.names import base_name
 
-_REMEDY = "change or leave out the argument that it names"
 _OURS = ("adapter_package", "adapter_method")
 
 
@@ -92,7 +92,7 @@ def peft_config(cfg: Any, task: str) -> Any:
     try:
         return kind(task_type=task, **build(kind, own))
     except (TypeError, ValueError, ImportError) as error:
-        raise ConfigError(FIELD, own, f"PEFT refuses it: {error}", _REMEDY) from error
+        raise not_taken(own, error) from error
 
 
 def _hint(name: str, known: Iterable[str], otherwise: str) -> str:
@@ -122,16 +122,21 @@ def add_adapter(model: Any, cfg: Any, task: str, meta: bool = False) -> Any:
     """
     from peft import get_peft_model
 
-    config = peft_config(cfg, task)
+    config, arguments = peft_config(cfg, task), adapter_arguments(cfg)
     place(model, config, task)
-    linear = linear_names(model)
+    linear = linear_names(model, config)
     named = set(getattr(config, "target_parameters", None) or ())
     try:
         wrapped = get_peft_model(model, config, low_cpu_mem_usage=meta)
-    except (ValueError, TypeError, NotImplementedError, AttributeError) as error:
-        raise refused(adapter_arguments(cfg), linear, error) from error
-    check_placed(model, adapter_arguments(cfg))
-    check_experts(config, named, adapter_arguments(cfg))
+    except OSError as error:
+        # A prompt that starts as a text reads a tokenizer.
+        name, problem = arguments.get("tokenizer_name_or_path"), str(error).splitlines()[0]
+        remedy = "give a folder in Hugging Face format"
+        raise ConfigError(f"{FIELD}.tokenizer_name_or_path", name, problem, remedy) from error
+    except (ValueError, TypeError, NotImplementedError, AttributeError, IndexError) as error:
+        raise refused(arguments, linear, error) from error
+    check_placed(model, arguments)
+    check_experts(config, named, arguments)
     if cfg.federate.freeze_A:
         _freeze_a(wrapped)
     return wrapped

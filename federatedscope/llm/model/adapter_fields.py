@@ -42,8 +42,9 @@ _FOLLOWS = {
     "num_attention_heads": "the model",
     "num_layers": "the model",
 }
+_PATTERNS = {"rank_pattern", "alpha_pattern"}
 _DATA_STARTS = ("eva", "corda", "lora_ga")
-_STARTS = ("gaussian", "orthogonal", "olora", "pissa", "pissa_niter_4", "loftq")
+_STARTS = ("gaussian", "orthogonal", "olora", "pissa", "pissa_niter_4")
 _UNSUPPORTED = {
     "inference_mode": "PEFT then freezes the adapter, and nothing would be trained",
     "megatron_config": "it is for layers of Megatron",
@@ -54,6 +55,7 @@ _UNSUPPORTED = {
     "kasa_config": "it cuts the base weights, and its loss has terms that trainers here lack",
     "monteclora_config": "its loss has terms that trainers here lack",
     "alora_invocation_tokens": "the adapter acts only after these tokens, which no prompt here has",
+    "loftq_config": "loftq quantises the base weights, which are kept here as they are",
     "eva_config": "eva starts from the clients' rows, which nobody shows to PEFT here",
     "corda_config": "corda starts from the clients' rows, which nobody shows to PEFT here",
     "lora_ga_config": "lora_ga starts from the clients' rows, which nobody shows to PEFT here",
@@ -93,19 +95,24 @@ def settled(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
     hints = {**typing.get_type_hints(kind), **_HINTS}
     if kind.__name__ == "VeraConfig":
         hints |= _VERA_HINTS
-    default = {field.name: field.default for field in dataclasses.fields(kind)}
+    fields = {field.name: field for field in dataclasses.fields(kind)}
     out = {}
     for name, value in given.items():
         _refuse_field(name, value)
         try:
             out[name] = _fitted(value, hints[name])
         except ValueError as error:
-            remedy = f"Leave it out (PEFT's default is {default[name]!r})"
-            if isinstance(value, str) and _takes_list(hints[name]):
+            remedy = "Leave it out"
+            default = fields[name].default
+            if isinstance(default, (bool, int, float, str)):
+                remedy += f" (PEFT's default is {getattr(default, 'value', default)!r})"
+            if isinstance(value, str) and _takes_texts(hints[name]):
                 remedy = f"Write {[value]!r}"
             problem = f"it has to be {_words(hints[name])}{error}"
             raise ConfigError(f"{FIELD}.{name}", value, problem, remedy) from error
         _check_range(name, out[name])
+    for name in _PATTERNS & out.keys():
+        out[name] = out[name] or {}  # PEFT annotates None, and fails on it
     _check_patterns(out)
     if "init_lora_weights" in out:
         out["init_lora_weights"] = _start(out["init_lora_weights"], out)
@@ -184,6 +191,8 @@ def _fitted_list(value: Any, inner: tuple[Any, ...], fixed: bool) -> list[Any]:
     if not isinstance(value, (list, tuple)) or (fixed and len(value) != len(inner)):
         raise ValueError
     kinds = inner if fixed else (inner[0] if inner else Any,) * len(value)
+    if "" in value:
+        raise ValueError
     return [_fitted(item, kind) for item, kind in zip(value, kinds, strict=True)]
 
 
@@ -207,8 +216,8 @@ def _fitted_object(value: Any, kind: Any) -> dict[str, Any]:
     return out
 
 
-def _takes_list(hint: Any) -> bool:
-    return any(typing.get_origin(kind) is list for kind in (hint, *typing.get_args(hint)))
+def _takes_texts(hint: Any) -> bool:
+    return any(kind == list[str] for kind in (hint, *typing.get_args(hint)))
 
 
 def _words(hint: Any) -> str:
@@ -219,11 +228,14 @@ def _words(hint: Any) -> str:
     if hint in known:
         return known[hint]
     if origin in (Union, types.UnionType):
+        if any(isinstance(kind, enum.EnumMeta) for kind in inner):
+            inner = tuple(kind for kind in inner if kind is not str)
         return " or ".join(dict.fromkeys(_words(k) for k in inner if k is not types.NoneType))
     if origin is Literal or isinstance(hint, enum.EnumMeta):
         return " or ".join(repr(choice) for choice in inner or [m.value for m in hint])
     if origin in (list, tuple, set):
-        return f"a list, each entry {_words(inner[0])}" if inner else "a list"
+        many = {str: "texts", int: "whole numbers"}
+        return f"a list of {many.get(inner[0]) or _words(inner[0])}" if inner else "a list"
     if origin is dict:
         return f"a mapping of names, each to {_words(inner[1])}"
     if dataclasses.is_dataclass(hint):
@@ -236,7 +248,11 @@ def _refuse_field(name: str, value: Any) -> None:
         problem, remedy = f"it follows from {_FOLLOWS[name]}", f"Leave {name} out"
         raise ConfigError(f"{FIELD}.{name}", value, problem, remedy)
     value = literal(value) if isinstance(value, str) else value
-    if name in _UNSUPPORTED and value not in (None, False) and value != {}:
+    if (
+        name in _UNSUPPORTED
+        and value not in (None, False)
+        and (name, value) != ("loftq_config", {})
+    ):
         raise ConfigError(f"{FIELD}.{name}", value, _UNSUPPORTED[name], f"Leave {name} out")
 
 
@@ -259,7 +275,7 @@ def _check_patterns(fields: Mapping[str, Any]) -> None:
         for text in listed:
             if isinstance(text, str):
                 _check_pattern(name, text, "Write the names as a list: ['query', 'value']")
-    for name in ("rank_pattern", "alpha_pattern"):
+    for name in sorted(_PATTERNS):
         for text in fields.get(name) or {}:
             _check_pattern(name, text, "Write the end of a module's name, e.g. {'query': 8}")
 
@@ -285,9 +301,8 @@ def _start(value: Any, fields: Mapping[str, Any]) -> Any:
         problem = "it starts from the clients' rows, which nobody shows to PEFT here"
     elif value == "mica":
         problem = "it freezes B, while federate.method says here what is trained"
-    elif value == "loftq" and not fields.get("loftq_config"):
-        problem = "it needs its settings"
-        remedy = "Write 'loftq_config': {'loftq_bits': 4, 'loftq_iter': 1} beside it"
+    elif value == "loftq":
+        problem = "it quantises the base weights, and shapes are checked here before they are read"
     elif value == "orthogonal" and _odd_ranks(fields):
         problem, remedy = "it needs even ranks", "Write an even r, or leave it out"
     elif value not in _STARTS and not re.fullmatch(r"pissa_niter_\d+", value):

@@ -13,11 +13,13 @@ from federatedscope.core.errors import ConfigError
 from federatedscope.core.task import ADAPTER_FIELD as FIELD
 from federatedscope.core.task import SEQ_CLS
 from fedlora.heads import HEAD_MODULES
+from fedlora.layers import lora_modules
 from fedlora.names import matches
 
-__all__ = ["check_experts", "check_placed", "linear_names", "place", "refused"]
+__all__ = ["check_experts", "check_placed", "linear_names", "not_taken", "place", "refused"]
 
 _ALL_LINEAR = "all-linear"
+_TABLE = "TARGET_MODULES_MAPPING"
 
 
 def place(model: torch.nn.Module, config: Any, task: str) -> None:
@@ -38,16 +40,21 @@ def place(model: torch.nn.Module, config: Any, task: str) -> None:
     Raises
     ------
     ConfigError
-        A name in a list, or an excluded pattern, that the model has no module of.
+        A name in a list, an excluded pattern or a token that the model has nothing of; no default
+        for the architecture.
     """
     names = [name for name, _ in model.named_modules() if name]
+    _check_saved(config.modules_to_save or (), names)
     saved = [*(config.modules_to_save or ()), *(HEAD_MODULES if task == SEQ_CLS else ())]
     whole = [name for name in names if saved and name.endswith(tuple(saved))]
     # PEFT saves what ends in a name (pre_classifier), and spares what has it as a component.
-    last = {name.rsplit(".", 1)[-1] for name in whole} - set(saved)
-    if last:
-        config.modules_to_save = [*(config.modules_to_save or ()), *sorted(last)]
+    more = [n for n in whole if not any(f".{one}." in f".{n}." for one in saved)]
+    if more:
+        config.modules_to_save = [*(config.modules_to_save or ()), *more]
+    _settle_default(model, config)
     _check_lists(config, names, model)
+    _check_tokens(model, getattr(config, "trainable_token_indices", None))
+    _check_replication(model, getattr(config, "layer_replication", None))
     target = getattr(config, "target_modules", None)
     if isinstance(target, str) and target.lower() == _ALL_LINEAR:
         output = model.get_output_embeddings()  # type: ignore[operator]
@@ -58,6 +65,28 @@ def place(model: torch.nn.Module, config: Any, task: str) -> None:
         }
 
 
+def _settle_default(model: torch.nn.Module, config: Any) -> None:
+    """PEFT's own choice for the architecture; where experts are merged it forgets it."""
+    targets = getattr(config, "target_modules", ()), getattr(config, "target_parameters", None)
+    if targets[0] is not None or targets[1]:
+        return
+    from peft.utils import constants
+
+    kind = _architecture(model)
+    tables = (
+        getattr(constants, f"TRANSFORMERS_MODELS_TO_{config.peft_type.value}_{_TABLE}"),
+        getattr(constants, f"TRANSFORMERS_MODELS_TO_LORA_{_TABLE}"),
+    )
+    own = next((table[kind] for table in tables if kind in table), None)
+    if own is None:
+        raise _no_target(None, linear_names(model, config), f"PEFT has no default for {kind}")
+    config.target_modules = own if isinstance(own, str) else set(own)
+
+
+def _architecture(model: torch.nn.Module) -> str:
+    return str(getattr(getattr(model, "config", None), "model_type", type(model).__name__))
+
+
 def _linear_layers(model: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module]]:
     from transformers.pytorch_utils import Conv1D
 
@@ -66,20 +95,71 @@ def _linear_layers(model: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Modul
             yield name, module
 
 
+def _check_saved(saved: Iterable[str], names: list[str]) -> None:
+    """Every name is one of a module, and of no other one within it."""
+    for wanted in saved:
+        if not any(wanted in name.split(".") or name.endswith(wanted) for name in names):
+            raise _no_module("modules_to_save", wanted, _last(names))
+        found = [name for name in names if name.endswith(wanted)]
+        inner = [one for one in found if any(one.startswith(f"{name}.") for name in found)]
+        if inner:
+            problem = f"it is the end of {found[0]} and of {inner[0]} within it"
+            remedy = f"write the whole name: {found[0]!r}"
+            raise ConfigError(f"{FIELD}.modules_to_save", wanted, problem, remedy)
+
+
 def _check_lists(config: Any, names: list[str], model: torch.nn.Module) -> None:
     parameters = [name for name, _ in model.named_parameters()]
-    for field, known in (
-        ("target_modules", names),
-        ("exclude_modules", names),
-        ("target_parameters", parameters),
+    experts = [".".join(n.split(".")[-2:]) for n, p in model.named_parameters() if p.dim() == 3]
+    linear = linear_names(model, config)
+    for field, known, offered in (
+        ("target_modules", names, linear),
+        ("exclude_modules", names, linear),
+        ("target_parameters", parameters, experts),
     ):
         wanted = getattr(config, field, None) or ()
-        for one in () if isinstance(wanted, str) else wanted:
+        for one in () if isinstance(wanted, str) else sorted(wanted):
             if not any(f".{name}".endswith(f".{one}") for name in known):
-                raise _no_module(field, one, linear_names(model) if known is names else known)
+                if one.lower() == _ALL_LINEAR:
+                    problem, remedy = "it stands for a list", f"write it as text: '{_ALL_LINEAR}'"
+                    raise ConfigError(f"{FIELD}.{field}", [one], problem, remedy)
+                error = _no_module(field, one, offered)
+                if field == "target_modules" and experts:
+                    error.remedy += f", and for experts target_parameters: {sorted(set(experts))}"
+                raise error
     excluded = getattr(config, "exclude_modules", None)
     if isinstance(excluded, str) and not any(re.fullmatch(excluded, name) for name in names):
-        raise _no_module("exclude_modules", excluded, names, "no module's whole name matches it")
+        problem = "no module's whole name matches this regular expression"
+        raise _no_module("exclude_modules", excluded, linear, problem)
+
+
+def _check_tokens(model: Any, indices: Any) -> None:
+    """The embedding has every token that is to be trained."""
+    field = f"{FIELD}.trainable_token_indices"
+    by_name = indices if isinstance(indices, Mapping) else {"": indices or ()}
+    for wanted, tokens in by_name.items():
+        found = [m for n, m in model.named_modules() if f".{n}".endswith(f".{wanted}")]
+        found = found if wanted else [model.get_input_embeddings()]
+        if not found or not hasattr(found[0], "weight"):
+            remedy = "write the list of tokens alone, for the model's input embedding"
+            raise ConfigError(field, wanted, "the model has no such embedding", remedy)
+        size = len(found[0].weight)
+        outside = [token for token in tokens if not 0 <= token < size]
+        if outside:
+            problem, remedy = "it has no such tokens", f"write tokens from 0 to {size - 1}"
+            raise ConfigError(field, outside, problem, remedy)
+
+
+def _check_replication(model: Any, ranges: Any) -> None:
+    """Every range of layers lies in the model."""
+    layers = getattr(model.config, "num_hidden_layers", None)
+    if ranges and getattr(model.config, "layer_types", None):
+        problem = f"layers of a {_architecture(model)} are of kinds that its configuration counts"
+        raise ConfigError(f"{FIELD}.layer_replication", ranges, problem, "leave it out")
+    for start, end in ranges or ():
+        if layers is not None and not 0 <= start < end <= layers:
+            problem, remedy = f"the model has layers 0 to {layers - 1}", "write [first, last + 1]"
+            raise ConfigError(f"{FIELD}.layer_replication", [start, end], problem, remedy)
 
 
 def check_placed(model: torch.nn.Module, arguments: Mapping[str, Any]) -> None:
@@ -88,14 +168,10 @@ def check_placed(model: torch.nn.Module, arguments: Mapping[str, Any]) -> None:
     Raises
     ------
     ConfigError
-        A name in ``modules_to_save``, a layer, or a pattern that meets nothing.
+        A layer or a pattern that meets nothing, or factors of another shape than asked for.
     """
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    names = [name for name, _ in model.named_modules() if name]
-    for wanted in arguments.get("modules_to_save") or ():
-        if not any(wanted in name.split(".") or name.endswith(wanted) for name in names):
-            raise _no_module("modules_to_save", wanted, names)
     adapted = [name for name, layer in model.named_modules() if isinstance(layer, BaseTunerLayer)]
     layers = arguments.get("layers_to_transform")
     for layer in [layers] if isinstance(layers, int) else layers or ():
@@ -104,7 +180,23 @@ def check_placed(model: torch.nn.Module, arguments: Mapping[str, Any]) -> None:
     for field in ("rank_pattern", "alpha_pattern"):
         for pattern in arguments.get(field) or {}:
             if adapted and not any(matches(pattern, name) for name in adapted):
-                raise _no_module(field, pattern, adapted, "no module with an adapter has this name")
+                problem = "no module with an adapter has this name"
+                raise _no_module(field, pattern, _last(adapted), problem)
+    _check_start(model, arguments)
+
+
+def _check_start(model: torch.nn.Module, arguments: Mapping[str, Any]) -> None:
+    """A start that decomposes weights has given factors of the rank that was asked for."""
+    start = arguments.get("init_lora_weights", True)
+    for name, layer in lora_modules(model) if isinstance(start, str) else ():
+        factor = getattr(layer, "lora_A", {})
+        for adapter, rank in layer.r.items():
+            if adapter in factor and not hasattr(layer, "parameter_name"):
+                have, want = tuple(factor[adapter].weight.shape), (rank, layer.in_features)
+                if have != want:
+                    problem = f"it makes A of {name} {have} where {want} is wanted"
+                    remedy = "Leave it out, or write a rank up to the layer's smaller side"
+                    raise ConfigError(f"{FIELD}.init_lora_weights", start, problem, remedy)
 
 
 def check_experts(config: Any, named: set[str], arguments: Mapping[str, Any]) -> None:
@@ -131,11 +223,17 @@ def check_experts(config: Any, named: set[str], arguments: Mapping[str, Any]) ->
 def _no_module(
     field: str, wanted: str, names: Iterable[str], problem: str = "the model has no such module"
 ) -> ConfigError:
-    last = list(dict.fromkeys(n.rsplit(".", 1)[-1] for n in names))
-    last = [name for name in last if not name.isdigit()]
-    near = difflib.get_close_matches(wanted, last, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(map(repr, last))}"
+    offered = list(dict.fromkeys(names))
+    near = difflib.get_close_matches(wanted, offered, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(map(repr, offered))}"
+    hint = hint if offered else f"leave {field} out"
     return ConfigError(f"{FIELD}.{field}", wanted, problem, hint)
+
+
+def _last(names: Iterable[str]) -> list[str]:
+    """Last components of names; not those that count."""
+    last = dict.fromkeys(name.rsplit(".", 1)[-1] for name in names)
+    return [name for name in last if not name.isdigit()]
 
 
 def _no_layer(arguments: Mapping[str, Any], problem: str) -> ConfigError:
@@ -147,13 +245,29 @@ def _no_layer(arguments: Mapping[str, Any], problem: str) -> ConfigError:
     )
 
 
-def linear_names(model: torch.nn.Module) -> list[str]:
-    """Names of linear layers: first those that PEFT takes by itself, then the model's others."""
-    from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as KNOWN
+def linear_names(model: torch.nn.Module, config: Any) -> list[str]:
+    """Last names of the linear layers that may have an adapter: first those that PEFT takes by
+    itself, then the model's others.
+    """
+    from peft.utils import constants
 
-    kind = getattr(getattr(model, "config", None), "model_type", "")
-    first, own = KNOWN.get(kind, ()), [name.rsplit(".", 1)[-1] for name, _ in _linear_layers(model)]
-    return list(dict.fromkeys([*(name for name in own if name in first), *own]))
+    whole = (*HEAD_MODULES, *(config.modules_to_save or ()))
+    output = model.get_output_embeddings()  # type: ignore[operator]
+    own = _last(name for name, module in _linear_layers(model) if module is not output)
+    first = getattr(constants, f"TRANSFORMERS_MODELS_TO_LORA_{_TABLE}").get(
+        _architecture(model), ()
+    )
+    return sorted((name for name in own if name not in whole), key=lambda name: name not in first)
+
+
+def not_taken(arguments: Mapping[str, Any], error: Exception) -> ConfigError:
+    """What PEFT says about a field, if it names one."""
+    field = next((key for key in arguments if len(key) > 1 and key in str(error)), "")
+    if not field:
+        remedy = "change or leave out the argument that it names"
+        return ConfigError(FIELD, dict(arguments), f"PEFT refuses it: {error}", remedy)
+    problem, remedy = f"PEFT refuses it: {error}", "change it or leave it out"
+    return ConfigError(f"{FIELD}.{field}", arguments[field], problem, remedy)
 
 
 def refused(arguments: Mapping[str, Any], linear: list[str], error: Exception) -> ConfigError:
@@ -171,16 +285,17 @@ def refused(arguments: Mapping[str, Any], linear: list[str], error: Exception) -
     text = str(error)
     if arguments.get("layers_to_transform") is not None:
         return _no_layer(arguments, f"PEFT cannot place the adapter ({error})")
-    if "target" not in text.lower():
-        # The field whose name PEFT says last is the one that it cannot take.
-        field = next((key for key in arguments if len(key) > 1 and key in text), "")
-        value, where = (arguments[field], f"{FIELD}.{field}") if field else (arguments, FIELD)
-        remedy = "change it or leave it out" if field else "change or leave out what it names"
-        return ConfigError(where, value, f"PEFT refuses it: {error}", remedy)
-    target = arguments.get("target_modules")
+    if "target modules" not in text.lower() and "targeted" not in text and "target_" not in text:
+        return not_taken(arguments, error)
     problem = f"PEFT cannot place the adapter in this architecture ({error})"
+    return _no_target(arguments.get("target_modules"), linear, problem)
+
+
+def _no_target(target: Any, linear: list[str], problem: str) -> ConfigError:
     if isinstance(target, str) and target.lower() != _ALL_LINEAR:
         problem = "as text it is a regular expression of whole names, and no layer has such a name"
+        meant = re.split(r"[\s,]+", target)
+        linear = sorted(linear, key=lambda name: name not in meant)
     remedy = f"name some of its linear layers, e.g. target_modules: {linear[:2]}"
     if linear[2:]:
         remedy += f" (there are also {', '.join(map(repr, linear[2:]))})"

@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 
 from federatedscope.core.auxiliaries.worker_builder import get_server_cls
 from federatedscope.core.errors import ConfigError
+from federatedscope.core.precision import join_types
 from federatedscope.core.task import SEQ_CLS, split_model_type, task_type
 from federatedscope.llm.model.adapter_builder import add_adapter
 from federatedscope.llm.model_files import modelscope
@@ -137,4 +138,5 @@ def get_llm(cfg: Any, base_dtype: torch.dtype = torch.float32) -> torch.nn.Modul
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
+    join_types(model, base_dtype)
     return model
