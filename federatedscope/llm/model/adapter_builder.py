@@ -14,6 +14,8 @@ from fedlora.names import base_name, matches
 
 _REMEDY = "change or leave out the argument that it names"
 _OURS = ("adapter_package", "adapter_method")
+# What PEFT adds to modules_to_save by itself.
+_PEFTS_HEADS = ("classifier", "score")
 
 
 def _config_classes() -> dict[str, Any]:
@@ -70,7 +72,9 @@ def _hint(name: str, known: Iterable[str], otherwise: str) -> str:
     return f"did you mean {near[0]!r}?" if near else otherwise
 
 
-def add_adapter(model: Any, cfg: Any, task: str, meta: bool = False) -> Any:
+def add_adapter(
+    model: Any, cfg: Any, task: str, meta: bool = False, head: Iterable[str] = ()
+) -> Any:
     """Wrap a model with its adapter and freeze the rest.
 
     Parameters
@@ -83,6 +87,8 @@ def add_adapter(model: Any, cfg: Any, task: str, meta: bool = False) -> Any:
         PEFT's task type.
     meta : bool
         The model has no storage yet (shapes and names only).
+    head : iterable of str
+        Modules that are trained whole beside the adapter.
 
     Raises
     ------
@@ -93,6 +99,8 @@ def add_adapter(model: Any, cfg: Any, task: str, meta: bool = False) -> Any:
     from peft import get_peft_model
 
     config = peft_config(cfg, task)
+    if more := [name for name in head if name not in _PEFTS_HEADS]:
+        config.modules_to_save = [*(config.modules_to_save or []), *more]
     try:
         wrapped = get_peft_model(model, config, low_cpu_mem_usage=meta)
     except (ValueError, TypeError, NotImplementedError) as error:
