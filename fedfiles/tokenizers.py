@@ -103,7 +103,8 @@ def _read(loader: Any, name: str, **options: Any) -> Any:
 
 def tokenizer_text(tokenizer: Any) -> str:
     """Everything that decides what a tokenizer does, for the key of a cache."""
-    kind = f"{type(tokenizer).__name__} {tokenizer.truncation_side} {tokenizer.eos_token_id}"
+    kind = f"{type(tokenizer).__name__} {tokenizer.truncation_side} "
+    kind += f"{tokenizer.bos_token_id} {tokenizer.eos_token_id}"
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         return f"{kind} {sorted(tokenizer.get_vocab().items())}"

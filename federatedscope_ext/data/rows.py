@@ -35,6 +35,8 @@ class TextRows(Dataset[dict[str, Any]]):
         One label per row.
     lengths : int64 array of shape (rows,)
         Tokens per row.
+    tokens, offsets : array
+        ``input_ids`` and ``offsets`` as given.
     """
 
     def __init__(
@@ -43,12 +45,12 @@ class TextRows(Dataset[dict[str, Any]]):
         pad_token_id: int = 0,
         label_names: Sequence[str] = (),
     ) -> None:
-        self._offsets = arrays["offsets"]
+        self.tokens, self.offsets = arrays["input_ids"], arrays["offsets"]
         self._per_token = {k: arrays[k] for k in ("input_ids", "token_type_ids") if k in arrays}
         self.pad_token_id = pad_token_id
         self.label_names = list(label_names)
         self.labels = arrays["labels"]
-        self.lengths = np.diff(self._offsets)
+        self.lengths = np.diff(self.offsets)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -56,7 +58,7 @@ class TextRows(Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         if index < 0:
             index += len(self)
-        start, stop = int(self._offsets[index]), int(self._offsets[index + 1])
+        start, stop = int(self.offsets[index]), int(self.offsets[index + 1])
         # astype copies, so that a read-only file in memory is never handed to torch.
         item: dict[str, Any] = {
             key: torch.from_numpy(values[start:stop].astype(np.int64))

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from federatedscope_ext.data.labels import are_labels, class_number, is_missing
 from federatedscope_ext.data.splits import Split
+from federatedscope_ext.data.tokenizer import fill_empty, mention_empty
 from federatedscope_ext.tasks import TextTask
 from fedfiles.cache import cached_arrays
 from fedfiles.readers import PIECE, file_error, shown
@@ -55,11 +56,12 @@ def encode_split(
         rows.
     """
     _refuse_columns(split, task)
-    key = repr((3, split.fingerprint(), tokenizer_text(tokenizer), tok_len, task.sentence_keys,
+    key = repr((4, split.fingerprint(), tokenizer_text(tokenizer), tok_len, task.sentence_keys,
                 task.labels))  # fmt: skip
     arrays, known = cached_arrays(
         cache / "tokenised", key, lambda: _encode(split, task, tokenizer, tok_len)
     )
+    mention_empty(split.name, arrays, tokenizer)
     if known:
         rows = len(arrays["labels"])
         logger.info("%s: %d rows, tokenised before (%s)", split.name, rows, cache)
@@ -100,6 +102,7 @@ def _encode(
         labels.extend(label for _, label in piece)
         texts = zip(*(texts for texts, _ in piece), strict=True)
         batch = tokenizer(*map(list, texts), truncation=True, max_length=tok_len, padding=False)
+        fill_empty(batch, tokenizer, split.name)
         for row, ids in enumerate(batch["input_ids"]):
             tokens.extend(ids)
             ends.append(len(tokens))

@@ -61,6 +61,8 @@ class InstructionRows(Dataset[dict[str, Any]]):
         The categories, for splitters; ``None`` where rows have none.
     lengths : int64 array of shape (rows,)
         Tokens per row.
+    tokens, offsets : int array
+        Tokens of all rows one after the other, and where each begins, of shape ``(rows + 1,)``.
     tokenizer : PreTrainedTokenizerBase
         As given.
     """
@@ -79,9 +81,9 @@ class InstructionRows(Dataset[dict[str, Any]]):
         codes = np.unique([] if self.labels is None else self.labels, return_inverse=True)[1]
         self._codes = None if self.labels is None else codes
         arrays = _tokens_of(self.records, tokenizer, tok_len, cache)
-        self._tokens, self._offsets = arrays["tokens"], arrays["offsets"]
+        self.tokens, self.offsets = arrays["tokens"], arrays["offsets"]
         self._answers = arrays["answers"]
-        self.lengths = np.diff(self._offsets)
+        self.lengths = np.diff(self.offsets)
         # The first token of a row is never predicted, so it is none to learn from.
         learned = self.lengths - np.maximum(self._answers, 1)
         _check_cuts(arrays["cut"], arrays["answer_cut"], learned, tok_len)
@@ -92,8 +94,8 @@ class InstructionRows(Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         if index < 0:
             index += len(self)
-        start, stop = int(self._offsets[index]), int(self._offsets[index + 1])
-        input_ids = torch.from_numpy(self._tokens[start:stop].astype(np.int64))
+        start, stop = int(self.offsets[index]), int(self.offsets[index + 1])
+        input_ids = torch.from_numpy(self.tokens[start:stop].astype(np.int64))
         labels = input_ids.clone()
         labels[: int(self._answers[index])] = IGNORE_INDEX
         item: dict[str, Any] = {"input_ids": input_ids, "labels": labels}

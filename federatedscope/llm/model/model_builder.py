@@ -13,11 +13,12 @@ from federatedscope.core.auxiliaries.worker_builder import get_server_cls
 from federatedscope.core.errors import ConfigError
 from federatedscope.core.task import SEQ_CLS, split_model_type, task_type
 from federatedscope.llm.model.adapter_builder import add_adapter
+from federatedscope.llm.model.limits import check_positions
 from federatedscope.llm.model.new_tensors import (
     check_trained,
     head_modules,
     other_labels,
-    outside_the_base,
+    start_anew,
     wrong_shapes,
 )
 from federatedscope.llm.model.pooling import is_encoder, pool_at_the_end
@@ -143,6 +144,7 @@ def build_skeleton(cfg: Any) -> torch.nn.Module:
             model, missing = _without_storage(kind, config), []
     with_head = task_type(cfg) == SEQ_CLS and weights and not missing
     notes = other_labels(model, cfg) if with_head else []
+    notes += check_positions(model, cfg)
     model = _adapted(model, cfg, missing, meta=True)
     model.new_tensors, model.notes = missing, notes
     return model
@@ -163,9 +165,6 @@ def _loaded(
     ConfigError
         Weights that cannot be read, or of other shapes, as a head for other labels.
     """
-    if cfg.model.new_head and task_type(cfg) == SEQ_CLS:
-        head = outside_the_base(_without_storage(kind, config))
-        options["key_mapping"] = {rf"^{module}\.": "left_out." for module in head}
     with _loading(cfg, "weights", "give a complete folder in Hugging Face format, or fetch the "
                   "model again"):  # fmt: skip
         model, found = from_pretrained(
@@ -176,9 +175,14 @@ def _loaded(
             ignore_mismatched_sizes=True,
             **options,
         )
-    if wrong := wrong_shapes(found["mismatched_keys"], model, cfg):
+    missing, mismatched = set(found["missing_keys"]), found["mismatched_keys"]
+    if cfg.model.new_head and task_type(cfg) == SEQ_CLS:
+        new = start_anew(model)
+        missing |= new
+        mismatched = [each for each in mismatched if each[0] not in new]
+    if wrong := wrong_shapes(mismatched, model, cfg):
         raise wrong
-    return model, sorted(found["missing_keys"])
+    return model, sorted(missing)
 
 
 def _adapted(model: Any, cfg: Any, missing: list[str], meta: bool = False) -> Any:

@@ -5,15 +5,24 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
+import torch
+
 from federatedscope.core.errors import ConfigError
 from fedlora.heads import SAVED, is_head
 
-__all__ = ["check_trained", "head_modules", "other_labels", "outside_the_base", "wrong_shapes"]
+__all__ = [
+    "_outside_the_base",
+    "check_trained",
+    "head_modules",
+    "other_labels",
+    "start_anew",
+    "wrong_shapes",
+]
 
 _MANY = 8
 
 
-def outside_the_base(model: Any) -> list[str]:
+def _outside_the_base(model: Any) -> list[str]:
     """Modules that the task's class has beside the base model: ``classifier`` of BERT's,
     ``sequence_summary`` and ``logits_proj`` of XLNet's.
     """
@@ -35,8 +44,22 @@ def head_modules(model: Any, missing: Iterable[str]) -> list[str]:
         Tensors that its weights lack.
     """
     poolers = {name.rpartition(".")[0] for name in missing if ".pooler." in f".{name}"}
-    outside = outside_the_base(model)
+    outside = _outside_the_base(model)
     return [*outside, *sorted(name for name in poolers if name.split(".")[0] not in outside)]
+
+
+def start_anew(model: Any) -> set[str]:
+    """Give a classifier a new head in place of its own; returns the names of its tensors."""
+    names = set()
+    with torch.no_grad():
+        for name in _outside_the_base(model):
+            head = model.get_submodule(name)
+            for inner, parameter in head.named_parameters():
+                parameter._is_hf_initialized = False
+                names.add(f"{name}.{inner}")
+            for module in head.modules():
+                model._init_weights(module)
+    return names
 
 
 def check_trained(model: Any, head: Collection[str], missing: Iterable[str], cfg: Any) -> None:
@@ -97,7 +120,7 @@ def wrong_shapes(mismatched: Iterable[Sequence[Any]], model: Any, cfg: Any) -> C
     wrong = sorted(mismatched, key=lambda each: str(each[0]))
     if not wrong:
         return None
-    if all(name.split(".")[0] in outside_the_base(model) for name, *_ in wrong):
+    if all(name.split(".")[0] in _outside_the_base(model) for name, *_ in wrong):
         return ConfigError(
             "model.type",
             cfg.model.type,
