@@ -169,7 +169,8 @@ def register_hub(key: str, hub: Any) -> None:
     """Register where models of ``model.type: NAME@KEY`` come from.
 
     Called as ``hub.check(cfg)``, which refuses what cannot be had; ``hub.skeleton(cfg)``, the
-    model without storage; ``hub.build(cfg, base_dtype)``, the model.
+    model without storage; ``hub.check_rows(cfg, skeleton, data)``, which refuses rows that the
+    model cannot take; ``hub.build(cfg, base_dtype)``, the model.
     """
     hub_dict[key] = hub
 

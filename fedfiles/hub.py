@@ -92,7 +92,7 @@ def load_dataset(repositories: Iterable[tuple[str, str | None]]) -> Any:
     return None
 
 
-def from_pretrained(loader: Any, name: str, **options: Any) -> Any:
+def from_pretrained(loader: Any, name: str | None, **options: Any) -> Any:
     """``loader.from_pretrained``, from folder or cache where possible, else from the hub.
 
     The cache is asked first because a hub that does not answer costs minutes of retries.

@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fedfiles.hub import hub_is_reachable
+from fedfiles.hub import from_pretrained, hub_is_reachable
 
-__all__ = ["UnreadableTokenizer", "load_tokenizer", "tokenizer_text"]
+__all__ = ["UnreadableTokenizer", "load_tokenizer", "padding_token", "tokenizer_text"]
+
+# What stands in for a padding token, best first.
+_ROLES = ("pad", "eos", "bos", "unk", "sep", "cls")
 
 # What transformers lets through of files that are missing, or hold other JSON than it expects.
 _BROKEN_FILES = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError)
@@ -20,11 +23,51 @@ class UnreadableTokenizer(Exception):
 def load_tokenizer(loader: Any, name: str, **options: Any) -> Any:
     """``loader.from_pretrained``, from folder or cache where possible, else from the hub.
 
+    It pads with :func:`padding_token`. No code of a model's folder is run.
+
     Raises
     ------
     UnreadableTokenizer
         There is none in the folder, or neither in the cache nor on a hub that answers.
     """
+    tokenizer = _from_folder_or_hub(loader, name, options | {"trust_remote_code": False})
+    pad = padding_token(tokenizer, _embedding_rows(name, options))
+    if pad is not None and pad != tokenizer.pad_token_id:
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(pad)
+    return tokenizer
+
+
+def padding_token(tokenizer: Any, rows: int | None = None) -> int | None:
+    """The token that fills batches, in tokenizer, model and generation alike.
+
+    The tokenizer's own padding token, else its end-of-text token, else another special one: the
+    first that the model's embedding has a row for. ``None`` where there is no such token.
+
+    Parameters
+    ----------
+    tokenizer : PreTrainedTokenizerBase
+        The model's tokenizer.
+    rows : int, optional
+        Rows of the model's embedding, where they are known.
+    """
+    tokens = (getattr(tokenizer, f"{role}_token_id") for role in _ROLES)
+    fitting = (t for t in tokens if t is not None and t >= 0 and (rows is None or t < rows))
+    return next(fitting, None)
+
+
+def _embedding_rows(name: str, options: dict[str, Any]) -> int | None:
+    """Tokens that the model beside a tokenizer knows; ``None`` where there is no model."""
+    from transformers import AutoConfig
+
+    where = {key: options[key] for key in ("cache_dir", "revision") if key in options}
+    try:
+        config = from_pretrained(AutoConfig, name, trust_remote_code=False, **where)
+    except (OSError, ValueError):
+        return None
+    return getattr(config.get_text_config(), "vocab_size", None)
+
+
+def _from_folder_or_hub(loader: Any, name: str, options: dict[str, Any]) -> Any:
     try:
         return _read(loader, name, local_files_only=True, **options)
     except UnreadableTokenizer:
@@ -60,7 +103,8 @@ def _read(loader: Any, name: str, **options: Any) -> Any:
 
 def tokenizer_text(tokenizer: Any) -> str:
     """Everything that decides what a tokenizer does, for the key of a cache."""
-    kind = f"{type(tokenizer).__name__} {tokenizer.truncation_side} {tokenizer.eos_token_id}"
+    kind = f"{type(tokenizer).__name__} {tokenizer.truncation_side} "
+    kind += f"{tokenizer.bos_token_id} {tokenizer.eos_token_id}"
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         return f"{kind} {sorted(tokenizer.get_vocab().items())}"

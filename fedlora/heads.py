@@ -6,10 +6,11 @@ from collections.abc import Iterable
 
 #: PEFT's field for modules that are trained whole; part of the names of their trained copies
 SAVED = "modules_to_save"
-#: head modules of Hugging Face's classes for sequence classification
+#: the usual head modules of Hugging Face's classes for sequence classification; under PEFT all that
+#: a model has are marked by :data:`SAVED`, and models with others are refused without an adapter
 HEAD_MODULES = ("classifier", "score", "classification_head")
-#: those of other tasks
-OTHER_HEADS = ("lm_head", "qa_outputs")
+#: those of other tasks and of single families
+OTHER_HEADS = ("lm_head", "qa_outputs", "sequence_summary", "logits_proj")
 
 
 def is_head(name: str) -> bool:

@@ -108,7 +108,7 @@ def describe_run(
         embedded=bool(cfg.embedded.use),
         swaps=tuple(Swap(**swap) for swap in cfg.embedded.swaps),
         evaluation=_describe_evaluation(cfg, layouts is not None and layouts.vary),
-        notes=tuple(notes),
+        notes=(*notes, *getattr(skeleton, "notes", ())),
         versions=_versions(),
         command=" ".join(["python", *sys.argv]),
         last_round=0,
@@ -262,6 +262,7 @@ def _describe_model(
         sent=sum(shape.numel() for shape in shared.values()),
     )
     described["parameters"] = counts
+    described["new_tensors"] = tuple(getattr(skeleton, "new_tensors", ()))
     described["adapter"] = _describe_adapter(cfg, skeleton, layouts)
     described["memory_estimate_bytes"] = estimate_memory(cfg, skeleton, counts, precision)
     sent = mean_size(shared, layouts, cfg.federate.client_num) if layouts else counts.sent

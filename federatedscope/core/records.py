@@ -312,6 +312,7 @@ class RunInfo(Record):
     precision_reason: str = ""
     threads: int | None = None
     parameters: Parameters | None = None
+    new_tensors: tuple[str, ...] = ()
     memory_estimate_bytes: dict[str, int] | None = None
     bytes_per_round: dict[str, int] | None = None
     rounds: int | None = None

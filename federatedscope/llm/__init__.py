@@ -42,6 +42,12 @@ class Hub:
 
         return build_skeleton(cfg)
 
+    def check_rows(self, cfg: Any, skeleton: Any, data: Any) -> None:
+        """Can the model take the rows' tokens?"""
+        from federatedscope.llm.model.limits import check_rows
+
+        check_rows(cfg, skeleton, data)
+
     def build(self, cfg: Any, base_dtype: Any) -> Any:
         """The model with its weights and adapter."""
         from federatedscope.llm.model.model_builder import get_llm

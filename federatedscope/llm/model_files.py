@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 from huggingface_hub import try_to_load_from_cache
 from safetensors import SafetensorError, safe_open
 
@@ -39,22 +42,66 @@ def check_model_source(
     Raises
     ------
     ConfigError
-        None of the three.
+        None of the three; or the model needs code of its own, or a package for its quantised
+        weights.
     """
     folder = Path(name).expanduser()
+    file: Any = folder / "config.json"
     if folder.is_dir():
         problem = _what_lacks(folder)
     elif is_path(name) or name.count("/") > 1:
         problem = "there is no such folder"
     else:
         where = {"cache_dir": cache_dir or None, "revision": revision or None}
-        cached = try_to_load_from_cache(name, "config.json", **where)
-        problem = "" if isinstance(cached, str) or hub_is_reachable() else (
+        file = try_to_load_from_cache(name, "config.json", **where)
+        problem = "" if isinstance(file, str) or hub_is_reachable() else (
             "the model is neither a local folder nor in the Hugging Face cache, and the hub "
             "cannot be reached"
         )  # fmt: skip
     if problem:
         raise ConfigError(field, name, problem, WAYS_OUT)
+    if isinstance(file, str | Path):
+        _refuse_what_needs_more(field, name, _json(file))
+
+
+def _json(file: str | Path) -> dict[str, Any]:
+    """Content of a JSON file; empty where it is broken, which transformers says better."""
+    try:
+        content = json.loads(Path(file).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _refuse_what_needs_more(field: str, name: str, config: dict[str, Any]) -> None:
+    """Refuse code of the model's own, and quantised weights without the package that reads them."""
+    if "auto_map" in config:
+        from transformers import CONFIG_MAPPING
+
+        if (kind := config.get("model_type")) not in CONFIG_MAPPING:
+            raise ConfigError(
+                field,
+                name,
+                f"transformers has no architecture {kind!r}, and code that a model brings along "
+                "(auto_map) is never run",
+                "Give a model of an architecture that transformers has, if need be a converted "
+                "copy of this one, or a newer transformers",
+            )
+    if (quantised := config.get("quantization_config")) is not None:
+        from transformers.quantizers import AutoHfQuantizer
+
+        try:
+            quantiser = AutoHfQuantizer.from_config(dict(quantised), pre_quantized=True)
+            quantiser.validate_environment(device_map=None, dtype=torch.float32)
+        except (ImportError, RuntimeError, ValueError, TypeError) as error:
+            method = dict(quantised).get("quant_method")
+            raise ConfigError(
+                field,
+                name,
+                f"its weights are quantised ({method}), and cannot be read here: "
+                f"{' '.join(str(error).split())}",
+                "Install what it names, or give the model with its full weights",
+            ) from error
 
 
 def _what_lacks(folder: Path) -> str:
@@ -91,3 +138,45 @@ def modelscope(model_type: str) -> Any:
             "Install it (pip install modelscope), or use a Hugging Face name or folder with "
             "@huggingface_llm",
         ) from error
+
+
+def weights_without_storage(
+    name: str, cache_dir: str | None = None, revision: str | None = None
+) -> dict[str, torch.Tensor]:
+    """Names and shapes of a model's weights, read from the heads of its files.
+
+    Returns
+    -------
+    dict of str to tensor
+        On the meta device; empty where the weights are neither in a folder nor in the cache.
+    """
+    from transformers.utils import cached_file
+
+    def locate(part: str) -> str | None:
+        found = cached_file(
+            name,
+            part,
+            cache_dir=cache_dir,
+            revision=revision,
+            local_files_only=True,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+        )
+        return None if found is None else str(found)
+
+    for whole in ("model.safetensors", "pytorch_model.bin"):
+        index = locate(f"{whole}.index.json")
+        parts = sorted(set(_json(index).get("weight_map", {}).values())) if index else [whole]
+        files = [locate(part) for part in parts]
+        if files and None not in files:
+            return dict(tensor for file in files for tensor in _tensors(str(file)))
+    return {}
+
+
+def _tensors(file: str) -> Iterator[tuple[str, torch.Tensor]]:
+    if file.endswith(".bin"):
+        yield from torch.load(file, map_location="meta", weights_only=True, mmap=True).items()
+        return
+    with safe_open(file, framework="pt") as weights:
+        for key in weights.keys():  # noqa: SIM118 - no mapping
+            yield key, torch.empty(weights.get_slice(key).get_shape(), device="meta")

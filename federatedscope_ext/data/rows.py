@@ -39,6 +39,8 @@ class TextRows(Dataset[dict[str, Any]]):
         Tokens per row.
     cut, left : int32 array of shape (rows,)
         Tokens that ``llm.tok_len`` took from each row, and those of its text that are left.
+    tokens, offsets : array
+        ``input_ids`` and ``offsets`` as given.
     """
 
     def __init__(
@@ -48,12 +50,12 @@ class TextRows(Dataset[dict[str, Any]]):
         label_names: Sequence[str] = (),
         left_out: Sequence[tuple[str, int, str]] = (),
     ) -> None:
-        self._offsets = arrays["offsets"]
+        self.tokens, self.offsets = arrays["input_ids"], arrays["offsets"]
         self._per_token = {k: arrays[k] for k in ("input_ids", "token_type_ids") if k in arrays}
         self.pad_token_id = pad_token_id
         self.label_names = list(label_names)
         self.labels = arrays["labels"]
-        self.lengths = np.diff(self._offsets)
+        self.lengths = np.diff(self.offsets)
         self.cut, self.left = arrays.get("cut"), arrays.get("left")
         self.left_out = list(left_out)
 
@@ -63,7 +65,7 @@ class TextRows(Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         if index < 0:
             index += len(self)
-        start, stop = int(self._offsets[index]), int(self._offsets[index + 1])
+        start, stop = int(self.offsets[index]), int(self.offsets[index + 1])
         # astype copies, so that a read-only file in memory is never handed to torch.
         item: dict[str, Any] = {
             key: torch.from_numpy(values[start:stop].astype(np.int64))

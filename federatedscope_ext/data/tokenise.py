@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from federatedscope_ext.data.labels import are_labels, class_number, is_missing
 from federatedscope_ext.data.splits import Split
+from federatedscope_ext.data.tokenizer import fill_empty, mention_empty
 from federatedscope_ext.errors import ExtensionError
 from federatedscope_ext.tasks import TextTask
 from fedfiles.cache import cached_arrays
@@ -60,11 +61,12 @@ def encode_split(
     """
     _refuse_columns(split, task)
     _refuse_length(task, tokenizer, tok_len)
-    key = repr((4, split.fingerprint(), tokenizer_text(tokenizer), tok_len, task.sentence_keys,
+    key = repr((5, split.fingerprint(), tokenizer_text(tokenizer), tok_len, task.sentence_keys,
                 task.labels))  # fmt: skip
     arrays, known = cached_arrays(
         cache / "tokenised", key, lambda: _encode(split, task, tokenizer, tok_len)
     )
+    mention_empty(split.name, arrays, tokenizer)
     if known:
         rows = len(arrays["labels"])
         logger.info("%s: %d rows, tokenised before (%s)", split.name, rows, cache)
@@ -126,6 +128,7 @@ def _encode(
         texts = [list(column) for column in zip(*(texts for texts, _ in piece), strict=True)]
         batch = tokenizer(*texts, truncation=True, max_length=tok_len, padding=False)
         cut.extend(_cut(texts, batch["input_ids"], tokenizer, tok_len))
+        fill_empty(batch, tokenizer, split.name)
         for row, ids in enumerate(batch["input_ids"]):
             tokens.extend(ids)
             ends.append(len(tokens))

@@ -16,6 +16,8 @@ _MODEL = (
     Key("type", "lr", "NAME_OR_PATH@huggingface_llm, NAME_OR_PATH@modelscope_llm, or a registered"
         " model."),
     Key("revision", "", "Branch, tag or commit of the model on the hub; empty for the newest."),
+    Key("new_head", False, "Start with a new classification head where the model has one, as after"
+        " fine-tuning for other labels."),
     Key("task", "node", _OWN + "the kind of task."),
     Key("hidden", 256, _OWN + "width of hidden layers."),
     Key("layer", 2, _OWN + "number of layers."),

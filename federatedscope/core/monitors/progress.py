@@ -205,6 +205,8 @@ def _summary_rows(run: RunInfo) -> Iterator[tuple[str, str]]:
         numbers = f"{counts.total:,} in total, {counts.trainable:,} trainable ({share})"
         yield "parameters", f"{numbers}, {counts.sent:,} sent"
     yield from _adapter_rows(run)
+    what = "not trained" if run.head_rule == "frozen" else "trained"
+    yield "starts at random", f"{', '.join(new)} ({what})" if (new := run.new_tensors) else ""
     kept = ", ".join(run.local_param) or "nothing"
     yield "stays on the client", f"{kept} (head: {run.head_rule})"
     sampled = f"{run.sample_client_num} of {len(run.clients)} clients a round"

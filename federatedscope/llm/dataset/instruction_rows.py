@@ -66,6 +66,8 @@ class InstructionRows(Dataset[dict[str, Any]]):
         learn from.
     left_out : list of tuple
         Rows of the data that are not among these: ``(file, number of rows, reason)``.
+    tokens, offsets : int array
+        Tokens of all rows one after the other, and where each begins, of shape ``(rows + 1,)``.
     tokenizer : PreTrainedTokenizerBase
         As given.
     """
@@ -84,9 +86,9 @@ class InstructionRows(Dataset[dict[str, Any]]):
         codes = np.unique([] if self.labels is None else self.labels, return_inverse=True)[1]
         self._codes = None if self.labels is None else codes
         arrays = _tokens_of(self.records, tokenizer, tok_len, cache)
-        self._tokens, self._offsets = arrays["tokens"], arrays["offsets"]
+        self.tokens, self.offsets = arrays["tokens"], arrays["offsets"]
         self._answers = arrays["answers"]
-        self.lengths = np.diff(self._offsets)
+        self.lengths = np.diff(self.offsets)
         # The first token of a row is never predicted, so it is none to learn from.
         self.left = np.maximum(self.lengths - np.maximum(self._answers, 1), 0)
         self.cut = arrays["cut"]
@@ -99,8 +101,8 @@ class InstructionRows(Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         if index < 0:
             index += len(self)
-        start, stop = int(self._offsets[index]), int(self._offsets[index + 1])
-        input_ids = torch.from_numpy(self._tokens[start:stop].astype(np.int64))
+        start, stop = int(self.offsets[index]), int(self.offsets[index + 1])
+        input_ids = torch.from_numpy(self.tokens[start:stop].astype(np.int64))
         labels = input_ids.clone()
         labels[: int(self._answers[index])] = IGNORE_INDEX
         item: dict[str, Any] = {"input_ids": input_ids, "labels": labels}
@@ -179,7 +181,7 @@ def _tokens_of(
     digest = hashlib.sha256()
     for record in records:
         digest.update(json.dumps(record, sort_keys=True).encode())
-    key = repr((3, digest.hexdigest(), tokenizer_text(tokenizer), PROMPT_DICT, tok_len))
+    key = repr((4, digest.hexdigest(), tokenizer_text(tokenizer), PROMPT_DICT, tok_len))
     arrays, known = cached_arrays(
         cache / "instructions", key, lambda: encode(records, tokenizer, tok_len)
     )

@@ -37,9 +37,9 @@ def get_tokenizer(
     Returns
     -------
     tuple
-        The tokenizer, and the number of tokens added to its vocabulary: always 0. A tokenizer
-        without a padding token (LLaMA) pads with its end-of-text token; batches carry the
-        attention mask of the true lengths, so the choice has no effect.
+        The tokenizer, and the number of tokens added to its vocabulary: always 0. It pads with
+        :func:`fedfiles.tokenizers.padding_token`; batches carry the attention mask of the true
+        lengths, so the choice has no effect.
 
     Raises
     ------
@@ -65,8 +65,6 @@ def get_tokenizer(
             "Give a local folder that has the tokenizer's files (tokenizer.json, or its "
             "vocabulary, and tokenizer_config.json), or another model",
         ) from error
-    if tokenizer.pad_token is None and tokenizer.eos_token is not None:
-        tokenizer.pad_token = tokenizer.eos_token
     return tokenizer, 0
 
 

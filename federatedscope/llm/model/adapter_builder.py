@@ -22,6 +22,8 @@ from federatedscope.llm.model.adapter_places import (
 from fedlora.names import base_name
 
 _OURS = ("adapter_package", "adapter_method")
+# What PEFT adds to modules_to_save by itself.
+_PEFTS_HEADS = ("classifier", "score")
 
 
 def _config_classes() -> dict[str, Any]:
@@ -100,7 +102,9 @@ def _hint(name: str, known: Iterable[str], otherwise: str) -> str:
     return f"did you mean {near[0]!r}?" if near else otherwise
 
 
-def add_adapter(model: Any, cfg: Any, task: str, meta: bool = False) -> Any:
+def add_adapter(
+    model: Any, cfg: Any, task: str, meta: bool = False, head: Iterable[str] = ()
+) -> Any:
     """Wrap a model with its adapter and freeze the rest.
 
     Parameters
@@ -113,6 +117,8 @@ def add_adapter(model: Any, cfg: Any, task: str, meta: bool = False) -> Any:
         PEFT's task type.
     meta : bool
         The model has no storage yet (shapes and names only).
+    head : iterable of str
+        Modules that are trained whole beside the adapter.
 
     Raises
     ------
@@ -123,6 +129,8 @@ def add_adapter(model: Any, cfg: Any, task: str, meta: bool = False) -> Any:
     from peft import get_peft_model
 
     config, arguments = peft_config(cfg, task), adapter_arguments(cfg)
+    if more := [name for name in head if name not in _PEFTS_HEADS]:
+        config.modules_to_save = [*(config.modules_to_save or []), *more]
     place(model, config, task)
     linear = linear_names(model, config)
     named = set(getattr(config, "target_parameters", None) or ())
