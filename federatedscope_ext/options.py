@@ -55,7 +55,7 @@ def _add(cfg: Any, options: Iterable[Option]) -> None:
         section[option.name] = option.default
         # FederatedScope's own tree has no descriptions.
         if hasattr(section, "describe"):
-            section.describe(option.name, option.help, option.choices)
+            section.describe(option.name, option.help, option.choices, option.of_client)
 
 
 def check_options(cfg: Any) -> None:

@@ -30,8 +30,8 @@ from fedfiles.text_files import (
 
 __all__ = [
     "FORMATS", "PIECE", "SAVED", "FileError", "Row", "check_single", "column_names", "file_error",
-    "format_of", "is_table", "not_text", "own_file", "own_splits", "raised_as", "read_rows",
-    "reading_parquet", "reading_text", "saved_splits", "shown",
+    "format_of", "is_own", "is_table", "not_text", "own_file", "own_splits", "places", "raised_as",
+    "read_rows", "reading_parquet", "reading_text", "saved_splits", "shown",
 ]  # fmt: skip
 
 logger = logging.getLogger(__name__)
@@ -44,6 +44,18 @@ FORMATS = (".parquet", ".jsonl", ".json", ".csv", ".tsv")
 PIECE = 2000
 
 
+def places(root: str, name: str) -> list[Path]:
+    """Where the file that ``data.type`` names can be: below ``data.root``, or as it is."""
+    path = Path(name).expanduser()
+    return [path] if path.is_absolute() else [Path(root).expanduser() / path, path]
+
+
+def is_own(root: str, name: str) -> bool:
+    """Whether ``data.type`` names a file that can be read, or a folder."""
+    folders = (place.is_dir() for place in places(root, name))
+    return bool(name) and (format_of(Path(name)) in FORMATS or any(folders))
+
+
 def own_file(root: str, name: str, kind: str) -> Path:
     """A file, or a folder of ``save_to_disk``, that ``data.type`` names, as it is or below
     ``data.root``.
@@ -53,8 +65,7 @@ def own_file(root: str, name: str, kind: str) -> Path:
     FileError
         It is in neither place; ``value`` is ``NAME@KIND``.
     """
-    path = Path(name).expanduser()
-    candidates = [path] if path.is_absolute() else [Path(root).expanduser() / path, path]
+    candidates = places(root, name)
     for candidate in candidates:
         if candidate.is_file() or saved_splits(candidate):
             return candidate

@@ -239,7 +239,13 @@ def _from_numbers(refuse: _Refusal, numbers: Counter[float]) -> tuple[str, ...]:
             "%s: %d rows of the label -1 are left out: they are taken for rows without a label. "
             "If -1 is a class, set %s.", refuse.value, numbers[-1.0], refuse.as_list,
         )  # fmt: skip
-    return tuple(map(str, range(int(high) + 1)))
+    names = tuple(map(str, range(int(high) + 1)))
+    if absent := [name for name in names if float(name) not in numbers]:
+        logger.warning(
+            "%s: no row has the label %s; the labels are taken for the numbers from 0 to %d. If "
+            "there are no others, set %s.", refuse.value, shown(absent), high, refuse.as_list,
+        )  # fmt: skip
+    return names
 
 
 def _usable(file: str, number: int, value: Any) -> str:

@@ -23,9 +23,8 @@ from federatedscope_ext.data.splits import Split, split_of_files
 from federatedscope_ext.errors import ExtensionError
 from federatedscope_ext.tasks import TEXT_TASKS, TextTask
 from fedfiles.readers import (
-    FORMATS,
     check_single,
-    format_of,
+    is_own,
     is_table,
     own_file,
     own_splits,
@@ -114,8 +113,7 @@ def _wrong_columns(config: Any, split: Split, columns: list[str]) -> ExtensionEr
 
 def _locate(config: Any, name: str) -> Path:
     """The file or folder: as it is, or in ``data.root``."""
-    root = Path(config.data.root).expanduser()
-    if format_of(Path(name)) in FORMATS or (name and (root / name).is_dir()) or Path(name).is_dir():
+    if is_own(config.data.root, name):
         return own_file(config.data.root, name, "text")
     raise ExtensionError(
         "data.type",

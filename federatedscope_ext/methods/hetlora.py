@@ -209,6 +209,7 @@ HETLORA = register_method(
                 " prunes nothing.",
                 low=0.0,
                 high=1.0,
+                of_client=True,
             ),
             Option(
                 "hetlora",
@@ -216,6 +217,7 @@ HETLORA = register_method(
                 0.005,
                 "HetLoRA's penalty on the norm of the last ranks.",
                 low=0.0,
+                of_client=True,
             ),
         ),
     )

@@ -73,6 +73,8 @@ class Option:
         Accepted values; empty for any.
     low, high : float
         Bounds of a number, both allowed.
+    of_client : bool
+        Whether clients read it for themselves, so that it may differ between them.
     """
 
     section: str
@@ -82,6 +84,7 @@ class Option:
     choices: tuple[str, ...] = ()
     low: float = float("-inf")
     high: float = float("inf")
+    of_client: bool = False
 
 
 @dataclass(frozen=True)

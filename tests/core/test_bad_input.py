@@ -121,6 +121,13 @@ CASES: dict[str, tuple[tuple[Any, ...], list[str]]] = {
         ("client_1.federate.method", "ffa"),
         ["client_1.federate.method", "whole run"],
     ),
+    "file of a single client": (
+        ("client_2.data.type", "other.csv@text"),
+        ["client_2.data.type", "other.csv@text", "would not be read", "train.optimizer"]),
+    "metric of a single client that is not there": (
+        ("client_2.eval.metrics", "['accuracy', 'accurcy']"), ["client_2.eval.metrics", "accurcy"]),
+    "trainer of a single client that is not there": (
+        ("client_2.trainer.type", "mine"), ["client_2.trainer.type", "mine"]),
     "rank of 0 of a single client": (
         ("client_1.llm.adapter.args", lora(r=0), "federate.method", "flexlora"),
         ["client_1.llm.adapter.args", "0"]),

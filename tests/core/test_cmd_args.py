@@ -11,6 +11,7 @@ from federatedscope import register
 from federatedscope.core.cmd_args import CommandLine, check_presets, help_text, parse_args
 from federatedscope.core.configs.config import CN, global_cfg
 from federatedscope.core.configs.loading import (
+    PER_CLIENT,
     build_config,
     check_run,
     client_config,
@@ -180,6 +181,64 @@ def test_wrong_client_settings_name_client_and_key(opts: list[str], field: str) 
     with pytest.raises(ConfigError) as caught:
         load_client_cfgs(None, opts, cfg)
     assert caught.value.field == field
+
+
+def two_clients() -> CN:
+    cfg = global_cfg.clone()
+    cfg.merge_from_list(["federate.client_num", 2])
+    return cfg
+
+
+def declared_keys() -> list[tuple[str, Any]]:
+    """Keys of the project with their values; those of the adapter have rules of their own."""
+    walk = global_cfg.walk()
+    return [(k, v) for k, info, v in walk if info.declared and k != "llm.adapter.args"]
+
+
+@pytest.mark.parametrize(
+    "key", ["data.type", "data.root", "data.splits", "data.label_list", "data.batch_size",
+            "eval.freq", "eval.split", "eval.max_rows", "model.type", "train.is_enable_half",
+            "train.half_dtype", "hpo.num_workers", "verbose", "outdir",
+            "finetune.freeze_param", "dataloader.theta", "llm.tok_len", "llm.adapter.client_ranks"],
+)  # fmt: skip
+def test_keys_that_no_client_reads_for_itself(key: str, tmp_path: Path) -> None:
+    """They were taken without a word, and did nothing."""
+    value = dict(declared_keys())[key]
+    file = tmp_path / "clients.yaml"
+    file.write_text(f"client_2.{key}: {value!r}")
+    for path, opts in ((None, [f"client_2.{key}", value]), (str(file), [])):
+        with pytest.raises(ConfigError, match="would not be read") as caught:
+            load_client_cfgs(path, opts, two_clients())
+        assert caught.value.field == f"client_2.{key}"
+        assert all(name in caught.value.remedy for name in PER_CLIENT)
+
+
+def test_only_the_table_says_what_clients_may_have() -> None:
+    """Every key of the project is either in the table or refused."""
+    taken = set()
+    for key, value in declared_keys():
+        try:
+            load_client_cfgs(None, [f"client_1.{key}", value], two_clients())
+            taken.add(key)
+        except ConfigError as error:
+            assert "would not be read" in error.problem
+    sections = {name for name in PER_CLIENT if any(key.startswith(f"{name}.") for key in taken)}
+    listed = {key for key in taken if any(key.startswith(f"{name}.") for name in sections)}
+    assert {*PER_CLIENT} - sections - taken == {"llm.adapter.args"}
+    assert not taken - listed - {*PER_CLIENT}
+    assert not any(key.startswith(("data.", "federate.", "model.", "llm.")) for key in taken)
+
+
+def test_an_outsiders_key_may_be_a_clients() -> None:
+    cfg = two_clients()
+    cfg.mine = CN()
+    cfg.mine.strength = 1.0
+    assert load_client_cfgs(None, ["client_1.mine.strength", "2"], cfg) is not None
+    cfg.mine.describe("strength", "Described, and read by the server.")
+    with pytest.raises(ConfigError, match="would not be read"):
+        load_client_cfgs(None, ["client_1.mine.strength", "2"], cfg)
+    cfg.mine.describe("strength", "Read by clients.", of_client=True)
+    assert load_client_cfgs(None, ["client_1.mine.strength", "2"], cfg) is not None
 
 
 def test_client_file_of_another_kind(tmp_path: Path) -> None:

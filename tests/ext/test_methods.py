@@ -9,7 +9,9 @@ import pytest
 from torch import nn
 
 from federatedscope.core.aggregators.aggregator import takes_singly
-from federatedscope.core.configs.config import CN, global_cfg
+from federatedscope.core.configs.config import CN, apply_registered_configs, global_cfg
+from federatedscope.core.configs.loading import load_client_cfgs
+from federatedscope.core.errors import ConfigError
 from federatedscope_ext.errors import ExtensionError
 from federatedscope_ext.methods import METHODS, method_of
 from federatedscope_ext.methods.fedsa import FEDSA
@@ -159,3 +161,13 @@ def test_a_rule_that_only_says_so_for_its_parent_is_not_believed() -> None:
             return {}
 
     assert not takes_singly(object.__new__(Whole))
+
+
+def test_options_that_single_clients_may_have() -> None:
+    """HetLoRA's clients read theirs; SLoRA's rounds are everybody's."""
+    cfg = global_cfg.clone()
+    apply_registered_configs(cfg)
+    cfg.merge_from_list(["federate.client_num", 2])
+    assert load_client_cfgs(None, ["client_1.hetlora.gamma", "0.5"], cfg) is not None
+    with pytest.raises(ConfigError, match="same for all clients"):
+        load_client_cfgs(None, ["client_1.slora.rounds", "2"], cfg)

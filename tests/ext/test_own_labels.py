@@ -65,6 +65,15 @@ def test_minus_one_beside_classes_from_0_is_no_label(own, caplog):
     assert classes(named) == (["-1", "0", "1"], {0: 10, 1: 10, 2: 10})
 
 
+def test_numbers_that_begin_with_one(own, caplog):
+    assert classes(own(1, 2, 4)) == (["0", "1", "2", "3", "4"], {1: 10, 2: 10, 4: 10})
+    assert "no row has the label 0, 3; " in caplog.text
+    assert "set data.label_list: ['1', '2', '4']" in caplog.text
+    caplog.clear()
+    named = own(1, 2, 4, data__label_list=[1, 2, 4])
+    assert classes(named) == (["1", "2", "4"], {0: 10, 1: 10, 2: 10}) and not caplog.text
+
+
 @pytest.mark.parametrize("labels", [(-1, 0), (-1, 1, 2), (-1, 5), (-1, 0, 2)])
 def test_minus_one_that_is_not_plain(own, labels):
     error = refusal(own, *labels)

@@ -26,13 +26,22 @@ __all__ = [
 
 _CLIENT = re.compile(r"client_([1-9]\d*)")
 
-RUN_WIDE = (
-    "aggregator", "backend", "device", "distribute", "early_stop", "embedded", "expname",
-    "expname_tag", "extensions", "federate", "fedopt", "llm", "model", "outdir", "personalization",
-    "seed", "tensorboard", "use_gpu", "wandb",
+_ADAPTER = "llm.adapter.args"
+
+PER_CLIENT = (
+    "criterion.type", "dataloader.batch_size", "dataloader.drop_last", "dataloader.group_by_length",
+    "dataloader.num_workers", "dataloader.pin_memory", "dataloader.shuffle", "dataloader.type",
+    "eval.batch_size", "eval.max_generated_rows", "eval.max_new_tokens", "eval.metrics", "fedprox",
+    "finetune.batch_or_epoch", "finetune.before_eval", "finetune.local_update_steps",
+    "finetune.optimizer", "finetune.scheduler", "grad", _ADAPTER, "regularizer",
+    "train.batch_or_epoch", "train.local_update_steps", "train.max_nonfinite_steps",
+    "train.optimizer", "train.scheduler", "train.vera", "trainer.type",
 )
 # fmt: on
-"""Sections and keys that are the same for all clients."""
+"""Keys and sections that a client reads for itself: its loaders (``core/data``), its trainer and
+monitor (``core/trainers``, ``llm/trainer``), its adapter. All others of the project are read once,
+for everybody; an extension says so of its own with ``of_client`` where it describes them.
+"""
 
 OWN_ADAPTER_FIELDS = ("r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern")
 """What a client's own ``llm.adapter.args`` may say."""
@@ -50,8 +59,6 @@ _SIZES: dict[str, tuple[tuple[type, ...], Any]] = {
 
 MOST_RANK = 65536
 """Above the smaller side of any layer; a higher rank is a slip that would take all memory."""
-
-_ADAPTER = "llm.adapter.args"
 
 # What to write where the default of the key, an empty list, is no help.
 _REMEDIES = {
@@ -258,12 +265,23 @@ def _checked_settings(name: str, settings: Any, cfg: CN) -> Iterator[tuple[str, 
         twin.merge_from_other_cfg(settings)
         for dotted in all_keys(settings, sections=False):
             value = value_of(twin, dotted)
-            if dotted == _ADAPTER:
-                value = _own_adapter(value, cfg)
-            elif dotted.split(".")[0] in RUN_WIDE:
-                problem = "this key is the same for all clients"
-                raise ConfigError(dotted, value, problem, f"Set {dotted} for the whole run")
-            yield dotted, value
+            if not _may_differ(twin, dotted):
+                raise ConfigError(
+                    dotted,
+                    value,
+                    "this key is the same for all clients; one client's own would not be read",
+                    f"Set {dotted} for the whole run. What clients may have of their own: "
+                    f"{', '.join(PER_CLIENT)}",
+                )
+            yield dotted, _own_adapter(value, cfg) if dotted == _ADAPTER else value
+
+
+def _may_differ(cfg: CN, dotted: str) -> bool:
+    """Whether clients read a key for themselves. Who adds keys without a word on them may."""
+    section, _, key = dotted.rpartition(".")
+    info = (value_of(cfg, section) if section else cfg).info(key)
+    listed = any(dotted == name or dotted.startswith(f"{name}.") for name in PER_CLIENT)
+    return listed or info.of_client or not info.declared
 
 
 def _own_adapter(given: list[Any], cfg: CN) -> list[Any]:

@@ -320,16 +320,23 @@ class CN(dict[str, Any]):
         return bool(self._ready)
 
     # ------------------------------------------------------------------ descriptions
-    def describe(self, key: str, info: KeyInfo | str, choices: tuple[Any, ...] = ()) -> None:
+    def describe(
+        self,
+        key: str,
+        info: KeyInfo | str,
+        choices: tuple[Any, ...] = (),
+        of_client: bool = False,
+    ) -> None:
         """Attach description, accepted types and choices to one key of this node.
 
         ``info`` is all of it; or, the form for extensions, the line of help, with the key's present
-        value as default, its type as the accepted one, and ``choices`` as accepted values.
+        value as default, its type as the accepted one, ``choices`` as accepted values, and whether
+        clients read it for themselves (``of_client``), so that it may differ between them.
         """
         if isinstance(info, str):
             value = self[key]
             types = () if isinstance(value, CN) else (type(value),)
-            info = values.KeyInfo(info, types, choices, declared=True, default=value)
+            info = values.KeyInfo(info, types, choices, False, True, value, of_client)
         self._info[key] = info
 
     def info(self, key: str) -> KeyInfo:

@@ -47,6 +47,9 @@ class KeyInfo:
         converted more leniently).
     default : object
         The value the key was declared with.
+    of_client : bool
+        Whether a client reads the key for itself, where
+        :data:`~federatedscope.core.configs.loading.PER_CLIENT` does not say so.
     """
 
     help: str = ""
@@ -55,6 +58,7 @@ class KeyInfo:
     required: bool = False
     declared: bool = False
     default: Any = None
+    of_client: bool = False
 
 
 @dataclass(frozen=True, repr=False)

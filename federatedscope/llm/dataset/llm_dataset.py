@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from federatedscope.llm.dataset.instructions import Instruction
 from federatedscope.llm.dataset.prompts import PROMPT_DICT
 from federatedscope.llm.dataset.tokenizer import get_tokenizer
 from fedfiles.cache import cache_folder
-from fedfiles.readers import FORMATS, format_of
+from fedfiles.readers import is_own
 
 __all__ = ["PROMPT_DICT", "DefaultToken", "LLMDataset", "load_llm_dataset"]
 
@@ -102,7 +101,7 @@ def _tokenizer(config: Any) -> Any:
 def _named_or_own(config: Any, name: str) -> dict[str, list[Instruction]]:
     """Records of each split by the name of the data set, with what each needs done to it."""
     root = config.data.root
-    if _is_own(root, name):
+    if name.lower() not in INSTRUCTION_DATA and is_own(root, name):
         return read_own_file(root, name)
     name = name.lower()
     if name not in INSTRUCTION_DATA:
@@ -129,11 +128,3 @@ def _of_enough_rows(config: Any, name: str, records: list[Instruction]) -> list[
     if name.lower() != "rosetta_alpaca" or config.data.splitter != "meta":
         return records
     return [record for record in records if record["category"] != "X86-64 Assembly"]
-
-
-def _is_own(root: str, name: str) -> bool:
-    """Whether the name is that of a file that can be read, or of a folder."""
-    if format_of(Path(name)) in FORMATS:
-        return True
-    known = not name or name.lower() in INSTRUCTION_DATA
-    return not known and any(p.is_dir() for p in (Path(name), Path(root).expanduser() / name))
