@@ -229,11 +229,11 @@ def _prompt_room(model: Any, cfg: Any) -> int:
 
 
 def number_match(answers: Sequence[Answer]) -> float:
-    """Share of answers that end in the number of their reference."""
+    """Share of answers that end in the number of a reference; one without a number matches none."""
     right = 0
     for answer in answers:
-        target = final_number(answer.references[0])
-        right += target is not None and final_number(answer.text) == target
+        found = final_number(answer.text)
+        right += found is not None and found in map(final_number, answer.references)
     return right / max(1, len(answers))
 
 

@@ -4,7 +4,9 @@
 
     Bbar = sum_k p_k B_k,    sum_k p_k (s B_k A_0) = s Bbar A_0,
 
-so the mean of B is the exact mean of the applied updates.
+so the mean of B is the exact mean of the applied updates. At unequal ranks this is so of the rows
+that somebody of the round owns: the server's columns of B beyond them stay what they were, and add
+to what a client of higher rank applies.
 
 Sun et al., Improving LoRA in Privacy-preserving Federated Learning, ICLR 2024, arXiv 2403.12313.
 """
@@ -21,7 +23,7 @@ FFA = register_method(
         paper="Sun et al., Improving LoRA in Privacy-preserving Federated Learning, ICLR 2024, "
         "arXiv 2403.12313",
         note="A is frozen at one common random start, so the mean of B is the exact mean of the "
-        "applied updates.",
+        "applied updates (in the ranks that somebody of the round has).",
         variants=(
             Variant("FFA-LoRA", ("B",), ("B",), frozen_keywords=LORA_A),
             Variant("FFA-rsLoRA", ("B",), ("B",), rslora=True, frozen_keywords=LORA_A),

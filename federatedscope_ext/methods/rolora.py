@@ -3,7 +3,10 @@
 One factor is frozen and common in every round, so the zero-padded mean of the other is the exact
 mean of the applied updates, whatever the ranks::
 
-    sum_k p_k s_k B_k A[:r_k] = (sum_k p_k pad(s_k B_k)) A.
+    sum_k p_k s_k B_k A[:r_k] = (sum_k p_k pad(s_k B_k)) A,
+
+where A has the rows that somebody of the round owns. The server's rows beyond them stay what they
+were, and add to what a client of higher rank applies: in such a round the mean is not exact.
 
 A client is sent the halves that have changed since it was last sent them to train on.
 
@@ -107,7 +110,8 @@ ROLORA = register_method(
         name="RoLoRA",
         paper="Chen et al., Robust Federated Finetuning of LLMs via Alternating Optimization of "
         "LoRA, arXiv 2502.01755",
-        note="Odd rounds train and average B, even rounds A; each mean is exact.",
+        note="Odd rounds train and average B, even rounds A; each mean is exact (in the ranks "
+        "that somebody of the round has).",
         variants=lora("RoLoRA", trains=("A or B",), sends=("A or B",)),
         rule=RoLora,
         server=RoLoraServer,

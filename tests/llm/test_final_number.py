@@ -87,3 +87,18 @@ def test_what_comes_after_the_first_answer_does_not_count(marker: str, other: st
     assert final_number(text) == 12
     answers = [Answer(text, ["#### 12.0"]), Answer(text, [f"{marker} 8"])]
     assert number_match(answers) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "references", "right"),
+    [
+        ("so 12", ["12.0"], 1.0),
+        ("so 12", ["#### 7", "the answer is 12"], 1.0),
+        ("so 12", ["7", "8"], 0.0),
+        ("no idea", ["no number"], 0.0),
+        ("no idea", ["12"], 0.0),
+    ],
+)
+def test_any_reference_counts(text: str, references: list[str], right: float) -> None:
+    assert number_match([Answer(text, references)]) == right
+    assert number_match([]) == 0.0

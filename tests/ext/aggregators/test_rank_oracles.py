@@ -267,6 +267,29 @@ def test_flora_starts_fresh_by_seed_round_and_module() -> None:
     assert not torch.equal(seeded[names("m.q")[0]], result[names("m.q")[0]])
 
 
+@pytest.mark.parametrize("trained", [0, 1], ids="AB")
+def test_a_mean_of_one_factor_is_exact_in_the_rows_that_somebody_owns(trained: int) -> None:
+    """FFA-LoRA and RoLoRA: the other factor is common; the server's rows beyond stay, and count."""
+    given = case((4, 7))
+    old = given.info["current"]
+    given.scales = dict.fromkeys((4, 7), SERVER_SCALES)
+    for client, upload in given.uploads.items():
+        for module, rank in RANKS[client].items():
+            common = names(module)[1 - trained]
+            upload[common] = old[common][:, :rank] if trained == 0 else old[common][:rank]
+    sent = {
+        k: {n: t for n, t in u.items() if n not in {names(m)[1 - trained] for m in LAYERS}}
+        for k, u in given.uploads.items()
+    }
+    info = {**given.info, "client_feedback": [(given.sizes[k], sent[k]) for k in sent]}
+    result = {**old, **RULES["rolora"]().aggregate(info)}
+    for module, scale in SERVER_SCALES.items():
+        owned = max(RANKS[k][module] for k in sent)
+        assert_close(scale * product(result, module, owned), given.mean(module))
+        beyond = scale * (product(old, module) - product(old, module, owned))
+        assert_close(scale * product(result, module), given.mean(module) + beyond)
+
+
 @pytest.mark.parametrize("start", ["gaussian", "Gaussian", False, "orthogonal"])
 def test_flora_starts_fresh_as_peft_does(start: Any) -> None:
     """Compared with a model that PEFT makes at the same random state."""
