@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 # Parts of the names of adapters' own modules.
-_ADAPTERS = ("lora_", "vera_", "prompt_encoder", "trainable_tokens")
+_ADAPTERS = ("lora_", "vera_", "prompt_encoder")
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -99,7 +99,7 @@ def join_types(model: nn.Module, base: torch.dtype) -> None:
     for name, module in model.named_modules():
         own = dict(module.named_parameters(recurse=False))
         trained = [key for key, parameter in own.items() if parameter.requires_grad]
-        if not trained or any(part in name for part in _ADAPTERS):
+        if not trained or hasattr(module, "base_layer") or any(p in name for p in _ADAPTERS):
             continue
         if all(parameter.dtype == torch.float32 for parameter in own.values()):
             module.register_forward_pre_hook(_widen)

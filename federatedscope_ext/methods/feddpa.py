@@ -37,8 +37,10 @@ class FedDpaServer(MethodServer):
         from peft.tuners.lora import LoraLayer
 
         config = copy.deepcopy(model.peft_config["default"])
-        # One trained head, that of the first adapter.
-        config.modules_to_save = None
+        # One trained head, one set of biases and tokens, those of the first adapter.
+        config.bias, config.ensure_weight_tying = "none", False
+        for field in ("modules_to_save", "modules_to_tie", "trainable_token_indices"):
+            setattr(config, field, None)
         model.peft_config[PRIVATE] = config
         meta = next(model.parameters()).is_meta
         model.base_model.inject_adapter(model.base_model.model, PRIVATE, low_cpu_mem_usage=meta)

@@ -168,6 +168,14 @@ def check_untied(model: Any) -> None:
     ExtensionError
         An embedding that is tied to the head, for example GPT-2's ``wte``.
     """
+    copies = getattr(model.peft_config["default"], "layer_replication", None)
+    if copies:
+        raise ExtensionError(
+            "llm.adapter.args.layer_replication",
+            copies,
+            "updates go into the layers' weights, and their copies share them",
+            "Leave it out, or use federate.method: flexlora",
+        )
     uses = Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
     for module in pair_names(name for name, _ in model.named_parameters()):
         if uses[id(model.get_submodule(module).get_base_layer().weight)] > 1:

@@ -393,7 +393,7 @@ PATTERN = "[{{'adapter_method': 'lora', 'r': 4, 'lora_alpha': 8, 'target_modules
         (("federate.method", "FedAvg", "llm.adapter.args", "[{'adapter_method': 'prefix'}]"),
          ["num_virtual_tokens", "20"]),
         (("llm.adapter.args", PATTERN.format("'alpha_pattern': {'nope': 4}")),
-         ["alpha_pattern", "The modules are query"]),
+         ["alpha_pattern", "There are 'query'"]),
     ],
     ids=str,
 )  # fmt: skip
