@@ -26,7 +26,7 @@ from federatedscope.core.configs.config import global_cfg
 from federatedscope.core.data.utils import rows_of
 from federatedscope.core.errors import ConfigError
 from federatedscope.llm.dataset.tokenizer import get_tokenizer
-from federatedscope.llm.model.limits import positions
+from federatedscope.llm.model.limits import check_positions, positions
 from federatedscope.llm.model.model_builder import build_skeleton, get_llm
 from federatedscope.llm.model_files import check_model_source
 from fedfiles.tokenizers import padding_token
@@ -317,11 +317,11 @@ class TestKnownBeforehand:
         assert positions(build_skeleton(cfg)) == table
         cfg.llm.tok_len = 129
         if table is None:
-            notes = build_skeleton(cfg).notes
+            notes = check_positions(build_skeleton(cfg), cfg)
             assert [bool(re.search("beyond the 128 positions", n)) for n in notes] in ([], [True])
             return
         with pytest.raises(ConfigError, match="has 128 positions") as caught:
-            build_skeleton(cfg)
+            check_positions(build_skeleton(cfg), cfg)
         assert (caught.value.field, caught.value.value) == ("llm.tok_len", 129)
         cfg.llm.tok_len = 128
         model = get_llm(cfg).eval()
@@ -333,20 +333,20 @@ class TestKnownBeforehand:
     def test_generated_tokens(self, family: Family, new: int, outcome: str) -> None:
         cfg = config(family("gpt2"), 0, "eval.metrics", ["acc"], "eval.max_new_tokens", new)
         if outcome != "refused":
-            notes = build_skeleton(cfg).notes
+            notes = check_positions(build_skeleton(cfg), cfg)
             assert bool(notes) is bool(outcome)
             return
         with pytest.raises(ConfigError) as caught:
-            build_skeleton(cfg)
+            check_positions(build_skeleton(cfg), cfg)
         assert caught.value.field == "eval.max_new_tokens"
         cfg.eval.metrics = ["loss"]
-        build_skeleton(cfg)
+        check_positions(build_skeleton(cfg), cfg)
 
     def test_virtual_tokens_need_positions_too(self, family: Family) -> None:
         cfg = config(family("gpt2"), 0, "llm.tok_len", 120)
         cfg.llm.adapter.args = [{"adapter_method": "prompt", "num_virtual_tokens": 10}]
         with pytest.raises(ConfigError, match="at most 118"):
-            build_skeleton(cfg)
+            check_positions(build_skeleton(cfg), cfg)
 
     def run(self, tmp_path: Path, rig: Any, model: Path, texts: list[str], *pairs: Any) -> Any:
         rows = [json.dumps({"text": text, "label": i % 2}) for i, text in enumerate(texts)]

@@ -33,7 +33,7 @@ def positions(model: torch.nn.Module) -> int | None:
     """
     found = []
     for name, module in model.named_modules():
-        last = name.rpartition(".")[2]
+        last = name.removesuffix(".base_layer").rpartition(".")[2]
         if isinstance(module, torch.nn.Embedding) and ("position" in last or last == "wpe"):
             # RoBERTa counts from its padding token on, OPT and BART have an offset.
             first = 0 if module.padding_idx is None else module.padding_idx + 1

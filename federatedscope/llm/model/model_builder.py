@@ -13,7 +13,6 @@ from federatedscope.core.auxiliaries.worker_builder import get_server_cls
 from federatedscope.core.errors import ConfigError
 from federatedscope.core.task import SEQ_CLS, split_model_type, task_type
 from federatedscope.llm.model.adapter_builder import add_adapter
-from federatedscope.llm.model.limits import check_positions
 from federatedscope.llm.model.new_tensors import (
     check_trained,
     head_modules,
@@ -86,6 +85,12 @@ def _loading(cfg: Any, what: str, remedy: str) -> Iterator[None]:
         raise ConfigError("model.type", cfg.model.type, problem, remedy) from error
 
 
+def _auto_class(task: str) -> Any:
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+    return AutoModelForSequenceClassification if task == SEQ_CLS else AutoModelForCausalLM
+
+
 def _model_class(config: Any, cfg: Any) -> Any:
     """Hugging Face's class of this architecture for the task.
 
@@ -94,10 +99,7 @@ def _model_class(config: Any, cfg: Any) -> Any:
     ConfigError
         There is none, or it is one that sees the answer that it is to write.
     """
-    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
-
-    classify = task_type(cfg) == SEQ_CLS
-    auto = AutoModelForSequenceClassification if classify else AutoModelForCausalLM
+    classify, auto = task_type(cfg) == SEQ_CLS, _auto_class(task_type(cfg))
     problem, remedy = "", "give an encoder (BERT, RoBERTa, ...), or a decoder such as LLaMA or Qwen"
     if not classify:
         remedy = "give a decoder (LLaMA, Qwen, GPT, ...), or a classification task (data.type: "
@@ -144,7 +146,6 @@ def build_skeleton(cfg: Any) -> torch.nn.Module:
             model, missing = _without_storage(kind, config), []
     with_head = task_type(cfg) == SEQ_CLS and weights and not missing
     notes = other_labels(model, cfg) if with_head else []
-    notes += check_positions(model, cfg)
     model = _adapted(model, cfg, missing, meta=True)
     model.new_tensors, model.notes = missing, notes
     return model
@@ -223,8 +224,9 @@ def get_llm(cfg: Any, base_dtype: torch.dtype = torch.float32) -> torch.nn.Modul
         name = modelscope(cfg.model.type).snapshot_download(name)
     dtype = base_dtype if cfg.llm.adapter.use else torch.float32
     config = load_config(cfg)
-    kind = _model_class(config, cfg)
-    model, missing = _loaded(kind, name, config, cfg, dtype=dtype, **_where(cfg))
+    _model_class(config, cfg)
+    auto = _auto_class(task_type(cfg))
+    model, missing = _loaded(auto, name, config, cfg, dtype=dtype, **_where(cfg))
     if task_type(cfg) == SEQ_CLS:
         pool_at_the_end(model)
     elif model.generation_config is not None:
