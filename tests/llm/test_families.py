@@ -26,7 +26,7 @@ from federatedscope.core.configs.config import global_cfg
 from federatedscope.core.data.utils import rows_of
 from federatedscope.core.errors import ConfigError
 from federatedscope.llm.dataset.tokenizer import get_tokenizer
-from federatedscope.llm.model.limits import check_positions, positions
+from federatedscope.llm.model.limits import check_positions, check_precision, positions
 from federatedscope.llm.model.model_builder import build_skeleton, get_llm
 from federatedscope.llm.model_files import check_model_source
 from fedfiles.tokenizers import padding_token
@@ -298,6 +298,7 @@ class TestKnownBeforehand:
             ("t5", 0, "a t5 has an encoder beside its decoder"),
             ("bart", 0, "a bart has an encoder beside its decoder"),
             ("bert", 0, "a bert is an encoder"),
+            ("xlnet", 0, "a xlnet is an encoder"),
         ],
     )
     def test_no_class_for_the_task(
@@ -341,6 +342,15 @@ class TestKnownBeforehand:
         assert caught.value.field == "eval.max_new_tokens"
         cfg.eval.metrics = ["loss"]
         check_positions(build_skeleton(cfg), cfg)
+
+    def test_half_precision(self, family: Family) -> None:
+        pairs = ("train.is_enable_half", True, "train.half_dtype")
+        for name, dtype in (("deberta", "fp32"), ("deberta-v2", "bf16")):
+            cfg = config(family(name), 2, *pairs, dtype)
+            check_precision(build_skeleton(cfg), cfg)
+        cfg = config(family("deberta"), 2, *pairs, "bf16")
+        with pytest.raises(ConfigError, match="cannot compute in bf16"):
+            check_precision(build_skeleton(cfg), cfg)
 
     def test_virtual_tokens_need_positions_too(self, family: Family) -> None:
         cfg = config(family("gpt2"), 0, "llm.tok_len", 120)

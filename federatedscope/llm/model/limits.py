@@ -15,10 +15,29 @@ from federatedscope.core.errors import ConfigError
 from federatedscope.core.monitors.metric_calculator import MetricCalculator, text_kind
 from federatedscope.core.task import CAUSAL_LM, SEQ_CLS, adapter_arguments, task_type
 
-__all__ = ["check_positions", "check_rows", "positions"]
+__all__ = ["check_positions", "check_precision", "check_rows", "positions"]
 
+_FULL_PRECISION = ("deberta",)
 # The metric of generated text that the trainer itself has.
 _NUMBER_MATCH = "acc"
+
+
+def check_precision(model: torch.nn.Module, cfg: Any) -> None:
+    """Refuse half precision for architectures that cannot compute in it.
+
+    Raises
+    ------
+    ConfigError
+        DeBERTa's first version, whose mask takes fp32's smallest number whatever it is added to.
+    """
+    kind = getattr(getattr(model, "config", None), "model_type", "")
+    if kind in _FULL_PRECISION and cfg.train.is_enable_half and cfg.train.half_dtype != "fp32":
+        raise ConfigError(
+            "train.is_enable_half",
+            True,
+            f"transformers' {kind} cannot compute in {cfg.train.half_dtype}",
+            "Write False, or use another model, such as a deberta-v2 or -v3",
+        )
 
 
 def positions(model: torch.nn.Module) -> int | None:
