@@ -223,6 +223,26 @@ class TestTheHead:
         assert heads(model) == expected
         assert all(new.startswith(tuple(expected)) for new in skeleton.new_tensors)
 
+    @pytest.mark.parametrize("form", ["bin", "old bin", "shards"])
+    def test_weights_in_other_files(self, tmp_path: Path, family: Family, form: str) -> None:
+        from transformers import AutoModelForMaskedLM
+
+        folder = family("bert", {"transformers_version": None})
+        file = folder / "model.safetensors"
+        if form != "shards":
+            old = form == "old bin"
+            file_of = folder / "pytorch_model.bin"
+            torch.save(load_file(file), file_of, _use_new_zipfile_serialization=not old)
+        else:
+            model = AutoModelForMaskedLM.from_pretrained(folder)
+            model.save_pretrained(folder, max_shard_size="20KB")
+        file.unlink()
+        assert "bert.pooler.dense.weight" in build_skeleton(config(folder)).new_tensors
+        for part in sorted(folder.glob("*-of-*"))[:1]:
+            part.unlink()
+            with pytest.raises(ConfigError, match=f"lacks {part.name}"):
+                check_model_source("model.type", str(folder))
+
     def test_a_pooler_that_the_weights_have_stays_frozen(self, tiny_model: Path) -> None:
         assert heads(get_llm(config(tiny_model))) == {"classifier"}
 
@@ -407,6 +427,13 @@ class TestKnownBeforehand:
         folder = family("llama", {"model_type": "own", "auto_map": {"AutoConfig": "code.Config"}})
         with pytest.raises(ConfigError, match=r"auto_map.* is never run"):
             check_model_source("model.type", str(folder))
+
+    def test_a_tokenizer_with_code_of_its_own(self, family: Family) -> None:
+        own = {"tokenizer_class": "OwnTokenizer", "auto_map": {"AutoTokenizer": ["own.Own", None]}}
+        folder = family("llama", {"model_type": "own"}, own)
+        (folder / "own.py").write_text("raise SystemExit('it was run')")
+        with pytest.raises(ConfigError, match="code of its own, which is never run"):
+            get_tokenizer(str(folder))
 
     @pytest.mark.parametrize("method", ["gptq", "awq", "bitsandbytes", "nonsense"])
     def test_quantised_weights(self, family: Family, method: str) -> None:
