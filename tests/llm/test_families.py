@@ -243,6 +243,21 @@ class TestTheHead:
             with pytest.raises(ConfigError, match=f"lacks {part.name}"):
                 check_model_source("model.type", str(folder))
 
+    @pytest.mark.parametrize("method", ["prompt", "prefix", "p-tuning"])
+    @pytest.mark.parametrize("name", ["bert", "llama", "deberta-v2"])
+    def test_beside_adapters_of_prompts(self, family: Family, name: str, method: str) -> None:
+        """The head is trained, and sees the text's last token behind the virtual ones."""
+        cfg = config(family(name), 2)
+        cfg.llm.adapter.args = [{"adapter_method": method, "num_virtual_tokens": 3}]
+        assert trained(build_skeleton(cfg)) == trained(get_llm(cfg))
+        assert any("modules_to_save" in name for name in trained(get_llm(cfg)))
+        if name != "llama":
+            return
+        model, rows = get_llm(cfg).eval(), [[1, 5, 6], [1, 7, 8, 9, 2, 2]]
+        with torch.no_grad():
+            alone = torch.cat([model(**padded([row], 0, "right")).logits for row in rows])
+            assert torch.allclose(model(**padded(rows, 2, "right")).logits, alone, atol=2e-6)
+
     def test_a_pooler_that_the_weights_have_stays_frozen(self, tiny_model: Path) -> None:
         assert heads(get_llm(config(tiny_model))) == {"classifier"}
 
