@@ -365,6 +365,10 @@ class TestKnownBeforehand:
         row[0, -1] = getattr(model.config, "eos_token_id", None) or 9
         assert model(input_ids=row, attention_mask=torch.ones_like(row)).logits.isfinite().all()
 
+    def test_a_run_is_checked_for_them(self, rig: Any, capsys: Any) -> None:
+        assert rig.main("--check", *rig.argv("llm.tok_len", 65)) == 2
+        assert "llm.tok_len = 65: the model has 64 positions" in capsys.readouterr().err
+
     @pytest.mark.parametrize(("new", "outcome"), [(128, "refused"), (100, "note"), (8, "")])
     def test_generated_tokens(self, family: Family, new: int, outcome: str) -> None:
         cfg = config(family("gpt2"), 0, "eval.metrics", ["acc"], "eval.max_new_tokens", new)
@@ -425,6 +429,9 @@ class TestKnownBeforehand:
         self.run(tmp_path, rig, family(name), ["good film", "bad"] * 12)
         with pytest.raises(ConfigError, match=r"row 4 .* 2 end token"):
             self.run(tmp_path, rig, family(name), ["good", "bad", "dull", "a </s> b"] + ["a"] * 20)
+        with pytest.raises(ConfigError, match="no padding token but the end token"):
+            folder = family(name, tokenizer={"pad_token": None})
+            self.run(tmp_path, rig, folder, ["good film", "bad"] * 12)
 
     @pytest.mark.parametrize(("name", "token"), [("gpt2", 0), ("qwen2", 2)])
     def test_an_empty_text(

@@ -146,7 +146,7 @@ def check_rows(cfg: Any, model: torch.nn.Module, data: Mapping[int, Any]) -> Non
         tokens = getattr(base, "tokens", None)
         if tokens is not None and len(tokens):
             _check_embedding(cfg, model, tokens)
-            _check_ends(cfg, model, tokens, base.offsets)
+            _check_ends(cfg, model, base)
 
 
 def _check_embedding(cfg: Any, model: Any, tokens: npt.NDArray[Any]) -> None:
@@ -165,14 +165,21 @@ def _check_embedding(cfg: Any, model: Any, tokens: npt.NDArray[Any]) -> None:
         )
 
 
-def _check_ends(
-    cfg: Any, model: Any, tokens: npt.NDArray[Any], offsets: npt.NDArray[np.int64]
-) -> None:
+def _check_ends(cfg: Any, model: Any, rows: Any) -> None:
     """BART's and T5's classifiers look at the last end token, and want as many in each row."""
     config = model.config
     if task_type(cfg) != SEQ_CLS or not config.is_encoder_decoder:
         return
-    counts = np.add.reduceat(np.asarray(tokens) == config.eos_token_id, offsets[:-1])
+    if getattr(rows, "pad_token_id", None) == config.eos_token_id:
+        raise ConfigError(
+            "model.type",
+            cfg.model.type,
+            f"its tokenizer has no padding token but the end token, at which a {config.model_type} "
+            "classifies",
+            "Give it one of its own (pad_token in tokenizer_config.json)",
+        )
+    is_end = np.asarray(rows.tokens) == config.eos_token_id
+    counts = np.add.reduceat(is_end, rows.offsets[:-1], dtype=np.int64)
     usual = int(np.bincount(counts).argmax())
     if usual and (counts == usual).all():
         return

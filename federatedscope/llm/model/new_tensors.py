@@ -10,14 +10,7 @@ import torch
 from federatedscope.core.errors import ConfigError
 from fedlora.heads import SAVED, is_head
 
-__all__ = [
-    "_outside_the_base",
-    "check_trained",
-    "head_modules",
-    "other_labels",
-    "start_anew",
-    "wrong_shapes",
-]
+__all__ = ["check_trained", "head_modules", "other_labels", "start_anew", "wrong_shapes"]
 
 _MANY = 8
 
