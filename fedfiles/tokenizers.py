@@ -90,6 +90,8 @@ def _read(loader: Any, name: str, **options: Any) -> Any:
         # The parser of tokenizer.json, in Rust, raises Exception itself and none of its kinds.
         if not isinstance(error, _BROKEN_FILES) and type(error) is not Exception:
             raise
+        if "trust_remote_code" in str(error):
+            raise UnreadableTokenizer("it needs code of its own, which is never run") from error
         raise UnreadableTokenizer(f"{type(error).__name__}: {error}") from error
     # Where no vocabulary is there, transformers makes up a tokenizer that has only the special
     # tokens (and a mark of the beginning of words): all text would be unknown to it.

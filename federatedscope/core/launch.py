@@ -180,12 +180,12 @@ def prepare(settings: RunConfig) -> Prepared:
     hub = split_model_type(run_cfg.model.type)[1]
     model = None if hub else build_model(run_cfg, data)
     skeleton = register.hub_dict[hub].skeleton(run_cfg) if hub else model
-    if hub:
-        register.hub_dict[hub].check_rows(run_cfg, skeleton, data)
     layouts = settle_ranks(run_cfg, settings.client_cfgs, skeleton if hub else None)
     if hub and layouts is not None and layouts.vary:
         # At the server's ranks, so that shapes and sizes below are what will be there.
         skeleton = register.hub_dict[hub].skeleton(run_cfg)
+    if hub:
+        register.hub_dict[hub].check_rows(run_cfg, skeleton, data)
     description = describe_run(
         run_cfg, data, device, precision, threads, skeleton, declared_local, layouts
     )

@@ -43,9 +43,11 @@ class Hub:
         return build_skeleton(cfg)
 
     def check_rows(self, cfg: Any, skeleton: Any, data: Any) -> None:
-        """Can the model take the rows' tokens?"""
-        from federatedscope.llm.model.limits import check_rows
+        """Can the model take rows of this length, and their tokens, in this precision?"""
+        from federatedscope.llm.model.limits import check_positions, check_precision, check_rows
 
+        check_precision(skeleton, cfg)
+        skeleton.notes += check_positions(skeleton, cfg)
         check_rows(cfg, skeleton, data)
 
     def build(self, cfg: Any, base_dtype: Any) -> Any:

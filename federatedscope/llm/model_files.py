@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,10 @@ def _what_lacks(folder: Path) -> str:
     if not (folder / "config.json").is_file():
         return "the folder has no config.json, so it is no Hugging Face model"
     files = [file for pattern in WEIGHTS for file in folder.glob(pattern)]
+    for index in folder.glob("*.index.json"):
+        for part in set(_json(index).get("weight_map", {}).values()):
+            if not (folder / part).is_file():
+                return f"the folder lacks {part}, which {index.name} names"
     for file in files:
         try:
             if file.suffix == ".safetensors":
@@ -169,13 +174,18 @@ def weights_without_storage(
         parts = sorted(set(_json(index).get("weight_map", {}).values())) if index else [whole]
         files = [locate(part) for part in parts]
         if files and None not in files:
-            return dict(tensor for file in files for tensor in _tensors(str(file)))
+            try:
+                return dict(tensor for file in files for tensor in _tensors(str(file)))
+            except Exception:  # noqa: BLE001 - what is wrong with them is said by those who read them
+                return {}
     return {}
 
 
 def _tensors(file: str) -> Iterator[tuple[str, torch.Tensor]]:
     if file.endswith(".bin"):
-        yield from torch.load(file, map_location="meta", weights_only=True, mmap=True).items()
+        # Files of old are no archives, and have to be read as a whole.
+        lazy = zipfile.is_zipfile(file)
+        yield from torch.load(file, map_location="meta", weights_only=True, mmap=lazy).items()
         return
     with safe_open(file, framework="pt") as weights:
         for key in weights.keys():  # noqa: SIM118 - no mapping

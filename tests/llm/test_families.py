@@ -26,7 +26,7 @@ from federatedscope.core.configs.config import global_cfg
 from federatedscope.core.data.utils import rows_of
 from federatedscope.core.errors import ConfigError
 from federatedscope.llm.dataset.tokenizer import get_tokenizer
-from federatedscope.llm.model.limits import positions
+from federatedscope.llm.model.limits import check_positions, check_precision, positions
 from federatedscope.llm.model.model_builder import build_skeleton, get_llm
 from federatedscope.llm.model_files import check_model_source
 from fedfiles.tokenizers import padding_token
@@ -223,6 +223,41 @@ class TestTheHead:
         assert heads(model) == expected
         assert all(new.startswith(tuple(expected)) for new in skeleton.new_tensors)
 
+    @pytest.mark.parametrize("form", ["bin", "old bin", "shards"])
+    def test_weights_in_other_files(self, tmp_path: Path, family: Family, form: str) -> None:
+        from transformers import AutoModelForMaskedLM
+
+        folder = family("bert", {"transformers_version": None})
+        file = folder / "model.safetensors"
+        if form != "shards":
+            old = form == "old bin"
+            file_of = folder / "pytorch_model.bin"
+            torch.save(load_file(file), file_of, _use_new_zipfile_serialization=not old)
+        else:
+            model = AutoModelForMaskedLM.from_pretrained(folder)
+            model.save_pretrained(folder, max_shard_size="20KB")
+        file.unlink()
+        assert "bert.pooler.dense.weight" in build_skeleton(config(folder)).new_tensors
+        for part in sorted(folder.glob("*-of-*"))[:1]:
+            part.unlink()
+            with pytest.raises(ConfigError, match=f"lacks {part.name}"):
+                check_model_source("model.type", str(folder))
+
+    @pytest.mark.parametrize("method", ["prompt", "prefix", "p-tuning"])
+    @pytest.mark.parametrize("name", ["bert", "llama", "deberta-v2"])
+    def test_beside_adapters_of_prompts(self, family: Family, name: str, method: str) -> None:
+        """The head is trained, and sees the text's last token behind the virtual ones."""
+        cfg = config(family(name), 2)
+        cfg.llm.adapter.args = [{"adapter_method": method, "num_virtual_tokens": 3}]
+        assert trained(build_skeleton(cfg)) == trained(get_llm(cfg))
+        assert any("modules_to_save" in name for name in trained(get_llm(cfg)))
+        if name != "llama":
+            return
+        model, rows = get_llm(cfg).eval(), [[1, 5, 6], [1, 7, 8, 9, 2, 2]]
+        with torch.no_grad():
+            alone = torch.cat([model(**padded([row], 0, "right")).logits for row in rows])
+            assert torch.allclose(model(**padded(rows, 2, "right")).logits, alone, atol=2e-6)
+
     def test_a_pooler_that_the_weights_have_stays_frozen(self, tiny_model: Path) -> None:
         assert heads(get_llm(config(tiny_model))) == {"classifier"}
 
@@ -298,6 +333,7 @@ class TestKnownBeforehand:
             ("t5", 0, "a t5 has an encoder beside its decoder"),
             ("bart", 0, "a bart has an encoder beside its decoder"),
             ("bert", 0, "a bert is an encoder"),
+            ("xlnet", 0, "a xlnet is an encoder"),
         ],
     )
     def test_no_class_for_the_task(
@@ -317,11 +353,11 @@ class TestKnownBeforehand:
         assert positions(build_skeleton(cfg)) == table
         cfg.llm.tok_len = 129
         if table is None:
-            notes = build_skeleton(cfg).notes
+            notes = check_positions(build_skeleton(cfg), cfg)
             assert [bool(re.search("beyond the 128 positions", n)) for n in notes] in ([], [True])
             return
         with pytest.raises(ConfigError, match="has 128 positions") as caught:
-            build_skeleton(cfg)
+            check_positions(build_skeleton(cfg), cfg)
         assert (caught.value.field, caught.value.value) == ("llm.tok_len", 129)
         cfg.llm.tok_len = 128
         model = get_llm(cfg).eval()
@@ -329,24 +365,37 @@ class TestKnownBeforehand:
         row[0, -1] = getattr(model.config, "eos_token_id", None) or 9
         assert model(input_ids=row, attention_mask=torch.ones_like(row)).logits.isfinite().all()
 
+    def test_a_run_is_checked_for_them(self, rig: Any, capsys: Any) -> None:
+        assert rig.main("--check", *rig.argv("llm.tok_len", 65)) == 2
+        assert "llm.tok_len = 65: the model has 64 positions" in capsys.readouterr().err
+
     @pytest.mark.parametrize(("new", "outcome"), [(128, "refused"), (100, "note"), (8, "")])
     def test_generated_tokens(self, family: Family, new: int, outcome: str) -> None:
         cfg = config(family("gpt2"), 0, "eval.metrics", ["acc"], "eval.max_new_tokens", new)
         if outcome != "refused":
-            notes = build_skeleton(cfg).notes
+            notes = check_positions(build_skeleton(cfg), cfg)
             assert bool(notes) is bool(outcome)
             return
         with pytest.raises(ConfigError) as caught:
-            build_skeleton(cfg)
+            check_positions(build_skeleton(cfg), cfg)
         assert caught.value.field == "eval.max_new_tokens"
         cfg.eval.metrics = ["loss"]
-        build_skeleton(cfg)
+        check_positions(build_skeleton(cfg), cfg)
+
+    def test_half_precision(self, family: Family) -> None:
+        pairs = ("train.is_enable_half", True, "train.half_dtype")
+        for name, dtype in (("deberta", "fp32"), ("deberta-v2", "bf16")):
+            cfg = config(family(name), 2, *pairs, dtype)
+            check_precision(build_skeleton(cfg), cfg)
+        cfg = config(family("deberta"), 2, *pairs, "bf16")
+        with pytest.raises(ConfigError, match="cannot compute in bf16"):
+            check_precision(build_skeleton(cfg), cfg)
 
     def test_virtual_tokens_need_positions_too(self, family: Family) -> None:
         cfg = config(family("gpt2"), 0, "llm.tok_len", 120)
         cfg.llm.adapter.args = [{"adapter_method": "prompt", "num_virtual_tokens": 10}]
         with pytest.raises(ConfigError, match="at most 118"):
-            build_skeleton(cfg)
+            check_positions(build_skeleton(cfg), cfg)
 
     def run(self, tmp_path: Path, rig: Any, model: Path, texts: list[str], *pairs: Any) -> Any:
         rows = [json.dumps({"text": text, "label": i % 2}) for i, text in enumerate(texts)]
@@ -380,6 +429,9 @@ class TestKnownBeforehand:
         self.run(tmp_path, rig, family(name), ["good film", "bad"] * 12)
         with pytest.raises(ConfigError, match=r"row 4 .* 2 end token"):
             self.run(tmp_path, rig, family(name), ["good", "bad", "dull", "a </s> b"] + ["a"] * 20)
+        with pytest.raises(ConfigError, match="no padding token but the end token"):
+            folder = family(name, tokenizer={"pad_token": None})
+            self.run(tmp_path, rig, folder, ["good film", "bad"] * 12)
 
     @pytest.mark.parametrize(("name", "token"), [("gpt2", 0), ("qwen2", 2)])
     def test_an_empty_text(
@@ -397,6 +449,13 @@ class TestKnownBeforehand:
         folder = family("llama", {"model_type": "own", "auto_map": {"AutoConfig": "code.Config"}})
         with pytest.raises(ConfigError, match=r"auto_map.* is never run"):
             check_model_source("model.type", str(folder))
+
+    def test_a_tokenizer_with_code_of_its_own(self, family: Family) -> None:
+        own = {"tokenizer_class": "OwnTokenizer", "auto_map": {"AutoTokenizer": ["own.Own", None]}}
+        folder = family("llama", {"model_type": "own"}, own)
+        (folder / "own.py").write_text("raise SystemExit('it was run')")
+        with pytest.raises(ConfigError, match="code of its own, which is never run"):
+            get_tokenizer(str(folder))
 
     @pytest.mark.parametrize("method", ["gptq", "awq", "bitsandbytes", "nonsense"])
     def test_quantised_weights(self, family: Family, method: str) -> None:

@@ -15,10 +15,29 @@ from federatedscope.core.errors import ConfigError
 from federatedscope.core.monitors.metric_calculator import MetricCalculator, text_kind
 from federatedscope.core.task import CAUSAL_LM, SEQ_CLS, adapter_arguments, task_type
 
-__all__ = ["check_positions", "check_rows", "positions"]
+__all__ = ["check_positions", "check_precision", "check_rows", "positions"]
 
+_FULL_PRECISION = ("deberta",)
 # The metric of generated text that the trainer itself has.
 _NUMBER_MATCH = "acc"
+
+
+def check_precision(model: torch.nn.Module, cfg: Any) -> None:
+    """Refuse half precision for architectures that cannot compute in it.
+
+    Raises
+    ------
+    ConfigError
+        DeBERTa's first version, whose mask takes fp32's smallest number whatever it is added to.
+    """
+    kind = getattr(getattr(model, "config", None), "model_type", "")
+    if kind in _FULL_PRECISION and cfg.train.is_enable_half and cfg.train.half_dtype != "fp32":
+        raise ConfigError(
+            "train.is_enable_half",
+            True,
+            f"transformers' {kind} cannot compute in {cfg.train.half_dtype}",
+            "Write False, or use another model, such as a deberta-v2 or -v3",
+        )
 
 
 def positions(model: torch.nn.Module) -> int | None:
@@ -33,7 +52,7 @@ def positions(model: torch.nn.Module) -> int | None:
     """
     found = []
     for name, module in model.named_modules():
-        last = name.rpartition(".")[2]
+        last = name.removesuffix(".base_layer").rpartition(".")[2]
         if isinstance(module, torch.nn.Embedding) and ("position" in last or last == "wpe"):
             # RoBERTa counts from its padding token on, OPT and BART have an offset.
             first = 0 if module.padding_idx is None else module.padding_idx + 1
@@ -127,7 +146,7 @@ def check_rows(cfg: Any, model: torch.nn.Module, data: Mapping[int, Any]) -> Non
         tokens = getattr(base, "tokens", None)
         if tokens is not None and len(tokens):
             _check_embedding(cfg, model, tokens)
-            _check_ends(cfg, model, tokens, base.offsets)
+            _check_ends(cfg, model, base)
 
 
 def _check_embedding(cfg: Any, model: Any, tokens: npt.NDArray[Any]) -> None:
@@ -146,14 +165,21 @@ def _check_embedding(cfg: Any, model: Any, tokens: npt.NDArray[Any]) -> None:
         )
 
 
-def _check_ends(
-    cfg: Any, model: Any, tokens: npt.NDArray[Any], offsets: npt.NDArray[np.int64]
-) -> None:
+def _check_ends(cfg: Any, model: Any, rows: Any) -> None:
     """BART's and T5's classifiers look at the last end token, and want as many in each row."""
     config = model.config
     if task_type(cfg) != SEQ_CLS or not config.is_encoder_decoder:
         return
-    counts = np.add.reduceat(np.asarray(tokens) == config.eos_token_id, offsets[:-1])
+    if getattr(rows, "pad_token_id", None) == config.eos_token_id:
+        raise ConfigError(
+            "model.type",
+            cfg.model.type,
+            f"its tokenizer has no padding token but the end token, at which a {config.model_type} "
+            "classifies",
+            "Give it one of its own (pad_token in tokenizer_config.json)",
+        )
+    is_end = np.asarray(rows.tokens) == config.eos_token_id
+    counts = np.add.reduceat(is_end, rows.offsets[:-1], dtype=np.int64)
     usual = int(np.bincount(counts).argmax())
     if usual and (counts == usual).all():
         return

@@ -10,14 +10,7 @@ import torch
 from federatedscope.core.errors import ConfigError
 from fedlora.heads import SAVED, is_head
 
-__all__ = [
-    "_outside_the_base",
-    "check_trained",
-    "head_modules",
-    "other_labels",
-    "start_anew",
-    "wrong_shapes",
-]
+__all__ = ["check_trained", "head_modules", "other_labels", "start_anew", "wrong_shapes"]
 
 _MANY = 8
 
@@ -92,9 +85,11 @@ def check_trained(model: Any, head: Collection[str], missing: Iterable[str], cfg
             remedy = "Write llm.adapter.use: True, or personalization.head: shared"
             raise ConfigError("personalization.head", rule, problem, remedy)
         return
+    # Adapters of layers put the model at base_model.model, those of prompts at base_model.
     trained = {
-        name.removeprefix("base_model.model.").replace(f".{SAVED}.default.", ".")
+        name.removeprefix(start).replace(f".{SAVED}.default.", ".")
         for name, parameter in model.named_parameters()
+        for start in ("base_model.model.", "base_model.")
         if parameter.requires_grad
     }
     frozen = tuple(f"{name}." for name in head) if rule == "frozen" else ()
