@@ -381,6 +381,8 @@ PATTERN = "[{{'adapter_method': 'lora', 'r': 4, 'lora_alpha': 8, 'target_modules
                            "fedsvd", "fedrot", "slora", "feddpa", "zero_pad")
         ),
         (("federate.method", "slora", "fedopt.use", True), ["fedopt.use", "two stages"]),
+        (("federate.method", "flora", "llm.adapter.args",
+          PATTERN.format("'layer_replication': [[0, 1], [0, 2]]")), ["layer_replication", "share"]),
         (("federate.method", "flexlora", "slora.rounds", 1, "fedopt.use", True), ["fedopt.use"]),
         (("llm.adapter.args", PATTERN.format("'alpha_pattern': {'query': 0}")),
          ["alpha_pattern", "positive"]),

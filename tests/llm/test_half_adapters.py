@@ -103,16 +103,18 @@ def test_a_run_with_all_biases(rig: Any, method: str) -> None:
     assert done.run["precision"] == "bf16"
 
 
-def test_a_run_that_writes(rig: Any, tiny_llama: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["fedsa", "slora", "feddpa"])
+def test_a_run_that_writes(rig: Any, tiny_llama: Path, tmp_path: Path, method: str) -> None:
     file = tmp_path / "own.jsonl"
     rows = [{"instruction": f"the film {i}", "output": "good 3"} for i in range(24)]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    args = [{**LORA, "target_modules": ["q_proj"], "modules_to_save": ["lm_head", "embed_tokens"]}]
+    args = [{**LORA, "target_modules": ["q_proj"], "modules_to_save": ["lm_head", "embed_tokens"],
+             "trainable_token_indices": None, "bias": "lora_only"}]  # fmt: skip
     done = rig(
         "data.type", f"{file}@llm", "model.type", f"{tiny_llama}@huggingface_llm",
         "trainer.type", "llmtrainer", "data.splitter", "iid", "data.splits", "[0.8, 0.2, 0.0]",
         "eval.metrics", "['acc']", "eval.best_res_update_round_wise_key", "val_avg_loss",
-        "llm.tok_len", 60, "eval.max_new_tokens", 2, "federate.total_round_num", 1,
-        "llm.adapter.args", args, *HALF,
+        "llm.tok_len", 60, "eval.max_new_tokens", 2, "federate.total_round_num", 2,
+        "llm.adapter.args", args, *HALF, "federate.method", method,
     )  # fmt: skip
     assert done.code == 0

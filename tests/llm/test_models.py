@@ -112,12 +112,24 @@ class TestAdapters:
             p.numel() for p in model.parameters()
         )
 
-    def test_a_fresh_adapter_changes_nothing(self, tiny_llama: Path) -> None:
+    @pytest.mark.parametrize("start", [True, "gaussian", "orthogonal", "pissa", "olora"])
+    def test_a_fresh_adapter_changes_nothing(self, tiny_llama: Path, start: Any) -> None:
         ids = torch.arange(3, 9)[None]
         with torch.no_grad():
             bare = get_llm(config(tiny_llama, 0, use=False)).eval()(input_ids=ids).logits
-            adapted = get_llm(config(tiny_llama, 0)).eval()(input_ids=ids).logits
-        assert torch.allclose(bare, adapted)
+            cfg = config(tiny_llama, 0, init_lora_weights=start)
+            adapted = get_llm(cfg).eval()(input_ids=ids).logits
+        assert torch.allclose(bare, adapted, atol=1e-6)
+
+    def test_tied_copies_are_tied_without_storage_too(self, tiny_llama: Path) -> None:
+        from transformers import AutoConfig
+
+        folder = tiny_llama.parent / "tied"
+        tied = AutoConfig.from_pretrained(tiny_llama, tie_word_embeddings=True)
+        tied.save_pretrained(folder)
+        saved = {"modules_to_save": ["embed_tokens", "lm_head"], "ensure_weight_tying": True}
+        names = trained(build_skeleton(config(folder, 0, **saved)))
+        assert sum("modules_to_save" in name for name in names) == 1
 
     def test_without_an_adapter_all_is_trained(self, tiny_model: Path) -> None:
         model = get_llm(config(tiny_model, use=False))

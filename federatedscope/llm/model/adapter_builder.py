@@ -143,11 +143,23 @@ def add_adapter(
         raise ConfigError(f"{FIELD}.tokenizer_name_or_path", name, problem, remedy) from error
     except (ValueError, TypeError, NotImplementedError, AttributeError, IndexError) as error:
         raise refused(arguments, linear, error) from error
+    if meta and getattr(config, "ensure_weight_tying", False):
+        _tie_saved(wrapped)
     check_placed(model, arguments)
     check_experts(config, named, arguments)
     if cfg.federate.freeze_A:
         _freeze_a(wrapped)
     return wrapped
+
+
+def _tie_saved(model: Any) -> None:
+    """Tie the trained copies of tied weights, as PEFT does with storage only."""
+    first: dict[int, Any] = {}
+    for wrapper in model.modules():
+        weight = getattr(getattr(wrapper, "original_module", None), "weight", None)
+        if weight is not None:
+            copy = wrapper.modules_to_save["default"]
+            copy.weight = first.setdefault(id(weight), copy.weight)
 
 
 def _freeze_a(model: Any) -> None:

@@ -289,7 +289,9 @@ def rename_modules(args: Mapping[str, Any], kind: str) -> dict[str, Any]:
         elif key in ("rank_pattern", "alpha_pattern") and isinstance(value, Mapping):
             out[key] = {new: value[old] for old in value for new in own_names(str(old), kind)}
         elif key == "layers_to_transform" and isinstance(value, (list, tuple)):
-            out[key] = sorted({min(int(layer), SIZES["num_hidden_layers"] - 1) for layer in value})
+            last = SIZES["num_hidden_layers"] - 1
+            if all(isinstance(layer, int) for layer in value):  # others are refused later
+                out[key] = sorted({min(layer, last) for layer in value})
     return out
 
 
