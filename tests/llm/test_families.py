@@ -346,6 +346,7 @@ class TestKnownBeforehand:
         ("name", "table"),
         [("bert", 128), ("roberta", 128), ("mpnet", 128), ("gpt2", 128), ("gptj", 128),
          ("opt", 128), ("bart", 128), ("longformer", 128), ("distilbert", 128),
+         ("mpt", 128),
          ("llama", None), ("t5", None), ("bloom", None), ("xlnet", None)],
     )  # fmt: skip
     def test_positions(self, family: Family, name: str, table: int | None) -> None:

@@ -61,6 +61,10 @@ def positions(model: torch.nn.Module) -> int | None:
         # Sines and cosines that are looked up (GPT-J, CodeGen, CTRL).
         if name.endswith(("embed_positions", "pos_encoding")) and buffer.dim() == 2:
             found.append(len(buffer))
+    config: Any = getattr(model, "config", None)
+    if getattr(config, "model_type", "") == "mpt":
+        # Its ALiBi is a table all the same.
+        found.append(config.max_seq_len)
     return min(found, default=None)
 
 
