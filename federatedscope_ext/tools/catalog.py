@@ -119,8 +119,8 @@ _BASELINES = [
 _OWN_TEXT = [
     Entry(
         "FILE@text",
-        "your own rows (.csv, .tsv, .json, .jsonl, .parquet): text (or sentence1, sentence2) and label; "
-        "real numbers make a regression",
+        "your own rows (.csv, .tsv, .json, .jsonl, .parquet): text (or sentence1, sentence2) and "
+        "label; real numbers make a regression",
         ("accuracy; pearson, spearmanr",),
     ),
 ]
