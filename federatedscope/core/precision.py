@@ -110,7 +110,9 @@ def join_types(model: nn.Module, base: torch.dtype) -> None:
 
 
 def _widen(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(x.float() if _is_real(x) else x for x in inputs)
+    # Of the module's own type: a trainer may have converted it.
+    own = next(module.parameters()).dtype
+    return tuple(x.to(own) if _is_real(x) else x for x in inputs)
 
 
 def _narrow(base: torch.dtype, module: nn.Module, inputs: Any, output: Any) -> Any:

@@ -123,6 +123,7 @@ FEDDPA = register_method(
         evaluation="personal",
         server=FedDpaServer,
         client=FedDpaClient,
+        experts=True,
         hooks=("prepare_config", "prepare_model"),
         options=(
             Option(

@@ -34,6 +34,7 @@ FEDSA = register_method(
         head="local",
         evaluation="personal",
         unequal_rule=ReplicationPad,
+        experts=True,
         hooks=("prepare_config",),
     )
 )

@@ -28,6 +28,7 @@ FFA = register_method(
             Variant("FFA-LoRA", ("B",), ("B",), frozen_keywords=LORA_A),
             Variant("FFA-rsLoRA", ("B",), ("B",), rslora=True, frozen_keywords=LORA_A),
         ),
+        experts=True,
         hooks=("prepare_config",),
     )
 )

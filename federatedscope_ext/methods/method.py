@@ -124,6 +124,9 @@ class Method:
         Whether it needs both factors of every client, since it combines or rewrites them together.
     traffic_varies : bool
         Whether rounds send different things, so that nothing is said about bytes before they do.
+    experts : bool
+        Whether it averages each factor by itself and so is right where PEFT keeps those of all
+        experts in one (``target_parameters``).
     hooks : tuple of str
         What it needs of a runtime beyond FederatedScope's contract, see
         :mod:`federatedscope_ext.hooks`.
@@ -144,6 +147,7 @@ class Method:
     check: Callable[[Any], None] | None = None
     combines_products: bool = False
     traffic_varies: bool = False
+    experts: bool = False
     hooks: tuple[str, ...] = ()
 
     def variant(self, cfg: Any) -> Variant:

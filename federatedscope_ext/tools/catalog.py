@@ -118,8 +118,9 @@ _BASELINES = [
 
 _OWN_TEXT = [
     Entry(
-        "FILE.csv@text, FILE.jsonl@text",
-        "your own rows: text (or sentence1, sentence2) and label; real numbers make a regression",
+        "FILE@text",
+        "your own rows (.csv, .tsv, .json, .jsonl, .parquet): text (or sentence1, sentence2) and "
+        "label; real numbers make a regression",
         ("accuracy; pearson, spearmanr",),
     ),
 ]
@@ -139,8 +140,8 @@ _INSTRUCTIONS = [
     Entry("rosetta_alpaca@llm", "programming tasks in several languages", ("loss",)),
     Entry("code_search_net@llm", "functions with their descriptions, six languages", ("loss",)),
     Entry(
-        "FILE.json@llm, FILE.jsonl@llm",
-        "your own rows: instruction, input, output, category",
+        "FILE@llm",
+        "your own rows (the same formats): instruction, input, output, category",
         ("rougeL, acc, loss",),
     ),
 ]

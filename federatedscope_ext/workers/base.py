@@ -43,7 +43,7 @@ def _check_experts(method: Method, cfg: Any) -> None:
     arguments = cfg.llm.adapter.args[0] if cfg.llm.adapter.args else {}
     named = arguments.get("target_parameters")
     stages = cfg.get("slora", {}).get("rounds", 0)
-    if named and (method.rule or method.client or stages):
+    if named and (stages or not method.experts):
         raise ExtensionError(
             "llm.adapter.args.target_parameters",
             list(named),

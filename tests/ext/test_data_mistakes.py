@@ -436,4 +436,4 @@ class TestOwnFiles:
 
 def test_own_texts_are_in_the_list():
     tasks = next(section for section in CATALOG if section.name == "tasks")
-    assert any("FILE.csv@text" in entry.name for entry in tasks.entries())
+    assert any("FILE@text" in entry.name for entry in tasks.entries())

@@ -21,8 +21,8 @@ MOVED: dict[str, tuple[str, object]] = {
 
 _DATA = (
     Key("root", "data", "Folder of the data files."),
-    Key("type", "toy", "Data set: TASK@glue, NAME@llm, FILE.json@llm, FILE.jsonl@llm, or a"
-        " registered one."),
+    Key("type", "toy", "Data set: TASK@glue, NAME@llm, FILE@llm or FILE@text (.csv, .tsv, .json,"
+        " .jsonl, .parquet), or a registered one."),
     Key("file_path", "", "Path of a data file, for registered data sets that read one."),
     Key("args", [], "Arguments of the data set's loader: one mapping in a list."),
     Key("seed", 12345, "Seed of splitting and shuffling into clients; independent of seed."),

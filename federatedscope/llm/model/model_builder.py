@@ -61,6 +61,7 @@ def _settle_padding(config: Any, cfg: Any) -> None:
         # Data that are no text; the model is built all the same.
         eos = getattr(text, "eos_token_id", None)
         pad = eos[0] if isinstance(eos, list) else eos
+        pad = None if pad is not None and rows is not None and pad >= rows else pad
     for part in (config, text):
         own = getattr(part, "pad_token_id", None)
         fits = own is not None and own >= 0 and (rows is None or own < rows)
@@ -178,6 +179,9 @@ def _loaded(
             ignore_mismatched_sizes=True,
             **options,
         )
+    for parameter in model.parameters():
+        # A mark of transformers' that copies of layers (layer_replication) cannot be made with.
+        vars(parameter).pop("_is_hf_initialized", None)
     missing, mismatched = set(found["missing_keys"]), found["mismatched_keys"]
     if cfg.model.new_head and task_type(cfg) == SEQ_CLS:
         new = start_anew(model)
