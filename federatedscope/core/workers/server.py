@@ -362,9 +362,7 @@ class Server(Worker):
     def record_traffic(self, kind: str) -> None:
         """Record what was sent for a purpose (a book of the ledger) and is in no record yet."""
         sent = getattr(self.ledger, kind).take()
-        if kind == "training" and not self.has_begun:
-            self.ledger.finish.add(sent)  # for no further round: FLoRA's last update
-        elif sent.up or sent.down:
+        if sent.up or sent.down:
             rnd = self.state + (kind == "training")
             self.callbacks.on_traffic(combining.traffic_event(rnd, kind, sent).to_json())
 
