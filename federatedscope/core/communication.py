@@ -37,6 +37,12 @@ class Traffic:
         self.up, self.down, self.encoding = {}, {}, 0
         return taken
 
+    def add(self, other: Traffic) -> None:
+        """Count what another book has, too."""
+        for mine, its in ((self.up, other.up), (self.down, other.down)):
+            mine.update({client: mine.get(client, 0) + size for client, size in its.items()})
+        self.encoding += other.encoding
+
 
 @dataclass
 class TrafficLedger:

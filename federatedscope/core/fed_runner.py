@@ -173,7 +173,10 @@ class StandaloneRunner:
         try:
             self.course.run()
         finally:
-            # However it ends: what was sent is in the records.
+            # However it ends: what was sent is in the records. What belongs to no round, as FLoRA's
+            # last update, goes with the final state.
+            if not self.server.has_begun:
+                self.ledger.finish.add(self.ledger.training.take())
             for kind in ("training", "evaluation", "finish"):
                 self.server.record_traffic(kind)
         return dict(self.server.best_results)

@@ -19,7 +19,7 @@ _MARKER = re.compile(r"\bthe\s+answer\s+is\b|####", re.IGNORECASE)
 _NUMBER = re.compile(
     r"""(?:(?<![\w)\]}%])(?P<sign>[-\u2010\u2011\u2212\u2013\uff0d]))?
         (?:\\?[$\u20ac\u00a3\u00a5\u20b9][ ]?)?
-        (?P<digits>(?:\d{1,3}(?:,\d{2,3})*,\d{3}(?!\d)|\d+)(?:\.\d+)?|(?<![\d.])\.\d+)
+        (?P<digits>(?:\d{1,3}(?:,\d{2,3})*,\d{3}(?!\d)|\d+)(?:\.\d+)?|(?<![\w.])\.\d+)
         (?P<exponent>e[-+\u2212]?\d{1,2}(?!\w))?""",
     re.VERBOSE | re.IGNORECASE,
 )

@@ -76,6 +76,13 @@ CASES: dict[str, tuple[tuple[Any, ...], list[str]]] = {
         ("federate.method", "FedAvg", "aggregator.robust_rule", "krum",
          "aggregator.byzantine_node_num", 1),
         ["aggregator.byzantine_node_num", "2f + 3 = 5"]),
+    "robust rule without its number": (
+        ("federate.method", "FedAvg", "aggregator.robust_rule", "normbounding"),
+        ["aggregator.BFT_args.normbounding_norm_bound", "greater than 0"]),
+    "krum of more updates than there are": (
+        ("federate.method", "FedAvg", "aggregator.robust_rule", "krum",
+         "aggregator.BFT_args.krum_agg_num", 4),
+        ["aggregator.BFT_args.krum_agg_num", "at most 3"]),
     "robust rule with fedopt": (
         ("federate.method", "fedopt", "aggregator.robust_rule", "median"),
         ["aggregator.robust_rule", "fedopt"]),

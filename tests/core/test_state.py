@@ -20,7 +20,11 @@ class TestState:
             *((method, ()) for method in ("fedavg", "local", *METHODS)),
             ("fedopt", ("fedopt.optimizer.type", "Adam", "fedopt.optimizer.lr", 0.01)),
             ("fedavg", ("federate.client_memory_mb", 1, "early_stop.patience", 3)),
+            ("fedopt", ("fedopt.optimizer.type", "FedYogi", "fedopt.annealing", True)),
+            ("feddpa", ("feddpa.schedule", "alternate")),
             ("flexlora", ("slora.rounds", 2)),
+            *(("slora", ("slora.rounds", rounds, "llm.adapter.client_ranks", "[2, 4, 8]"))
+              for rounds in (1, 2, 3)),
             ("zero_pad", ("llm.adapter.promotion.rank", 8, "llm.adapter.promotion.round", 1,
                           "llm.adapter.promotion.metric", "val_avg_loss",
                           "llm.adapter.client_ranks", "[2, 2, 2]")),

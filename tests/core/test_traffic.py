@@ -95,5 +95,17 @@ def test_a_round_that_is_not_completed(rig: Any, sent: Any) -> None:
     assert everything(done) == sent.total()
 
 
+def test_an_update_after_the_last_round_belongs_to_the_final_state(rig: Any, sent: Any) -> None:
+    done = rig("federate.method", "flora", "federate.total_round_num", 2)
+    assert not done.of("traffic", kind="training")
+    (last,) = done.of("traffic", kind="finish")
+    # Round 1's update is a part of round 2, round 2's of the end.
+    update = sent["base_update", 1, "down"] + sent["base_update", 2, "down"]
+    assert update > 0
+    own = sum(last["bytes_down"].values()) - sent["finish", 2, "down"]
+    assert 0 < own <= update
+    assert everything(done) == sent.total()
+
+
 def test_nothing_is_told_where_nothing_travels(rig: Any) -> None:
     assert rig("federate.method", "local").of("traffic") == []

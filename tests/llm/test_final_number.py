@@ -40,6 +40,7 @@ RUN_ON = "\n\nQuestion: Ann has 5 eggs and finds 3.\nAnswer: "
         ("on 2024-05-17", 17),
         ("so (4)-2", 2),
         ("it is...5", 5),
+        ("The answer is No.5", 5),
     ],
 )
 def test_which_number(text: str, number: float | None) -> None:

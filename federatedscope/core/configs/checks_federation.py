@@ -204,7 +204,10 @@ def check_robust_rule(cfg: CN) -> None:
         remedy = "Tolerate fewer faulty clients, or let more clients take part"
         field = "aggregator.byzantine_node_num"
         raise ConfigError(field, faulty, f"{problem} there are {clients}", remedy)
+    given = cfg.aggregator.BFT_args
     for bounds in _BFT_RANGES:
-        value = cfg.aggregator.BFT_args.get(bounds.field.rpartition(".")[2], bounds)
-        if value is not bounds:
-            bounds.check(value)
+        name = bounds.field.rpartition(".")[2]
+        if name in given or name == f"{rule}_norm_bound":
+            bounds.check(given.get(name))
+    if rule == "krum" and cfg.federate.client_num > 0:
+        Range("aggregator.BFT_args.krum_agg_num", 1, clients).check(given.get("krum_agg_num", 1))

@@ -9,6 +9,7 @@ from typing import Any
 from federatedscope.core.configs.loading import client_config
 from federatedscope.core.data.base_data import SPLITS, ClientData
 from federatedscope.core.data.base_translator import BaseDataTranslator, nothing_to_train
+from federatedscope.core.data.utils import listed
 
 __all__ = ["DummyDataTranslator"]
 
@@ -40,5 +41,5 @@ class DummyDataTranslator(BaseDataTranslator):
         if hollow and len(hollow) == sum(k > 0 for k in datadict):
             raise nothing_to_train(self.global_cfg.data)
         if hollow:
-            logger.warning("Clients without training rows: %s.", ", ".join(map(str, hollow)))
+            logger.warning("Clients without training rows: %s.", listed(hollow))
         return datadict

@@ -363,7 +363,7 @@ class Server(Worker):
         """Record what was sent for a purpose (a book of the ledger) and is in no record yet."""
         sent = getattr(self.ledger, kind).take()
         if sent.up or sent.down:
-            rnd = self.state + (kind == "training" and self.has_begun)
+            rnd = self.state + (kind == "training")
             self.callbacks.on_traffic(combining.traffic_event(rnd, kind, sent).to_json())
 
     # 4. Evaluate

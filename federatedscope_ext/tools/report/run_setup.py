@@ -26,7 +26,7 @@ _NOT_SETUP = frozenset(
      "outdir", "command", "device", "threads", "precision_reason", "parameters", "label_names",
      "memory_estimate_bytes", "bytes_per_round", "peak_memory_bytes", "versions", "notes", "swaps",
      "best_round", "best_round_weighted", "last_round", "clients", "left_out", "options",
-     "larger_is_better", "evaluation.note", "task_type"]
+     "new_tensors", "larger_is_better", "evaluation.note", "task_type"]
 )  # fmt: skip
 _NOT_SETUP_CONFIG = (
     "seed", "outdir", "expname", "expname_tag", "verbose", "print_decimal_digits", "device",

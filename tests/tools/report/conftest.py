@@ -96,7 +96,7 @@ def train_event(round_: int, client: int, **changes: Any) -> dict[str, Any]:
     """One line of local training: 10 steps of 16 rows, 3,200 tokens in 4 s."""
     event = {
         "event": "train", "round": round_, "client": client, "steps": 10, "samples": 160,
-        "tokens": 3200, "seconds": 4.0, "weight": 0.5, "nonfinite": 0,
+        "tokens": 3200, "seconds": 4.0, "sample_size": 900, "nonfinite": 0,
         "metrics": {"train_avg_loss": 1.0 / round_, "train_loss": 160.0 / round_,
                     "train_acc": 0.5, "train_total": 160},
     }  # fmt: skip

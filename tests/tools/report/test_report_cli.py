@@ -22,7 +22,7 @@ def test_list_names_every_method_task_and_splitter(capsys: pytest.CaptureFixture
         "fedsa", "rsLoRA", "VeRA", "fedavg", "ffa", "local", "global", "fedopt", "fedprox", "krum",
         "median", "trimmedmean", "bulyan", "normbounding", "2410.01463", "2403.12313",
         "cola@glue", "sst2@glue", "mrpc@glue", "stsb@glue", "qqp@glue", "mnli@glue", "qnli@glue",
-        "rte@glue", "wnli@glue", "gsm8k@llm", "dolly-15k@llm", "FILE.json", "matthews_correlation",
+        "rte@glue", "wnli@glue", "gsm8k@llm", "dolly-15k@llm", "FILE@llm", "matthews_correlation",
         "huggingface_llm", "--embedded", "iid", "lda", "meta",
     ):  # fmt: skip
         assert part in text, part

@@ -160,6 +160,13 @@ def test_an_option_is_one_field_with_or_without_options_in_run_json(
     assert len(compared(tmp_path).groups) == 1
 
 
+def test_what_follows_from_the_model_separates_no_runs(make_run: Any, tmp_path: Path) -> None:
+    """Runs of before and after a record had it are of one group."""
+    make_run("a", seed=0)
+    make_run("b", seed=1, new_tensors=["classifier.weight"])
+    assert len(compared(tmp_path).groups) == 1
+
+
 def test_labels_of_runs_that_differ_in_much_are_short(make_run: Any, tmp_path: Path) -> None:
     changes: dict[str, Any] = {"model": "m", "batch_size": 3, "rounds": 9, "embedded": True}
     for task in ("mnli@glue", "sst2@glue", "rte@glue"):

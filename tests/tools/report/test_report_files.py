@@ -73,6 +73,7 @@ def test_csv_has_every_measurement_once(make_run: Any) -> None:
     assert float(second["value"]) == 0.9
     sent = [r for r in rows if r["metric"] == "bytes_up"]
     assert sum(int(r["value"]) for r in sent) == 6000
+    assert [r["metric"] for r in rows if not r["value"]] == []
     assert list(folder.glob(".*")) == []
 
 
