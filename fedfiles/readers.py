@@ -1,4 +1,4 @@
-"""Rows of Parquet, JSON, JSON-lines, CSV and TSV files and of folders of ``save_to_disk``: one
+"""Rows of Parquet, JSON, JSON lines, CSV and TSV files and of folders of ``save_to_disk``: one
 function a format, in the files' order.
 """
 
@@ -8,8 +8,10 @@ import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from io import StringIO
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from fedfiles.tables import dialect_of, first_line, table_rows
 from fedfiles.text_files import (
@@ -125,9 +127,8 @@ def read_rows(
     Parameters
     ----------
     file : path
-        ``.parquet``, ``.json`` (a list of objects), ``.csv`` or ``.tsv``; a folder that
-        ``Dataset.save_to_disk`` has written; else one JSON object a line. Text may be compressed
-        (``.gz``).
+        ``.parquet``, ``.csv`` or ``.tsv``; a folder that ``Dataset.save_to_disk`` has written;
+        else JSON: a list of objects, or one a line. Text may be compressed (``.gz``).
     columns : sequence of str, optional
         Read these only, where the format can; no two of them may have one name.
     headerless : callable, optional
@@ -149,17 +150,13 @@ def read_rows(
         yield from table_rows(file, columns, headerless, quoted)
     else:
         with open_text(file) as stream:
-            if format_of(file) == ".json":
-                objects = _json(file, json.load(stream, object_pairs_hook=_object))
-            else:
-                objects = _json_lines(file, stream)
-            yield from _named(file, objects, columns)
+            yield from _named(file, _objects(file, stream), columns)
 
 
 def column_names(file: Path) -> list[str]:
-    """Names of the columns: those of the table, the first line of CSV, the first JSON object's;
-    cleaned by :func:`fedfiles.text_files.clean_names`. What is between the fields of CSV is told
-    where it is no comma.
+    """Names of the columns: those of the table, the first line of CSV, of all JSON objects; cleaned
+    by :func:`fedfiles.text_files.clean_names`. What is between the fields of CSV is told where it
+    is no comma.
     """
     if format_of(file) == ".parquet":
         import pyarrow.parquet
@@ -171,10 +168,10 @@ def column_names(file: Path) -> list[str]:
     if is_table(file):
         dialect = dialect_of(file)
         usual = {".csv": ",", ".tsv": "\t"}[format_of(file)] == dialect.separator
-        if not usual or not dialect.quoted:
+        if not usual or not dialect.quoted or dialect.escaped:
             logger.log(logging.INFO if usual else logging.WARNING, "%s: %s.", file, dialect)
         return clean_names(first_line(file, dialect))
-    return list(next(read_rows(file, ()), {}))
+    return list(dict.fromkeys(name for row in read_rows(file, ()) for name in row))
 
 
 @contextmanager
@@ -261,11 +258,30 @@ def _named(
         yield {name: value for name, (_, value) in zip(seen[keys], pairs, strict=True)}
 
 
+def _objects(file: Path, stream: TextIO) -> Iterator[tuple[str, Row]]:
+    """Objects of JSON: a list of them, or one a line, whatever the suffix says."""
+    start = ""
+    while not start.strip() and (line := stream.readline()):
+        start += line
+    if format_of(file) != ".json" and not start.lstrip().startswith("["):
+        return _json_lines(file, chain(StringIO(start), stream))
+    text = start + stream.read()
+    if not text.strip():
+        return iter(())
+    try:
+        return _json(file, json.loads(text, object_pairs_hook=_object))
+    except json.JSONDecodeError as error:
+        if error.msg != "Extra data":
+            raise
+    return _json_lines(file, text.split("\n"))
+
+
 def _json(file: Path, content: Any) -> Iterator[tuple[str, Row]]:
     """Objects of a JSON file, which has to be a list of them."""
     if not isinstance(content, list):
         kind = "one object" if isinstance(content, dict) else "one value"
-        raise unreadable(file, f"it holds {kind}, not a list")
+        remedy = "Write a list of objects, one for each row (pandas: orient='records')"
+        raise unreadable(file, f"it holds {kind}, not a list", remedy)
     for number, value in enumerate(content, start=1):
         if not isinstance(value, dict):
             raise unreadable(file, f"item {number} of the list is no JSON object")
