@@ -31,9 +31,9 @@ from fedfiles.text_files import (
 )
 
 __all__ = [
-    "FORMATS", "PIECE", "SAVED", "FileError", "Row", "check_single", "column_names", "file_error",
-    "format_of", "is_own", "is_table", "not_text", "own_file", "own_splits", "places", "raised_as",
-    "read_rows", "reading_parquet", "reading_text", "saved_splits", "shown",
+    "FORMATS", "PIECE", "SAVED", "FileError", "Row", "called", "check_single", "column_names",
+    "file_error", "format_of", "is_own", "is_table", "not_text", "own_file", "own_splits", "places",
+    "raised_as", "read_rows", "reading_parquet", "reading_text", "saved_splits", "shown",
 ]  # fmt: skip
 
 logger = logging.getLogger(__name__)
@@ -94,6 +94,12 @@ def saved_splits(folder: Path) -> dict[str, Path]:
     return {"": folder} if "" in found else found
 
 
+def called(split: str) -> list[str]:
+    """Names that a split can have: that of validation rows also others."""
+    names = ("validation", "dev", "val", "valid")
+    return list(dict.fromkeys(split.replace("validation", name) for name in names))
+
+
 def own_splits(path: Path) -> dict[str, Path]:
     """An own file as ``train``; of a folder of ``save_to_disk`` the splits ``train``,
     ``validation`` and ``test``, or its only one as ``train``.
@@ -101,7 +107,7 @@ def own_splits(path: Path) -> dict[str, Path]:
     Raises
     ------
     FileError
-        The folder has several splits, and none is ``train``.
+        The folder has several splits, and none is ``train``, or two are ``validation``.
     """
     parts = saved_splits(path) or {"": path}
     if len(parts) == 1:
@@ -109,11 +115,16 @@ def own_splits(path: Path) -> dict[str, Path]:
     if "train" not in parts:
         problem = f"the folder has no train split, only {shown(parts)}"
         raise file_error(path, problem, f"Name one of them: {path / next(iter(parts))}")
-    kept = [name for name in ("train", "validation", "test") if name in parts]
+    splits = ("train", "validation", "test")
+    names = {split: [n for n in called(split) if n in parts] for split in splits}
+    if len(twice := names["validation"]) > 1:
+        problem = f"the validation split is there more than once: {shown(twice)}"
+        raise file_error(path, problem, "Keep one of them")
+    kept = {split: found[0] for split, found in names.items() if found}
     if len(parts) > len(kept):
-        left = shown(name for name in parts if name not in kept)
+        left = shown(name for name in parts if name not in kept.values())
         logger.warning("%s: these splits are not read: %s.", path, left)
-    return {name: parts[name] for name in kept}
+    return {split: parts[name] for split, name in kept.items()}
 
 
 def read_rows(

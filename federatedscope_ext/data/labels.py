@@ -18,7 +18,15 @@ from federatedscope_ext.errors import ExtensionError
 from federatedscope_ext.tasks import TextTask
 from fedfiles.readers import file_error, shown
 
-__all__ = ["are_labels", "check_hidden", "class_number", "is_missing", "label_names", "listed"]
+__all__ = [
+    "are_labels",
+    "check_hidden",
+    "class_number",
+    "hidden_rows",
+    "is_missing",
+    "label_names",
+    "listed",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -114,6 +122,20 @@ def check_hidden(split: Split, task: TextTask, labels: Any) -> None:
             task.labels[0],
             _numbers(task),
         )
+
+
+def hidden_rows(split: Split, task: TextTask) -> int:
+    """Rows of a split whose labels are kept back: it has none, or they are all -1 or missing. 0 for
+    other splits.
+    """
+    column = "label" if "label" in split.columns else task.sentence_keys[0]
+    values = [row[column] for _, row in split.rows([column])]
+    if column == "label" and any(
+        not is_missing(value) and (_number(value) != -1 or "-1" in task.labels) for value in values
+    ):
+        return 0
+    logger.warning("%s: its rows have no labels; it is not used.", split.name)
+    return len(values)
 
 
 def _are_names(task: TextTask) -> bool:

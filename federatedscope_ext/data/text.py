@@ -18,7 +18,7 @@ from torch.utils.data import Subset
 from federatedscope.core.data import BaseDataTranslator
 from federatedscope.register import register_data
 from federatedscope_ext.data.glue import encode_rows, find_splits, set_task
-from federatedscope_ext.data.labels import label_names
+from federatedscope_ext.data.labels import hidden_rows, label_names
 from federatedscope_ext.data.splits import Split, split_of_files
 from federatedscope_ext.errors import ExtensionError
 from federatedscope_ext.tasks import TEXT_TASKS, TextTask
@@ -92,7 +92,10 @@ def _own_file(config: Any, name: str) -> Any:
     metrics = ("accuracy",) if names else ("pearson", "spearmanr")
     task = TextTask(Path(name).name, "", keys, names, metrics)
     set_task(config, task)
-    rows = dict(zip(splits, encode_rows(config, task, [*splits.values()]), strict=True))
+    hidden = {name: hidden_rows(splits[name], task) for name in splits if name != "train"}
+    used = {name: split for name, split in splits.items() if not hidden.get(name)}
+    rows = dict(zip(used, encode_rows(config, task, [*used.values()]), strict=True))
+    rows["train"].left_out += [(splits[k].name, n, "no label") for k, n in hidden.items() if n]
     if len(rows) == 1:
         return rows["train"]
     if "validation" in rows:
