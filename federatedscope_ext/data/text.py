@@ -9,6 +9,7 @@ its own. Named data sets are the entries of :data:`federatedscope_ext.tasks.TEXT
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,10 @@ from fedfiles.readers import (
 
 __all__ = ["build_text"]
 
+logger = logging.getLogger(__name__)
+
 SENTENCE_COLUMNS = (("text",), ("sentence",), ("sentence1", "sentence2"))
+_TEXTS = [key for keys in SENTENCE_COLUMNS for key in keys]
 
 
 @raised_as(ExtensionError)
@@ -88,6 +92,9 @@ def _own_file(config: Any, name: str) -> Any:
     if keys is None or "label" not in columns:
         raise _wrong_columns(config, train, columns)
     check_single(train.name, columns, [*keys, "label"])
+    if unread := [name for name in _TEXTS if name in columns and name not in keys]:
+        told = "%s: %s is read; these columns are not: %s."
+        logger.warning(told, train.name, " and ".join(keys), shown(unread))
     names = label_names(config, train)
     metrics = ("accuracy",) if names else ("pearson", "spearmanr")
     task = TextTask(Path(name).name, "", keys, names, metrics)
@@ -105,8 +112,7 @@ def _own_file(config: Any, name: str) -> Any:
 
 def _wrong_columns(config: Any, split: Split, columns: list[str]) -> ExtensionError:
     problem = f"the file's columns are {shown(columns)}" if columns else "the file is empty"
-    known = {"label", *(key for keys in SENTENCE_COLUMNS for key in keys)}
-    if is_table(Path(split.name)) and columns and not known & {*columns}:
+    if is_table(Path(split.name)) and columns and not {"label", *_TEXTS} & {*columns}:
         # The first row is no header line where somebody forgot it.
         problem += " (the first line of a CSV file has to name them"
         problem += ", with a comma, semicolon, tab or | between)" if len(columns) == 1 else ")"
