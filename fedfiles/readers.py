@@ -31,9 +31,10 @@ from fedfiles.text_files import (
 )
 
 __all__ = [
-    "FORMATS", "PIECE", "SAVED", "FileError", "Row", "called", "check_single", "column_names",
-    "file_error", "format_of", "is_own", "is_table", "not_text", "own_file", "own_splits", "places",
-    "raised_as", "read_rows", "reading_parquet", "reading_text", "saved_splits", "shown",
+    "FORMATS", "PIECE", "SAVED", "FileError", "Row", "called", "check_single", "class_names",
+    "column_names", "file_error", "format_of", "is_own", "is_table", "not_text", "own_file",
+    "own_splits", "places", "raised_as", "read_rows", "reading_parquet", "reading_text",
+    "saved_splits", "shown",
 ]  # fmt: skip
 
 logger = logging.getLogger(__name__)
@@ -183,6 +184,26 @@ def column_names(file: Path) -> list[str]:
             logger.log(logging.INFO if usual else logging.WARNING, "%s: %s.", file, dialect)
         return clean_names(first_line(file, dialect))
     return list(dict.fromkeys(name for row in read_rows(file, ()) for name in row))
+
+
+def class_names(file: Path, column: str) -> tuple[str, ...]:
+    """Names of the classes of a column that is a ``ClassLabel`` of ``datasets``, in a folder or a
+    Parquet file; empty for others.
+    """
+    features: Any = {}
+    if format_of(file) == SAVED:
+        features = _dataset(file).features
+    elif format_of(file) == ".parquet":
+        import pyarrow.parquet
+
+        with reading_parquet(file):
+            schema = pyarrow.parquet.read_schema(file)
+        if b"huggingface" in (schema.metadata or {}):
+            import datasets
+
+            features = datasets.Features.from_arrow_schema(schema)
+    named = dict(zip(clean_names(features), features.values(), strict=True))
+    return tuple(getattr(named.get(column), "names", None) or ())
 
 
 @contextmanager

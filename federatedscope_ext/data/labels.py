@@ -142,7 +142,7 @@ def hidden_rows(split: Split, task: TextTask) -> int:
 
 def _are_names(task: TextTask) -> bool:
     """Whether labels have names that are no numbers."""
-    return not all(math.isfinite(_number(name)) for name in task.labels)
+    return not all(map(_is_number, task.labels))
 
 
 def _numbers(task: TextTask) -> str:
@@ -152,7 +152,8 @@ def _numbers(task: TextTask) -> str:
 
 
 def label_names(config: Any, split: Split) -> tuple[str, ...]:
-    """Names of the labels in order: ``data.label_list``, else those in the file, sorted.
+    """Names of the labels in order: ``data.label_list``, else those that the file gives to its
+    numbers, else those in its rows, sorted.
 
     Empty for a regression (numbers that are not whole). Whole numbers are classes from 0, where -1
     says that a row has no label; -1 and 1 alone are two classes. ``data.num_labels`` decides where
@@ -180,7 +181,12 @@ def label_names(config: Any, split: Split) -> tuple[str, ...]:
         raise refuse(problem, "Use a file whose rows have two labels or more; a regression needs "
                      "targets that differ")  # fmt: skip
     wanted = config.data.num_labels
-    names = _from_numbers(refuse, numbers, wanted) if are_numbers else _from_names(refuse, rows)
+    if are_numbers and split.label_names and not all(_is_number(n) for n in split.label_names):
+        names = split.label_names
+    elif are_numbers:
+        names = _from_numbers(refuse, numbers, wanted)
+    else:
+        names = _from_names(refuse, rows)
     if names:
         logger.info("%s: %d labels: %s.", split.name, len(names), refuse.counts)
     else:
@@ -235,10 +241,10 @@ def _from_names(refuse: _Refusal, rows: Counter[str]) -> tuple[str, ...]:
         problem += counted(rows, twice)
         remedy = "Write them alike in the file"
         raise refuse(problem, f"{remedy}; if they are different classes, set {refuse.as_list}")
-    if all(math.isfinite(_number(name.replace(",", "."))) for name in rows):
+    if all(_is_number(name.replace(",", ".")) for name in rows):
         problem = f"the labels are numbers with a comma for the point: {refuse.counts}"
         raise refuse(problem, "Write them with a point (0.5)")
-    if numbers := [name for name in rows if math.isfinite(_number(name))]:
+    if numbers := [name for name in rows if _is_number(name)]:
         told = "%s: some labels are numbers and others names; every one is a class of its own: %s."
         logger.warning(told, refuse.value, counted(rows, [*numbers, *({*rows} - {*numbers})]))
     return tuple(sorted(rows))
@@ -303,3 +309,7 @@ def _number(value: Any) -> float:
         return float(value)
     except (TypeError, ValueError):
         return math.nan
+
+
+def _is_number(value: Any) -> bool:
+    return math.isfinite(_number(value))

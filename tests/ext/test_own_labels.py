@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections import Counter
 from decimal import Decimal
 
+import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -160,6 +162,26 @@ def test_columns_that_could_be_the_text_are_told(load, tmp_path, caplog):
     (tmp_path / "own.csv").write_text(f"sentence,text,label\n{rows}")
     load("own.csv@text")
     assert "text is read; these columns are not: sentence." in caplog.text
+
+
+@pytest.mark.parametrize("name", ["own.parquet", "own"])
+def test_names_that_a_file_gives_to_its_numbers(load, tmp_path, name):
+    """Also of a class that no row has; names that are numbers would be taken for the numbers."""
+    for names, found in (
+        (["spam", "ham", "egg"], (["spam", "ham", "egg"], {0: 10, 2: 10})),
+        (["1", "2", "3"], None),
+    ):
+        shutil.rmtree(tmp_path / "own", ignore_errors=True)
+        rows = {"text": ["a"] * 30, "Label": [i % 3 for i in range(30)]}
+        data = datasets.Dataset.from_dict(rows)
+        data = data.cast_column("Label", datasets.ClassLabel(names=names))
+        data = data.filter(lambda row: row["Label"] != 1)
+        if name == "own":
+            data.save_to_disk(tmp_path / name)
+        else:
+            data.to_parquet(tmp_path / name)
+        loaded = classes(load(f"{name}@text", data__splits=[1, 0, 0]))
+        assert loaded == (found or (["0", "1", "2"], {0: 10, 2: 10}))
 
 
 @pytest.mark.parametrize("word", ["NA", "None", "null", "nan", "N/A", "n/a", "<NA>", "#N/A"])
