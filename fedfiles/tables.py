@@ -166,7 +166,10 @@ def table_rows(
         if lacking < 0 or (lacking and quoted is not False):
             # A comma in a text that is not quoted would make a piece of the text the label.
             remedy = f"Take {dialect.name}s out of the texts"
-            if dialect.quoted:
+            if lacking > 0:
+                remedy = "Give every row all fields; a text with a line break stands between "
+                remedy += "quotation marks"
+            elif dialect.quoted:
                 remedy = f"Write a text that has a {dialect.name} in it between quotation marks: "
                 remedy += f'"so{dialect.separator} so"{dialect.separator}1'
             problem = f"row {row} (line {line}) has {len(fields)} fields, the {first} has "

@@ -263,7 +263,7 @@ def _from_numbers(refuse: _Refusal, numbers: Counter[float], wanted: int) -> tup
     if low < -1 or high >= _MOST_CLASSES:
         problem = f"the labels are numbers from {int(low)} to {int(high)}"
         remedy = "Number the labels 0, 1, 2, ..., use names, name the numbers in data.label_list, "
-        raise refuse(problem, f"{remedy}or write real numbers (0.0, 0.5) for a regression")
+        raise refuse(problem, f"{remedy}or set data.num_labels: 1 for a regression")
     if low == -1:
         classes = sorted({*numbers} - {-1.0})
         if len(classes) < 2 or classes != list(range(len(classes))):

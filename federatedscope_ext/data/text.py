@@ -102,7 +102,7 @@ def _own_file(config: Any, name: str) -> Any:
     hidden = {name: hidden_rows(splits[name], task) for name in splits if name != "train"}
     used = {name: split for name, split in splits.items() if not hidden.get(name)}
     rows = dict(zip(used, encode_rows(config, task, [*used.values()]), strict=True))
-    rows["train"].left_out += [(splits[k].name, n, "no label") for k, n in hidden.items() if n]
+    rows["train"].left_out += [(f"{k} rows", n, "no label") for k, n in hidden.items() if n]
     if len(rows) == 1:
         return rows["train"]
     if "validation" in rows:

@@ -122,8 +122,8 @@ class TestSavedFolders:
         data, _ = load("own@text")
         assert [data[0].rows(split) for split in ("train", "val", "test")] == [20, 6, 0]
         assert "test: its rows have no labels; it is not used" in caplog.text
-        ((file, rows, reason),) = [one for one in data[0].train_data.left_out if one[1]]
-        assert file.endswith("test") and (rows, reason) == (5, "no label")
+        ((where, rows, reason),) = [one for one in data[0].train_data.left_out if one[1]]
+        assert (where, rows, reason) == ("test rows", 5, "no label")
 
     def test_validation_rows_twice(self, load, tmp_path):
         part = datasets.Dataset.from_dict({"text": ["a", "b"], "label": ["x", "y"]})

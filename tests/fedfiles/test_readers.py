@@ -172,6 +172,9 @@ def test_the_message_has_the_separator(tmp_path: Path) -> None:
     with pytest.raises(FileError, match=r"61 .* has 3 fields") as caught:
         list(read_rows(tmp_path / "a.csv"))
     assert '"so; so";1' in caught.value.remedy
+    (tmp_path / "a.csv").write_text("text;label\n" + "b;1\n" * 60 + "b\nc;1\n")
+    with pytest.raises(FileError, match=r"61 .* has 1 fields.*a text with a line break"):
+        list(read_rows(tmp_path / "a.csv"))
 
 
 @pytest.mark.parametrize(
