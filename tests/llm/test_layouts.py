@@ -98,6 +98,13 @@ def test_empty_answers_are_told(tmp_path, caplog):
     assert "own.jsonl: 2 of 3 rows have an empty answer" in caplog.text
 
 
+def test_spaces_around_a_category(tmp_path):
+    row = {"instruction": " a ", "output": " b"}
+    found = read(tmp_path, [row | {"category": name} for name in ("qa", "qa ", " qa", " ")])
+    assert [one["category"] for one in found] == ["qa", "qa", "qa", ""]
+    assert (found[0]["instruction"], found[0]["output"]) == (" a ", " b")
+
+
 def test_half_a_character(tmp_path):
     error = refusal(tmp_path, [{"instruction": "a", "output": "b \ud83d"}])
     assert "row 1: the output is a text with half of a surrogate pair" in error.problem
