@@ -21,6 +21,7 @@ from fedfiles.readers import file_error, not_text, shown
 __all__ = [
     "are_labels",
     "check_hidden",
+    "check_order",
     "class_number",
     "hidden_rows",
     "is_missing",
@@ -123,6 +124,20 @@ def check_hidden(split: Split, task: TextTask, labels: Any) -> None:
             split.name,
             task.labels[0],
             _numbers(task),
+        )
+
+
+def check_order(split: Split, task: TextTask) -> None:
+    """Refuse a file that numbers the task's labels in another order and says so: each of its
+    numbers would be taken for another label.
+    """
+    theirs, ours = ([n.casefold() for n in names] for names in (split.label_names, task.labels))
+    if theirs != ours and sorted(theirs) == sorted(ours):
+        raise file_error(
+            split.name,
+            f"its labels are numbered {shown(split.label_names)}, those of {task.name} "
+            f"{listed(task)}",
+            "Write the labels' names in place of the numbers, or number them in this order",
         )
 
 

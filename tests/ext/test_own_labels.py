@@ -184,6 +184,16 @@ def test_names_that_a_file_gives_to_its_numbers(load, tmp_path, name):
         assert loaded == (found or (["0", "1", "2"], {0: 10, 2: 10}))
 
 
+def test_numbers_in_another_order_than_the_names(load, tmp_path):
+    data = datasets.Dataset.from_dict({"text": ["a"] * 20, "label": [0, 1] * 10})
+    data.cast_column("label", datasets.ClassLabel(names=["bad", "good"])).save_to_disk(
+        tmp_path / "own"
+    )
+    error = refusal(load, "own@text", data__label_list=["good", "bad"])
+    assert "its labels are numbered bad, good, those of own good, bad" in error.problem
+    assert load("own@text", data__label_list=["bad", "good"])
+
+
 @pytest.mark.parametrize("word", ["NA", "None", "null", "nan", "N/A", "n/a", "<NA>", "#N/A"])
 def test_words_for_nothing(own, word):
     error = refusal(own, "x", word)
