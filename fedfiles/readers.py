@@ -1,4 +1,4 @@
-"""Rows of Parquet, JSON, JSON-lines, CSV and TSV files and of folders of ``save_to_disk``: one
+"""Rows of Parquet, JSON, JSON lines, CSV and TSV files and of folders of ``save_to_disk``: one
 function a format, in the files' order.
 """
 
@@ -8,8 +8,10 @@ import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from io import StringIO
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from fedfiles.tables import dialect_of, first_line, table_rows
 from fedfiles.text_files import (
@@ -29,9 +31,10 @@ from fedfiles.text_files import (
 )
 
 __all__ = [
-    "FORMATS", "PIECE", "SAVED", "FileError", "Row", "check_single", "column_names", "file_error",
-    "format_of", "is_own", "is_table", "not_text", "own_file", "own_splits", "places", "raised_as",
-    "read_rows", "reading_parquet", "reading_text", "saved_splits", "shown",
+    "FORMATS", "PIECE", "SAVED", "FileError", "Row", "called", "check_single", "class_names",
+    "column_names", "file_error", "format_of", "is_own", "is_table", "not_text", "own_file",
+    "own_splits", "places", "raised_as", "read_rows", "reading_parquet", "reading_text",
+    "saved_splits", "shown",
 ]  # fmt: skip
 
 logger = logging.getLogger(__name__)
@@ -92,6 +95,12 @@ def saved_splits(folder: Path) -> dict[str, Path]:
     return {"": folder} if "" in found else found
 
 
+def called(split: str) -> list[str]:
+    """Names that a split can have: that of validation rows also others."""
+    names = ("validation", "dev", "val", "valid")
+    return list(dict.fromkeys(split.replace("validation", name) for name in names))
+
+
 def own_splits(path: Path) -> dict[str, Path]:
     """An own file as ``train``; of a folder of ``save_to_disk`` the splits ``train``,
     ``validation`` and ``test``, or its only one as ``train``.
@@ -99,7 +108,7 @@ def own_splits(path: Path) -> dict[str, Path]:
     Raises
     ------
     FileError
-        The folder has several splits, and none is ``train``.
+        The folder has several splits, and none is ``train``, or two are ``validation``.
     """
     parts = saved_splits(path) or {"": path}
     if len(parts) == 1:
@@ -107,11 +116,16 @@ def own_splits(path: Path) -> dict[str, Path]:
     if "train" not in parts:
         problem = f"the folder has no train split, only {shown(parts)}"
         raise file_error(path, problem, f"Name one of them: {path / next(iter(parts))}")
-    kept = [name for name in ("train", "validation", "test") if name in parts]
+    splits = ("train", "validation", "test")
+    names = {split: [n for n in called(split) if n in parts] for split in splits}
+    if len(twice := names["validation"]) > 1:
+        problem = f"the validation split is there more than once: {shown(twice)}"
+        raise file_error(path, problem, "Keep one of them")
+    kept = {split: found[0] for split, found in names.items() if found}
     if len(parts) > len(kept):
-        left = shown(name for name in parts if name not in kept)
+        left = shown(name for name in parts if name not in kept.values())
         logger.warning("%s: these splits are not read: %s.", path, left)
-    return {name: parts[name] for name in kept}
+    return {split: parts[name] for split, name in kept.items()}
 
 
 def read_rows(
@@ -125,9 +139,8 @@ def read_rows(
     Parameters
     ----------
     file : path
-        ``.parquet``, ``.json`` (a list of objects), ``.csv`` or ``.tsv``; a folder that
-        ``Dataset.save_to_disk`` has written; else one JSON object a line. Text may be compressed
-        (``.gz``).
+        ``.parquet``, ``.csv`` or ``.tsv``; a folder that ``Dataset.save_to_disk`` has written;
+        else JSON: a list of objects, or one a line. Text may be compressed (``.gz``).
     columns : sequence of str, optional
         Read these only, where the format can; no two of them may have one name.
     headerless : callable, optional
@@ -149,17 +162,13 @@ def read_rows(
         yield from table_rows(file, columns, headerless, quoted)
     else:
         with open_text(file) as stream:
-            if format_of(file) == ".json":
-                objects = _json(file, json.load(stream, object_pairs_hook=_object))
-            else:
-                objects = _json_lines(file, stream)
-            yield from _named(file, objects, columns)
+            yield from _named(file, _objects(file, stream), columns)
 
 
 def column_names(file: Path) -> list[str]:
-    """Names of the columns: those of the table, the first line of CSV, the first JSON object's;
-    cleaned by :func:`fedfiles.text_files.clean_names`. What is between the fields of CSV is told
-    where it is no comma.
+    """Names of the columns: those of the table, the first line of CSV, of all JSON objects; cleaned
+    by :func:`fedfiles.text_files.clean_names`. What is between the fields of CSV is told where it
+    is no comma.
     """
     if format_of(file) == ".parquet":
         import pyarrow.parquet
@@ -171,10 +180,30 @@ def column_names(file: Path) -> list[str]:
     if is_table(file):
         dialect = dialect_of(file)
         usual = {".csv": ",", ".tsv": "\t"}[format_of(file)] == dialect.separator
-        if not usual or not dialect.quoted:
+        if not usual or not dialect.quoted or dialect.escaped:
             logger.log(logging.INFO if usual else logging.WARNING, "%s: %s.", file, dialect)
         return clean_names(first_line(file, dialect))
-    return list(next(read_rows(file, ()), {}))
+    return list(dict.fromkeys(name for row in read_rows(file, ()) for name in row))
+
+
+def class_names(file: Path, column: str) -> tuple[str, ...]:
+    """Names of the classes of a column that is a ``ClassLabel`` of ``datasets``, in a folder or a
+    Parquet file; empty for others.
+    """
+    features: Any = {}
+    if format_of(file) == SAVED:
+        features = _dataset(file).features
+    elif format_of(file) == ".parquet":
+        import pyarrow.parquet
+
+        with reading_parquet(file):
+            schema = pyarrow.parquet.read_schema(file)
+        if b"huggingface" in (schema.metadata or {}):
+            import datasets
+
+            features = datasets.Features.from_arrow_schema(schema)
+    named = dict(zip(clean_names(features), features.values(), strict=True))
+    return tuple(getattr(named.get(column), "names", None) or ())
 
 
 @contextmanager
@@ -261,11 +290,30 @@ def _named(
         yield {name: value for name, (_, value) in zip(seen[keys], pairs, strict=True)}
 
 
+def _objects(file: Path, stream: TextIO) -> Iterator[tuple[str, Row]]:
+    """Objects of JSON: a list of them, or one a line, whatever the suffix says."""
+    start = ""
+    while not start.strip() and (line := stream.readline()):
+        start += line
+    if format_of(file) != ".json" and not start.lstrip().startswith("["):
+        return _json_lines(file, chain(StringIO(start), stream))
+    text = start + stream.read()
+    if not text.strip():
+        return iter(())
+    try:
+        return _json(file, json.loads(text, object_pairs_hook=_object))
+    except json.JSONDecodeError as error:
+        if error.msg != "Extra data":
+            raise
+    return _json_lines(file, text.split("\n"))
+
+
 def _json(file: Path, content: Any) -> Iterator[tuple[str, Row]]:
     """Objects of a JSON file, which has to be a list of them."""
     if not isinstance(content, list):
         kind = "one object" if isinstance(content, dict) else "one value"
-        raise unreadable(file, f"it holds {kind}, not a list")
+        remedy = "Write a list of objects, one for each row (pandas: orient='records')"
+        raise unreadable(file, f"it holds {kind}, not a list", remedy)
     for number, value in enumerate(content, start=1):
         if not isinstance(value, dict):
             raise unreadable(file, f"item {number} of the list is no JSON object")

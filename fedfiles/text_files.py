@@ -6,9 +6,11 @@ its own errors with :func:`raised_as`.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import json
+import re
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +28,19 @@ __all__ = [
 # The format of a folder written by Dataset.save_to_disk.
 SAVED = "save_to_disk"
 _TEXT = "Use a list of JSON objects (.json), or one JSON object a line (.jsonl)"
+# How files begin that are no text, whatever they are called; what they are, and what to do.
+_OTHERS = {
+    codecs.BOM_UTF16_LE: ("it is in UTF-16", "Save the file as UTF-8"),
+    codecs.BOM_UTF16_BE: ("it is in UTF-16", "Save the file as UTF-8"),
+    b"PAR1": ("it is Parquet", "Give it the suffix .parquet"),
+    b"PK\x03\x04": ("it is a zip file, as those of Excel", "Unpack it, or save the sheet as CSV"),
+    b"version https://git-lfs": (
+        "it is a pointer of Git LFS",
+        "Fetch what it is for: git lfs pull",
+    ),
+}
+# JSON can hold one half of a pair that stands for a character; no tokenizer takes it.
+_HALF = re.compile("[\\ud800-\\udfff]")
 _CSV = "Use CSV with a header line and commas between the fields"
 
 
@@ -105,11 +120,25 @@ def reading_text(file: Path, remedy: str = "") -> Iterator[None]:
 
 @contextmanager
 def open_text(file: Path, newline: str | None = None) -> Iterator[TextIO]:
-    """A file of text, compressed (``.gz``) or not; ``newline`` as for :func:`open`."""
-    opener: Any = gzip.open if file.suffix.lower() == ".gz" else open
-    # Spreadsheets put a byte order mark first.
-    with reading_text(file), opener(file, "rt", encoding="utf-8-sig", newline=newline) as stream:
-        yield stream
+    """A file of text, compressed by gzip or not; ``newline`` as for :func:`open`."""
+    with file.open("rb") as raw:
+        opener: Any = gzip.open if raw.read(2) == b"\x1f\x8b" else open
+    with reading_text(file):
+        _refuse_others(file, opener)
+        # Spreadsheets put a byte order mark first.
+        with opener(file, "rt", encoding="utf-8-sig", newline=newline) as stream:
+            yield stream
+
+
+def _refuse_others(file: Path, opener: Any) -> None:
+    """Refuse what its first bytes tell is another kind of file."""
+    with opener(file, "rb") as stream:
+        head = stream.read(24)
+    for begin, (kind, remedy) in _OTHERS.items():
+        if head.startswith(begin):
+            raise unreadable(file, kind, remedy)
+    if b"\0" in head[:4]:
+        raise unreadable(file, *_OTHERS[codecs.BOM_UTF16_LE])
 
 
 def clean_names(names: Iterable[Any]) -> list[str]:
@@ -144,9 +173,9 @@ def check_single(
 
 
 def not_text(value: Any) -> str:
-    """What a value is that is neither a text nor a number; empty for these."""
+    """What a value is that is neither a whole text nor a number; empty for these."""
     if isinstance(value, str | int | float | Decimal):
-        return ""
+        return "a text with half of a surrogate pair" if _HALF.search(str(value)) else ""
     kinds: dict[type, str] = {dict: "an object", list: "a list", bytes: "bytes"}
     return f"{kinds.get(type(value), f'a {type(value).__name__}')}, not a text"
 

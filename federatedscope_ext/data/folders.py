@@ -11,7 +11,7 @@ from federatedscope_ext.data.glue_tsv import FOLDERS, original_files
 from federatedscope_ext.data.splits import split_of_files
 from federatedscope_ext.errors import ExtensionError
 from federatedscope_ext.tasks import TextTask
-from fedfiles.readers import FORMATS, FileError, saved_splits, shown
+from fedfiles.readers import FORMATS, FileError, called, format_of, saved_splits, shown
 
 __all__ = ["content", "find_files", "task_folder"]
 
@@ -20,8 +20,8 @@ logger = logging.getLogger(__name__)
 
 def find_files(folder: Path, split: str) -> list[Path]:
     """Files of a split: ``SPLIT.parquet`` (.jsonl, .json, .csv, .tsv, text also compressed), the
-    shards ``SPLIT-*.parquet``, or ``SPLIT`` of ``save_to_disk``. GLUE's own files call validation
-    rows ``dev``.
+    shards ``SPLIT-*.parquet``, or ``SPLIT`` of ``save_to_disk``. Validation rows may also be
+    ``dev``, as in GLUE's own files, ``val`` or ``valid``.
 
     Raises
     ------
@@ -29,16 +29,15 @@ def find_files(folder: Path, split: str) -> list[Path]:
         Some shards are not there: a part of the rows would pass for all. Or there are two files:
         one of them would be left out.
     """
-    names = {split, split.replace("validation", "dev")}
+    names = called(split)
     found = [
         file
-        for name in sorted(names)
+        for name in names
         for file in sorted(folder.glob(f"{name}.*"))
-        if file.name.lower().removesuffix(".gz") in {f"{name}{form}" for form in FORMATS}
-        and file.is_file()
+        if _stem(file) == name and file.is_file()
     ]
     found += [part for name, part in saved_splits(folder).items() if name in names]
-    shards = _shards(folder, split)
+    shards = [file for name in names for file in _shards(folder, name)]
     if len(found) + bool(shards) > 1:
         names_there = [file.name for file in found] + [file.name for file in shards[:1]]
         raise ExtensionError(
@@ -50,13 +49,19 @@ def find_files(folder: Path, split: str) -> list[Path]:
     return found or shards
 
 
+def _stem(file: Path) -> str:
+    """A name without what says the format; empty for other formats."""
+    name = file.name[:-3] if file.name.lower().endswith(".gz") else file.name
+    return Path(name).stem if format_of(file) in FORMATS else ""
+
+
 def _shards(folder: Path, split: str) -> list[Path]:
-    """``SPLIT-*-of-*.parquet``, which have to be those of one whole."""
-    files = sorted(folder.glob(f"{split}-*-of-*.parquet"))
+    """``SPLIT-*-of-*.parquet``, or in another format, which have to be those of one whole."""
+    files = sorted(file for file in folder.glob(f"{split}-*-of-*") if _stem(file))
     numbers: dict[int, list[int]] = {}
     for file in files:
         # A name may end with a hash of the content, as in older data sets of the hub.
-        found = re.fullmatch(r"-(\d+)-of-(\d+)(-\w+)?", file.stem[len(split) :])
+        found = re.fullmatch(r"-(\d+)-of-(\d+)(-\w+)?", _stem(file)[len(split) :])
         if found:
             numbers.setdefault(int(found[2]), []).append(int(found[1]))
     whole = [sorted(there) == list(range(count)) for count, there in numbers.items()]

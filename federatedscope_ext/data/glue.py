@@ -15,7 +15,7 @@ from federatedscope.core.data import BaseDataTranslator
 from federatedscope.register import register_data
 from federatedscope_ext.data.folders import content, find_files, task_folder
 from federatedscope_ext.data.glue_tsv import original_files
-from federatedscope_ext.data.labels import check_hidden, listed
+from federatedscope_ext.data.labels import check_hidden, check_order, listed
 from federatedscope_ext.data.rows import TextRows
 from federatedscope_ext.data.splits import Split, split_of_files, split_of_hub
 from federatedscope_ext.data.tokenise import encode_split
@@ -160,6 +160,7 @@ def encode_rows(config: Any, task: TextTask, splits: list[Split]) -> list[TextRo
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
     rows = []
     for split in splits:
+        check_order(split, task)
         encoded = encode_split(split, task, tokenizer, config.llm.tok_len, cache_folder(config))
         check_hidden(split, task, encoded["labels"])
         unlabelled = (split.name, int(encoded["unlabelled"][0]), "no label (-1)")

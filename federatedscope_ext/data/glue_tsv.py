@@ -16,7 +16,10 @@ from fedfiles.readers import Row
 
 __all__ = ["FOLDERS", "GlueTsv", "original_files"]
 
-FOLDERS = {"cola": "CoLA", "sst2": "SST-2", "stsb": "STS-B"}
+FOLDERS = {
+    "cola": "CoLA", "sst2": "SST-2", "stsb": "STS-B", "ag_news": "ag_news_csv",
+    "dbpedia_14": "dbpedia_csv",
+}  # fmt: skip
 """Task -> its folder, where that is not the name in capital letters."""
 
 # The files' columns of the texts and of the label, in small letters. CoLA has no header line: a

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from decimal import Decimal
 from functools import cache
 from typing import Any
 
@@ -16,9 +16,18 @@ import numpy as np
 from federatedscope_ext.data.splits import Split
 from federatedscope_ext.errors import ExtensionError
 from federatedscope_ext.tasks import TextTask
-from fedfiles.readers import file_error, shown
+from fedfiles.readers import file_error, not_text, shown
 
-__all__ = ["are_labels", "check_hidden", "class_number", "is_missing", "label_names", "listed"]
+__all__ = [
+    "are_labels",
+    "check_hidden",
+    "check_order",
+    "class_number",
+    "hidden_rows",
+    "is_missing",
+    "label_names",
+    "listed",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +36,8 @@ _NOTHING = {
     "", "nan", "-nan", "na", "n/a", "#n/a", "#na", "<na>", "none", "null", "-1.#ind", "1.#qnan",
 }  # fmt: skip
 _MOST_CLASSES = 1000
+# What can stand between the words of a name.
+_BETWEEN = re.compile(r"\s+|(?<=[^\W_])[-_]+(?=[^\W_])")
 
 
 def class_number(value: Any, task: TextTask) -> int | float:
@@ -116,9 +127,37 @@ def check_hidden(split: Split, task: TextTask, labels: Any) -> None:
         )
 
 
+def check_order(split: Split, task: TextTask) -> None:
+    """Refuse a file that numbers the task's labels in another order and says so: each of its
+    numbers would be taken for another label.
+    """
+    theirs, ours = ([n.casefold() for n in names] for names in (split.label_names, task.labels))
+    if theirs != ours and sorted(theirs) == sorted(ours):
+        raise file_error(
+            split.name,
+            f"its labels are numbered {shown(split.label_names)}, those of {task.name} "
+            f"{listed(task)}",
+            "Write the labels' names in place of the numbers, or number them in this order",
+        )
+
+
+def hidden_rows(split: Split, task: TextTask) -> int:
+    """Rows of a split whose labels are kept back: it has none, or they are all -1 or missing. 0 for
+    other splits.
+    """
+    column = "label" if "label" in split.columns else task.sentence_keys[0]
+    values = [row[column] for _, row in split.rows([column])]
+    if column == "label" and any(
+        not is_missing(value) and (_number(value) != -1 or "-1" in task.labels) for value in values
+    ):
+        return 0
+    logger.warning("%s: its rows have no labels; it is not used.", split.name)
+    return len(values)
+
+
 def _are_names(task: TextTask) -> bool:
     """Whether labels have names that are no numbers."""
-    return not all(math.isfinite(_number(name)) for name in task.labels)
+    return not all(map(_is_number, task.labels))
 
 
 def _numbers(task: TextTask) -> str:
@@ -128,10 +167,12 @@ def _numbers(task: TextTask) -> str:
 
 
 def label_names(config: Any, split: Split) -> tuple[str, ...]:
-    """Names of the labels in order: ``data.label_list``, else those in the file, sorted.
+    """Names of the labels in order: ``data.label_list``, else those that the file gives to its
+    numbers, else those in its rows, sorted.
 
     Empty for a regression (numbers that are not whole). Whole numbers are classes from 0, where -1
-    says that a row has no label; -1 and 1 alone are two classes.
+    says that a row has no label; -1 and 1 alone are two classes. ``data.num_labels`` decides where
+    it is the number of different ones, which then are the classes, or 1 (a regression).
 
     Raises
     ------
@@ -154,7 +195,13 @@ def label_names(config: Any, split: Split) -> tuple[str, ...]:
         problem = f"there is only one label, {next(iter(rows))} ({rows.total()} rows)"
         raise refuse(problem, "Use a file whose rows have two labels or more; a regression needs "
                      "targets that differ")  # fmt: skip
-    names = _from_numbers(refuse, numbers) if are_numbers else _from_names(refuse, rows)
+    wanted = config.data.num_labels
+    if are_numbers and split.label_names and not all(_is_number(n) for n in split.label_names):
+        names = split.label_names
+    elif are_numbers:
+        names = _from_numbers(refuse, numbers, wanted)
+    else:
+        names = _from_names(refuse, rows)
     if names:
         logger.info("%s: %d labels: %s.", split.name, len(names), refuse.counts)
     else:
@@ -201,32 +248,37 @@ def _from_names(refuse: _Refusal, rows: Counter[str]) -> tuple[str, ...]:
     """Names of which no two are the same word."""
     alike: dict[str, list[str]] = defaultdict(list)
     for name in sorted(rows):
-        alike[" ".join(unicodedata.normalize("NFKC", name).split()).casefold()].append(name)
+        word = _BETWEEN.sub(" ", unicodedata.normalize("NFKC", name)).casefold()
+        alike[word.strip(" .'\"") or word].append(name)
     twice = next((same for same in alike.values() if len(same) > 1), [])
     if twice:
-        problem = f"labels differ only in case or spaces: {counted(rows, twice)}"
+        problem = "labels differ only in case or spaces, or in marks that stand for these: "
+        problem += counted(rows, twice)
         remedy = "Write them alike in the file"
         raise refuse(problem, f"{remedy}; if they are different classes, set {refuse.as_list}")
-    if all(math.isfinite(_number(name.replace(",", "."))) for name in rows):
+    if all(_is_number(name.replace(",", ".")) for name in rows):
         problem = f"the labels are numbers with a comma for the point: {refuse.counts}"
         raise refuse(problem, "Write them with a point (0.5)")
+    if numbers := [name for name in rows if _is_number(name)]:
+        told = "%s: some labels are numbers and others names; every one is a class of its own: %s."
+        logger.warning(told, refuse.value, counted(rows, [*numbers, *({*rows} - {*numbers})]))
     return tuple(sorted(rows))
 
 
-def _from_numbers(refuse: _Refusal, numbers: Counter[float]) -> tuple[str, ...]:
+def _from_numbers(refuse: _Refusal, numbers: Counter[float], wanted: int) -> tuple[str, ...]:
     """Labels that are numbers: as names in order, empty for a regression."""
     low, high = min(numbers), max(numbers)
     if not all(map(math.isfinite, numbers)):
         remedy = "Write a number in its place, or leave the row out"
         raise refuse("the labels are numbers, and inf is among them", remedy)
-    if any(number != round(number) for number in numbers):
+    if wanted == 1 or any(number != round(number) for number in numbers):
         return ()
-    if {*numbers} == {-1.0, 1.0}:
-        return ("-1", "1")
+    if {*numbers} == {-1.0, 1.0} or len(numbers) == wanted:
+        return tuple(f"{number:.0f}" for number in sorted(numbers))
     if low < -1 or high >= _MOST_CLASSES:
         problem = f"the labels are numbers from {int(low)} to {int(high)}"
         remedy = "Number the labels 0, 1, 2, ..., use names, name the numbers in data.label_list, "
-        raise refuse(problem, f"{remedy}or write real numbers (0.0, 0.5) for a regression")
+        raise refuse(problem, f"{remedy}or set data.num_labels: 1 for a regression")
     if low == -1:
         classes = sorted({*numbers} - {-1.0})
         if len(classes) < 2 or classes != list(range(len(classes))):
@@ -251,7 +303,7 @@ def _from_numbers(refuse: _Refusal, numbers: Counter[float]) -> tuple[str, ...]:
 def _usable(file: str, number: int, value: Any) -> str:
     """A label as text; one that is missing, a list or an object cannot be counted."""
     name = str(value).strip()
-    is_name = isinstance(value, str | int | float | Decimal)
+    is_name = not not_text(value)
     if is_missing(value) or not is_name or name.casefold() in _NOTHING:
         remedy = "Write a name or a number, or leave the row out"
         if is_name and name and not is_missing(value):
@@ -272,3 +324,7 @@ def _number(value: Any) -> float:
         return float(value)
     except (TypeError, ValueError):
         return math.nan
+
+
+def _is_number(value: Any) -> bool:
+    return math.isfinite(_number(value))

@@ -15,6 +15,7 @@ from fedfiles.readers import (
     PIECE,
     SAVED,
     Row,
+    class_names,
     column_names,
     file_error,
     format_of,
@@ -46,6 +47,8 @@ class Split:
         The rows with the named columns at least, in order, each with its place.
     note : str
         How the file is read, where that needs a word.
+    label_names : tuple of str
+        Names of the classes where the file has numbers and says what they are called.
     """
 
     name: str
@@ -53,6 +56,7 @@ class Split:
     fingerprint: Callable[[], str]
     rows: Callable[[Sequence[str]], Iterator[tuple[Place, Row]]]
     note: str = ""
+    label_names: tuple[str, ...] = ()
 
 
 def split_of_files(files: Sequence[Path], original: OriginalFiles | None = None) -> Split:
@@ -92,7 +96,8 @@ def split_of_files(files: Sequence[Path], original: OriginalFiles | None = None)
             yield from _checked(file, format_of(file), found, columns)
 
     name = str(first if len(files) == 1 else first.parent)
-    return Split(name, columns, fingerprint, rows, original.note if original else "")
+    note = original.note if original else ""
+    return Split(name, columns, fingerprint, rows, note, class_names(first, "label"))
 
 
 def split_of_hub(dataset: Any, name: str) -> Split:

@@ -9,6 +9,7 @@ its own. Named data sets are the entries of :data:`federatedscope_ext.tasks.TEXT
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch.utils.data import Subset
 from federatedscope.core.data import BaseDataTranslator
 from federatedscope.register import register_data
 from federatedscope_ext.data.glue import encode_rows, find_splits, set_task
-from federatedscope_ext.data.labels import label_names
+from federatedscope_ext.data.labels import hidden_rows, label_names
 from federatedscope_ext.data.splits import Split, split_of_files
 from federatedscope_ext.errors import ExtensionError
 from federatedscope_ext.tasks import TEXT_TASKS, TextTask
@@ -34,7 +35,10 @@ from fedfiles.readers import (
 
 __all__ = ["build_text"]
 
+logger = logging.getLogger(__name__)
+
 SENTENCE_COLUMNS = (("text",), ("sentence",), ("sentence1", "sentence2"))
+_TEXTS = [key for keys in SENTENCE_COLUMNS for key in keys]
 
 
 @raised_as(ExtensionError)
@@ -88,11 +92,17 @@ def _own_file(config: Any, name: str) -> Any:
     if keys is None or "label" not in columns:
         raise _wrong_columns(config, train, columns)
     check_single(train.name, columns, [*keys, "label"])
+    if unread := [name for name in _TEXTS if name in columns and name not in keys]:
+        told = "%s: %s is read; these columns are not: %s."
+        logger.warning(told, train.name, " and ".join(keys), shown(unread))
     names = label_names(config, train)
     metrics = ("accuracy",) if names else ("pearson", "spearmanr")
     task = TextTask(Path(name).name, "", keys, names, metrics)
     set_task(config, task)
-    rows = dict(zip(splits, encode_rows(config, task, [*splits.values()]), strict=True))
+    hidden = {name: hidden_rows(splits[name], task) for name in splits if name != "train"}
+    used = {name: split for name, split in splits.items() if not hidden.get(name)}
+    rows = dict(zip(used, encode_rows(config, task, [*used.values()]), strict=True))
+    rows["train"].left_out += [(f"{k} rows", n, "no label") for k, n in hidden.items() if n]
     if len(rows) == 1:
         return rows["train"]
     if "validation" in rows:
@@ -102,8 +112,7 @@ def _own_file(config: Any, name: str) -> Any:
 
 def _wrong_columns(config: Any, split: Split, columns: list[str]) -> ExtensionError:
     problem = f"the file's columns are {shown(columns)}" if columns else "the file is empty"
-    known = {"label", *(key for keys in SENTENCE_COLUMNS for key in keys)}
-    if is_table(Path(split.name)) and columns and not known & {*columns}:
+    if is_table(Path(split.name)) and columns and not {"label", *_TEXTS} & {*columns}:
         # The first row is no header line where somebody forgot it.
         problem += " (the first line of a CSV file has to name them"
         problem += ", with a comma, semicolon, tab or | between)" if len(columns) == 1 else ")"

@@ -185,11 +185,10 @@ def _labelled(
         try:
             label = class_number(row["label"], task)
         except ValueError as error:
-            raise file_error(
-                file,
-                f"row {number}: {error}",
-                "Use the label numbers or names in this order, -1 for rows without a label",
-            ) from error
+            remedy = "Use the label numbers or names in this order, -1 for rows without a label"
+            if task.is_regression:
+                remedy = "Write a number, or leave the row out"
+            raise file_error(file, f"row {number}: {error}", remedy) from error
         # Of a regression of one's own it is a number as any other.
         if label == -1 and (task.labels or task.hub):
             unlabelled[file] += 1

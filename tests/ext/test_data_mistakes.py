@@ -199,7 +199,7 @@ class TestNews:
 
     def test_the_original_dbpedia(self, load, tmp_path):
         rows = "".join(f'{i % 14 + 1},"a"," b b"\n' for i in range(42)) + '14,""," b"\n'
-        news_files(tmp_path, rows, "dbpedia_14")
+        news_files(tmp_path, rows, "dbpedia_csv")  # as its archive is unpacked
         data, _ = load("dbpedia_14@text")
         rows = data[0].test_data
         assert [row["label"] for row in rows] == [i % 14 for i in range(42)] + [13]

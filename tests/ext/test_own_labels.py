@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections import Counter
 from decimal import Decimal
 
+import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -115,14 +117,82 @@ def test_spaces_around_a_name(own, names):
 
 
 @pytest.mark.parametrize(
-    "names", [("negative", "Negative"), ("a b", "a  b"), ("\uff21", "A"), ("good", "GOOD", "bad")]
-)
+    "names",
+    [("negative", "Negative"), ("a b", "a  b"), ("\uff21", "A"), ("good", "GOOD", "bad"),
+     ("good", "good.", "bad"), ("no answer", "no_answer"), ("non-hate", "Non hate"), ("'a'", "a")],
+)  # fmt: skip
 def test_names_that_differ_in_case_only(own, names):
     error = refusal(own, *names)
     assert "differ only in case or spaces" in error.problem and "(10 rows)" in error.problem
     listed = sorted(names)
     assert f"data.label_list: [{', '.join(map(repr, listed))}]" in error.remedy
     assert classes(own(*names, data__label_list=listed))[0] == listed
+
+
+@pytest.mark.parametrize(
+    "names", [("+", "-"), ("A", "A+", "A-"), ("?", "."), ("_", "-"), ("c", "c#"), ("a1", "a 1")]
+)
+def test_marks_that_tell_classes_apart(own, names):
+    assert classes(own(*names))[0] == sorted(names)
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [((1, 2), ["1", "2"]), ((-1, 0, 1), ["-1", "0", "1"]), (("-1.0", 0), ["-1", "0"]),
+     ((0, 4), ["0", "4"]), ((100, 2000), ["100", "2000"]), ((0, 1), ["0", "1"])],
+)  # fmt: skip
+def test_the_number_of_labels_tells_which_numbers_are_classes(own, labels, names, caplog):
+    found = classes(own(*labels, data__num_labels=len(names)))
+    assert found == (names, dict.fromkeys(range(len(names)), 10)) and not caplog.text
+
+
+def test_one_output_is_a_regression(own):
+    data, cfg = own(1, 2, 5, data__num_labels=1)
+    assert cfg.data.label_list == [] and sorted({*labels_of(data[0].train_data)}) == [1, 2, 5]
+    assert own(0, 1, -1, data__num_labels=2)[1].data.label_list == ["0", "1"]
+
+
+def test_numbers_beside_names_are_told(own, caplog):
+    assert classes(own(0, 1, "positive"))[0] == ["0", "1", "positive"]
+    assert "some labels are numbers and others names" in caplog.text
+    assert "0 (10 rows), 1 (10 rows), positive (10 rows)" in caplog.text
+
+
+def test_columns_that_could_be_the_text_are_told(load, tmp_path, caplog):
+    rows = "a,b,1\nb,a,0\n" * 10
+    (tmp_path / "own.csv").write_text(f"sentence,text,label\n{rows}")
+    load("own.csv@text")
+    assert "text is read; these columns are not: sentence." in caplog.text
+
+
+@pytest.mark.parametrize("name", ["own.parquet", "own"])
+def test_names_that_a_file_gives_to_its_numbers(load, tmp_path, name):
+    """Also of a class that no row has; names that are numbers would be taken for the numbers."""
+    for names, found in (
+        (["spam", "ham", "egg"], (["spam", "ham", "egg"], {0: 10, 2: 10})),
+        (["1", "2", "3"], None),
+    ):
+        shutil.rmtree(tmp_path / "own", ignore_errors=True)
+        rows = {"text": ["a"] * 30, "Label": [i % 3 for i in range(30)]}
+        data = datasets.Dataset.from_dict(rows)
+        data = data.cast_column("Label", datasets.ClassLabel(names=names))
+        data = data.filter(lambda row: row["Label"] != 1)
+        if name == "own":
+            data.save_to_disk(tmp_path / name)
+        else:
+            data.to_parquet(tmp_path / name)
+        loaded = classes(load(f"{name}@text", data__splits=[1, 0, 0]))
+        assert loaded == (found or (["0", "1", "2"], {0: 10, 2: 10}))
+
+
+def test_numbers_in_another_order_than_the_names(load, tmp_path):
+    data = datasets.Dataset.from_dict({"text": ["a"] * 20, "label": [0, 1] * 10})
+    data.cast_column("label", datasets.ClassLabel(names=["bad", "good"])).save_to_disk(
+        tmp_path / "own"
+    )
+    error = refusal(load, "own@text", data__label_list=["good", "bad"])
+    assert "its labels are numbered bad, good, those of own good, bad" in error.problem
+    assert load("own@text", data__label_list=["bad", "good"])
 
 
 @pytest.mark.parametrize("word", ["NA", "None", "null", "nan", "N/A", "n/a", "<NA>", "#N/A"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 
@@ -95,6 +96,8 @@ class TestSavedFolders:
             ({"train": 36, "test": 10}, (32, 4, 10)),
             ({"train": 20, "validation": 6, "test": 10}, (20, 6, 10)),
             ({"train": 20, "validation": 6, "unsupervised": 9}, (20, 6, 0)),
+            ({"train": 20, "dev": 6, "test": 10}, (20, 6, 10)),
+            ({"train": 20, "val": 6}, (20, 6, 0)),
         ],
     )
     def test_own(self, load, tmp_path, splits, rows, caplog):
@@ -109,6 +112,24 @@ class TestSavedFolders:
         assert tuple(data[0].rows(split) for split in ("train", "val", "test")) == rows
         assert cfg.data.label_list == ["x", "y"]
         assert ("unsupervised" in caplog.text) == ("unsupervised" in splits)
+
+    @pytest.mark.parametrize("labels", [{"label": [-1] * 5}, {"label": [None] * 5}, {}])
+    def test_labels_that_are_kept_back(self, load, tmp_path, labels, caplog):
+        train = datasets.Dataset.from_dict({"text": ["a"] * 20, "label": [0, 1] * 10})
+        test = datasets.Dataset.from_dict({"text": ["a"] * 5} | labels)
+        parts = {"train": train, "valid": train.select(range(6)), "test": test}
+        datasets.DatasetDict(parts).save_to_disk(tmp_path / "own")
+        data, _ = load("own@text")
+        assert [data[0].rows(split) for split in ("train", "val", "test")] == [20, 6, 0]
+        assert "test: its rows have no labels; it is not used" in caplog.text
+        ((where, rows, reason),) = [one for one in data[0].train_data.left_out if one[1]]
+        assert (where, rows, reason) == ("test rows", 5, "no label")
+
+    def test_validation_rows_twice(self, load, tmp_path):
+        part = datasets.Dataset.from_dict({"text": ["a", "b"], "label": ["x", "y"]})
+        names = ("train", "dev", "validation")
+        datasets.DatasetDict(dict.fromkeys(names, part)).save_to_disk(tmp_path / "own")
+        assert "more than once: validation, dev" in refusal(load, "own@text").problem
 
     def test_no_training_rows(self, load, tmp_path):
         part = datasets.Dataset.from_dict({"text": ["a"], "label": ["x"]})
@@ -203,6 +224,19 @@ class TestGlueTsv:
             (folder / f"{name}.tsv").write_text(tsv("mnli", 30) + TSV["mnli"][1].format("-") + "\n")
         data, _ = load("mnli@glue")
         assert [data[0].rows(split) for split in ("train", "val")] == [30, 30]
+
+    @pytest.mark.parametrize("name", ["validation", "dev", "val", "valid"])
+    @pytest.mark.parametrize("form", ["{}.jsonl", "{}-00000-of-00001.jsonl.gz", "{}.JSON"])
+    def test_names_of_files(self, load, tmp_path, name, form):
+        (tmp_path / "sst2").mkdir()
+        rows = "".join(f'{{"sentence": "a", "label": {i % 2}}}\n' for i in range(6)).encode()
+        for split in ("train", name):
+            file = tmp_path / "sst2" / form.format(split)
+            file.write_bytes(gzip.compress(rows) if file.suffix == ".gz" else rows)
+        assert [load("sst2@glue")[0][0].rows(split) for split in ("train", "val")] == [6, 6]
+        (tmp_path / "sst2" / "dev.csv").write_text("sentence,label\n")
+        error = refusal(load, "sst2@glue")
+        assert "validation split is there more than once" in error.problem
 
     def test_the_folder_itself(self, load, tmp_path):
         (tmp_path / "train.tsv").write_text(tsv("cola", 20))

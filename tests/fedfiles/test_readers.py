@@ -15,6 +15,7 @@ import pytest
 from fedfiles.readers import (
     FileError,
     column_names,
+    not_text,
     own_file,
     raised_as,
     read_rows,
@@ -171,6 +172,92 @@ def test_the_message_has_the_separator(tmp_path: Path) -> None:
     with pytest.raises(FileError, match=r"61 .* has 3 fields") as caught:
         list(read_rows(tmp_path / "a.csv"))
     assert '"so; so";1' in caught.value.remedy
+    (tmp_path / "a.csv").write_text("text;label\n" + "b;1\n" * 60 + "b\nc;1\n")
+    with pytest.raises(FileError, match=r"61 .* has 1 fields.*a text with a line break"):
+        list(read_rows(tmp_path / "a.csv"))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        'sep=;\ntext;label\nb, c;1\n',
+        '"sep=,"\r\ntext,label\r\n"b, c",1\r\n',
+        'text,label\n  \n"b, c",1\n \n',
+    ],
+)  # fmt: skip
+def test_lines_that_are_no_rows(tmp_path: Path, content: str) -> None:
+    (tmp_path / "a.csv").write_text(content, newline="")
+    assert column_names(tmp_path / "a.csv") == ["text", "label"]
+    assert [*read_rows(tmp_path / "a.csv")] == [{"text": "b, c", "label": "1"}]
+    (tmp_path / "a.csv").write_text(content + "d;e;f;g,h,i\n", newline="")
+    with pytest.raises(FileError, match=f"line {content.count(chr(10)) + 1}"):
+        list(read_rows(tmp_path / "a.csv"))
+
+
+def test_marks_after_a_backslash(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text('text,label\n"he said \\"so, so\\" to me",1\n"b \\n",0\n')
+    with caplog.at_level("INFO"):
+        column_names(file)
+    assert '\\" is a quotation mark' in caplog.text
+    assert [row["text"] for row in read_rows(file)] == ['he said "so, so" to me', "b \\n"]
+    # Here it ends the field, or is a part of one without marks.
+    file.write_text('text,label\n"C:\\",1\n"a ""b\\""",0\nb \\"c\\" d,0\n')
+    assert [row["text"] for row in read_rows(file)] == ["C:\\", 'a "b\\"', 'b \\"c\\" d']
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl", "a.JSON.gz"])
+@pytest.mark.parametrize("form", ["list", "lines", "indented"])
+def test_json_is_read_by_what_is_in_it(tmp_path: Path, name: str, form: str) -> None:
+    """``to_json`` of pandas and of datasets write either form under either name."""
+    rows: list[dict[str, Any]] = [{"text": "a\u2028b"}, {"text": "c", "Label": 1}]
+    texts = [json.dumps(row, ensure_ascii=False) for row in rows]
+    text = "\n" + "\n".join(texts) if form == "lines" else json.dumps(rows, indent=form != "list")
+    content = text.encode()
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    assert [*read_rows(tmp_path / name)] == [{"text": "a\u2028b"}, {"text": "c", "label": 1}]
+    # Keys that only later rows have are columns too.
+    assert column_names(tmp_path / name) == ["text", "label"]
+
+
+def test_lines_of_json_keep_their_numbers(tmp_path: Path) -> None:
+    for name in ("a.json", "a.jsonl"):
+        (tmp_path / name).write_text('\n{"a": 1}\n\n{"a": }\n')
+        with pytest.raises(FileError, match="line 4"):
+            list(read_rows(tmp_path / name))
+    (tmp_path / "a.json").write_text('{"text": {"0": "a"}}')
+    with pytest.raises(FileError, match=r"it holds one object.*orient='records'"):
+        list(read_rows(tmp_path / "a.json"))
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.json.gz"])
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"PAR1 and on", "it is Parquet"),
+        (b"PK\x03\x04 and on", "it is a zip file"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        ("text".encode("utf-16-le"), "Save the file as UTF-8"),
+        ("text".encode("utf-16"), "Save the file as UTF-8"),
+    ],
+)
+def test_files_of_another_kind(tmp_path: Path, name: str, content: bytes, told: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(FileError, match=told):
+        list(read_rows(tmp_path / name))
+
+
+def test_gzip_is_known_by_its_content(tmp_path: Path) -> None:
+    content = b"text,label\nb,1\n"
+    (tmp_path / "a.csv").write_bytes(gzip.compress(content))
+    (tmp_path / "a.csv.gz").write_bytes(content)
+    for name in ("a.csv", "a.csv.gz"):
+        assert [*read_rows(tmp_path / name)] == [{"text": "b", "label": "1"}]
+
+
+def test_half_a_character_is_no_text() -> None:
+    assert not_text("\ud83d") and not_text("a \udc00") and not_text([])
+    assert not not_text("\U0001f600") and not not_text("") and not not_text(1.5)
 
 
 def test_saved_folders(tmp_path: Path) -> None:

@@ -85,6 +85,31 @@ def test_names_of_columns(tmp_path, row, expected, caplog):
     assert ("is the output" in caplog.text) == ("output" not in str(row).lower())
 
 
+def test_columns_that_only_later_rows_have(tmp_path):
+    first = {"prompt": "a", "response": "b"}
+    found = read(tmp_path, [first, first | {"context": "c", "system_prompt": "d"}])
+    assert [row["input"] for row in found] == ["", "c"]
+    assert found[1]["instruction"] == "d\n\na"
+
+
+def test_empty_answers_are_told(tmp_path, caplog):
+    row = {"instruction": "a", "output": "b"}
+    read(tmp_path, [row, row | {"output": " "}, row | {"output": ""}])
+    assert "own.jsonl: 2 of 3 rows have an empty answer" in caplog.text
+
+
+def test_spaces_around_a_category(tmp_path):
+    row = {"instruction": " a ", "output": " b"}
+    found = read(tmp_path, [row | {"category": name} for name in ("qa", "qa ", " qa", " ")])
+    assert [one["category"] for one in found] == ["qa", "qa", "qa", ""]
+    assert (found[0]["instruction"], found[0]["output"]) == (" a ", " b")
+
+
+def test_half_a_character(tmp_path):
+    error = refusal(tmp_path, [{"instruction": "a", "output": "b \ud83d"}])
+    assert "row 1: the output is a text with half of a surrogate pair" in error.problem
+
+
 def test_names_that_could_both_be_it(tmp_path):
     error = refusal(tmp_path, [{"instruction": "a", "response": "b", "answer": "c"}])
     assert "response and answer could both be the output" in error.problem
@@ -159,11 +184,14 @@ SHAREGPT = [("system", "Be kind."), ("human", "one"), ("gpt", "it's two"), ("hum
 
 
 @pytest.mark.parametrize("name", ["chats.json", "chats.jsonl", "chats.parquet"])
-@pytest.mark.parametrize("column", ["conversations", "messages"])
+@pytest.mark.parametrize("column", ["conversations", "messages", "conversation"])
 def test_chats_are_refused_with_a_conversion_that_works(tmp_path, name, column):
     if column == "messages":
         roles = {"system": "system", "human": "user", "gpt": "assistant"}
         turns = [{"role": roles[who], "content": text} for who, text in SHAREGPT]
+    elif column == "conversation":
+        roles = {"system": "system", "human": "Human", "gpt": "bot"}
+        turns = [{"role": roles[who], "text": text} for who, text in SHAREGPT]
     else:
         turns = [{"from": who, "value": text} for who, text in SHAREGPT]
     error = refusal(tmp_path, [{"id": "1", column: turns}, {"id": "2", column: turns[2:]}], name)
@@ -181,9 +209,20 @@ def test_chats_are_refused_with_a_conversion_that_works(tmp_path, name, column):
     ]
 
 
-def test_chats_of_another_kind(tmp_path):
-    error = refusal(tmp_path, [{"messages": ["hello", "so"]}])
+@pytest.mark.parametrize(
+    "turns",
+    [["hello", "so"], [], "hello", None, [{"human": "a", "gpt": "b"}], [{"role": "user"}, 1],
+     [{"role": "user", "content": "a"}], [{"role": "it's", "content": "a"}] * 2],
+)  # fmt: skip
+def test_chats_of_another_kind(tmp_path, turns):
+    error = refusal(tmp_path, [{"messages": turns}])
     assert "there are messages" in error.problem and '"history": [[' in error.remedy
+
+
+def test_a_chat_that_the_model_begins(tmp_path):
+    turns = [{"from": who, "value": "a"} for who in ("gpt", "human", "gpt")]
+    error = refusal(tmp_path, [{"conversations": turns}])
+    assert "== ('human', 'gpt')" in error.remedy
 
 
 def test_splits_of_a_folder(tmp_path):

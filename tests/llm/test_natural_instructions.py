@@ -133,6 +133,13 @@ class TestPartition:
         with pytest.raises(ConfigError, match=r"local_training_0.*tasks/task001_"):
             find(str(tmp_path))
 
+    def test_two_forms(self, tables: Path, files: Path, tmp_path: Path, caplog: Any) -> None:
+        (tmp_path / "natural_instructions").symlink_to(tables / "natural_instructions")
+        assert isinstance(find(str(tmp_path)), Tables) and not caplog.text
+        (tmp_path / "1613").symlink_to(files / "1613")
+        assert isinstance(find(str(tmp_path)), Tables)
+        assert f"there is also {tmp_path / '1613'}, which is not" in caplog.text
+
     def test_a_splitter_pools_the_rows(self, rig: Any, options: Any, tables: Path) -> None:
         few = ("data.root", tables, "data.splitter", "iid", "federate.client_num", 4)
         data, cfg = get_data(config_of(rig, *options, *few))

@@ -147,7 +147,12 @@ def read_own_file(root: str, name: str) -> dict[str, list[Instruction]]:
         The file is not there or has no instruction and answer.
     """
     parts = own_splits(own_file(root, name, "llm"))
-    return {split: read_files([file], columns_of(file)) for split, file in parts.items()}
+    rows = {split: read_files([file], columns_of(file)) for split, file in parts.items()}
+    for split, file in parts.items():
+        if empty := sum(not row["output"].strip() for row in rows[split]):
+            told = "%s: %d of %d rows have an empty answer; they teach that nothing is to be said."
+            logger.warning(told, file, empty, len(rows[split]))
+    return rows
 
 
 def _find(root: Path, patterns: Iterable[str]) -> list[Path]:

@@ -91,7 +91,8 @@ def _as_text(key: str, value: Any) -> Instruction:
     if key not in ("instruction", "output") and (_is_empty(value) or value == []):
         return {key: ""}
     if not isinstance(value, list):
-        return {key: _text(value)}
+        # Spaces around a category would make a second one of it.
+        return {key: _text(value).strip() if key == "category" else _text(value)}
     if not value:
         raise _NoText("an empty list")
     try:

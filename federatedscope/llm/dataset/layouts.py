@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from federatedscope.core.errors import ConfigError
 from federatedscope.llm.dataset.instructions import WANTED
@@ -19,12 +18,14 @@ _OTHER_NAMES = {
     "instruction": ("prompt", "question"),
     "input": ("context",),
     "output": ("response", "completion", "answer"),
+    "system": ("system_prompt", "system_message"),
 }
 """What other files call these columns; taken where one of them is there, and ours is not."""
 
 _CHATS = ("messages", "conversations", "conversation")
-# Keys of a turn and who asks and answers, by the name of the first key.
-_TURNS = {"role": ("content", "user", "assistant"), "from": ("value", "human", "gpt")}
+# Keys of a turn: who speaks, and what.
+_WHO, _WHAT = ("role", "from"), ("content", "value", "text")
+_SPEAKERS = (("user", "assistant"), ("human", "gpt"))
 
 # A row for each answer, with what was said before it as its history.
 _CONVERSION = (
@@ -85,14 +86,18 @@ def check_columns(file: Path, there: Sequence[str], columns: Mapping[str, str]) 
 
 def _conversion(file: Path, column: str, row: Row) -> str:
     """How to turn the chats of a file into instructions."""
-    turns: Any = row.get(column)
-    turn = turns[0] if isinstance(turns, list) and turns else None
-    who = next((key for key in _TURNS if isinstance(turn, dict) and key in turn), None)
-    if who is None:
+    value = row.get(column)
+    turns = [t for t in value if isinstance(t, dict)] if isinstance(value, list) else []
+    keys = {*(turns[0] if turns else ())}
+    who, text = (next((key for key in names if key in keys), "") for names in (_WHO, _WHAT))
+    # Of others the first to speak asks.
+    speakers = dict.fromkeys(str(t.get(who)) for t in turns if t.get(who) != "system")
+    pairs = (pair for pair in _SPEAKERS if {*pair} <= {*speakers})
+    user, model, *_ = next(pairs, (*filter(str.isidentifier, speakers), "", ""))
+    if not (who and text and model):
         return (
             '{"instruction": what is asked, "output": the answer, "history": [[instruction, '
             'answer], ...] for the turns before, "system": a text}'
         )
-    text, user, model = _TURNS[who]
     names = {"file": file, "column": column, "who": who, "text": text, "user": user, "model": model}
     return f"{_CONVERSION.format(**names)} and data.type own.json@llm"

@@ -37,7 +37,7 @@ from federatedscope.llm.dataset.instruction_rows import InstructionRows
 from federatedscope.llm.dataset.instructions import Instruction, to_instructions
 from federatedscope.llm.dataset.task_files import Division, TaskFiles, joined, task_files
 from fedfiles.cache import cache_folder
-from fedfiles.readers import raised_as, reading_parquet
+from fedfiles.readers import raised_as, reading_parquet, shown
 
 __all__ = ["CLIENTS", "NAME", "choose_clients", "load"]
 
@@ -154,17 +154,21 @@ def find(root: str, division: Division | None = None) -> ClientRows:
     """
     base = Path(root).expanduser()
     folders = [base / NAME, base, base / "data" / NAME]
-    for folder in folders:
-        if (folder / "train.parquet").is_file() and folder.name == NAME:
-            return Tables(folder)
+    tables = [f for f in folders if (f / "train.parquet").is_file() and f.name == NAME]
     inner = [part for folder in (*folders, base / "data") for part in (folder / "1613", folder)]
-    for folder in inner:
-        if any(folder.glob("local_training_*.json")):
-            return Files(folder)
+    files = [folder for folder in inner if any(folder.glob("local_training_*.json"))]
     repositories = [base / REPOSITORY, *folders, base / "data" / REPOSITORY]
-    for folder in (part for top in repositories for part in (top / "tasks", top)):
-        if task_files(folder):
-            return TaskFiles(folder, division or Division())
+    tasks = [part for top in repositories for part in (top / "tasks", top) if task_files(part)]
+    first, *others = [str(folder) for folder in (*tables, *files, *tasks)] or [root]
+    if others:
+        there = shown(others, length=400)
+        logger.warning("%s is read; there is also %s, which is not.", first, there)
+    if tables:
+        return Tables(tables[0])
+    if files:
+        return Files(files[0])
+    if tasks:
+        return TaskFiles(tasks[0], division or Division())
     raise ConfigError(
         "data.root",
         root,
