@@ -43,7 +43,9 @@ def _check_experts(method: Method, cfg: Any) -> None:
     arguments = cfg.llm.adapter.args[0] if cfg.llm.adapter.args else {}
     named = arguments.get("target_parameters")
     stages = cfg.get("slora", {}).get("rounds", 0)
-    if named and (method.rule or method.client or stages):
+    # FedDPA's client weighs adapters as a whole and never looks at factors.
+    own_client = method.client is not None and method.key != "feddpa"
+    if named and (method.rule or own_client or stages):
         raise ExtensionError(
             "llm.adapter.args.target_parameters",
             list(named),
