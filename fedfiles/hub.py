@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import constants
+from huggingface_hub.errors import StrictDataclassError
 
 __all__ = ["from_pretrained", "hub_is_reachable", "is_path", "load_dataset"]
 
@@ -95,11 +96,15 @@ def load_dataset(repositories: Iterable[tuple[str, str | None]]) -> Any:
 def from_pretrained(loader: Any, name: str | None, **options: Any) -> Any:
     """``loader.from_pretrained``, from folder or cache where possible, else from the hub.
 
-    The cache is asked first because a hub that does not answer costs minutes of retries.
+    The cache is asked first because a hub that does not answer costs minutes of retries. Values of
+    ``config.json`` that do not fit are a ``ValueError``.
     """
     try:
-        return loader.from_pretrained(name, local_files_only=True, **options)
-    except OSError:
-        if not hub_is_reachable():
-            raise
-    return loader.from_pretrained(name, **options)
+        try:
+            return loader.from_pretrained(name, local_files_only=True, **options)
+        except OSError:
+            if not hub_is_reachable():
+                raise
+        return loader.from_pretrained(name, **options)
+    except StrictDataclassError as error:
+        raise ValueError(" ".join(str(error).split())) from error

@@ -14,9 +14,9 @@ from huggingface_hub import try_to_load_from_cache
 from safetensors import SafetensorError, safe_open
 
 from federatedscope.core.errors import ConfigError
-from fedfiles.hub import hub_is_reachable, is_path
+from fedfiles.hub import from_pretrained, hub_is_reachable, is_path
 
-WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 WAYS_OUT = (
     "Give a local folder in Hugging Face format (model.type /path/to/model@huggingface_llm), or "
     "run the built-in miniature with --embedded, or unset HF_HUB_OFFLINE on a machine that reaches "
@@ -43,8 +43,8 @@ def check_model_source(
     Raises
     ------
     ConfigError
-        None of the three; or the model needs code of its own, or a package for its quantised
-        weights.
+        None of the three; files that are missing or damaged; or the model needs code of its own, or
+        a package for its quantised weights.
     """
     folder = Path(name).expanduser()
     file: Any = folder / "config.json"
@@ -63,6 +63,19 @@ def check_model_source(
         raise ConfigError(field, name, problem, WAYS_OUT)
     if isinstance(file, str | Path):
         _refuse_what_needs_more(field, name, _json(file))
+        _check_config(field, name, Path(file).parent)
+
+
+def _check_config(field: str, name: str, folder: Path) -> None:
+    """Here, since whatever reads a tokenizer or weights reads the configuration first."""
+    from transformers import AutoConfig
+
+    try:
+        from_pretrained(AutoConfig, str(folder), trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        problem = f"its configuration cannot be loaded ({str(error).splitlines()[0]})"
+        remedy = "Mend its config.json, or fetch the model again"
+        raise ConfigError(field, name, problem, remedy) from error
 
 
 def _json(file: str | Path) -> dict[str, Any]:
@@ -95,7 +108,7 @@ def _refuse_what_needs_more(field: str, name: str, config: dict[str, Any]) -> No
             quantiser = AutoHfQuantizer.from_config(dict(quantised), pre_quantized=True)
             quantiser.validate_environment(device_map=None, dtype=torch.float32)
         except (ImportError, RuntimeError, ValueError, TypeError) as error:
-            method = dict(quantised).get("quant_method")
+            method = quantised.get("quant_method") if isinstance(quantised, dict) else quantised
             raise ConfigError(
                 field,
                 name,
@@ -107,22 +120,36 @@ def _refuse_what_needs_more(field: str, name: str, config: dict[str, Any]) -> No
 
 def _what_lacks(folder: Path) -> str:
     """What is missing or damaged in a folder; nothing where it has weights, and whole ones."""
+    if (folder / "adapter_config.json").is_file():
+        # transformers would load its base and put the adapter on it, silently.
+        return "it is the folder of an adapter (adapter_config.json); merge it into its base"
     if not (folder / "config.json").is_file():
         return "the folder has no config.json, so it is no Hugging Face model"
-    files = [file for pattern in WEIGHTS for file in folder.glob(pattern)]
-    for index in folder.glob("*.index.json"):
-        for part in set(_json(index).get("weight_map", {}).values()):
+    files = [folder / whole for whole in WEIGHTS if (folder / whole).is_file()]
+    for whole in WEIGHTS:
+        index = folder / f"{whole}.index.json"
+        for part in sorted(set(_json(index).get("weight_map", {}).values())):
             if not (folder / part).is_file():
                 return f"the folder lacks {part}, which {index.name} names"
+            files.append(folder / part)
     for file in files:
         try:
-            if file.suffix == ".safetensors":
-                # Reads the header only, and compares it with the file's size.
-                with safe_open(str(file), framework="pt"):
-                    pass
-        except (SafetensorError, OSError) as error:
+            _check_head(file)
+        except (SafetensorError, OSError, ValueError) as error:
             return f"{file} is damaged ({error})"
-    return "" if files else f"the folder has no weights ({WEIGHTS[0]})"
+    return "" if files else f"the folder has no weights ({' or '.join(WEIGHTS)}, whole or in parts)"
+
+
+def _check_head(file: Path) -> None:
+    """Is a file of weights what its name says, and whole? Reads its head only."""
+    if file.suffix == ".safetensors":
+        # Compares its head with its size.
+        with safe_open(str(file), framework="pt"):
+            return
+    with file.open("rb") as stream:
+        old = stream.read(1) == b"\x80"
+    if not old and not zipfile.is_zipfile(file):
+        raise ValueError("no archive of PyTorch's, or not all of it")
 
 
 def modelscope(model_type: str) -> Any:
@@ -169,7 +196,7 @@ def weights_without_storage(
         )
         return None if found is None else str(found)
 
-    for whole in ("model.safetensors", "pytorch_model.bin"):
+    for whole in WEIGHTS:
         index = locate(f"{whole}.index.json")
         parts = sorted(set(_json(index).get("weight_map", {}).values())) if index else [whole]
         files = [locate(part) for part in parts]

@@ -299,6 +299,33 @@ def test_an_outdir_that_is_a_file(rig: Any, tmp_path: Path, capsys: Any, no_weig
     [
         (lambda folder: (folder / "model.safetensors").unlink(), "no weights"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"\x08" * 40), "damaged"),
+        (
+            lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"),
+            "no archive",
+        ),
+        (
+            lambda folder: (folder / "model.safetensors").rename(
+                folder / "consolidated.safetensors"
+            ),
+            "no weights",
+        ),
+        (
+            lambda folder: (folder / "adapter_config.json").write_text("{}"),
+            "merge it into its base",
+        ),
+        (lambda folder: (folder / "config.json").write_text("{"), "configuration cannot be loaded"),
+        (
+            lambda folder: (folder / "config.json").write_text(
+                '{"model_type": "bert", "vocab_size": "many"}'
+            ),
+            "expected int",
+        ),
+        (
+            lambda folder: (folder / "config.json").write_text(
+                '{"model_type": "bert", "quantization_config": "gptq"}'
+            ),
+            "are quantised (gptq)",
+        ),
     ],
 )
 def test_a_model_folder_without_whole_weights(

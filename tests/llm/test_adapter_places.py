@@ -28,6 +28,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "qwen2": DECODER,
     "cohere": DECODER,
     "mixtral": {**DECODER, "num_local_experts": 2},
+    "mamba": {"vocab_size": 80, "hidden_size": 32, "num_hidden_layers": 2, "state_size": 4},
     "bart": {"vocab_size": 80, "d_model": 32, "encoder_layers": 1, "decoder_layers": 1,
              "encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_ffn_dim": 48,
              "decoder_ffn_dim": 48, "max_position_embeddings": 64},
@@ -269,3 +270,59 @@ def test_another_scale_than_pefts_would_change_the_base(rig: Any, capsys: Any, s
     done = rig("llm.adapter.args", args, "llm.adapter.scale_rule", "rslora")
     assert done.code == 2
     assert "init_lora_weights" in capsys.readouterr().err
+
+
+class TestPrompts:
+    """Virtual tokens and prefixes beside families that name or do things in their own way."""
+
+    @pytest.mark.parametrize(
+        ("name", "labels", "method", "problem"),
+        [
+            ("bart", 2, "prompt", "Passing input embeddings"),
+            ("bart", 2, "prefix", "bart cannot compute"),
+            ("distilbert", 2, "prefix", "past key values"),
+            ("albert", 2, "prefix", "past key values"),
+            ("distilbert", 2, "prompt", ""),
+            ("albert", 2, "p-tuning", ""),
+            ("mixtral", 2, "prefix", ""),
+            ("mixtral", 0, "prompt", ""),
+            ("llama", 0, "prefix", ""),
+            ("mamba", 0, "prompt", ""),
+            ("mamba", 0, "prefix", "mamba cannot compute"),
+        ],
+    )
+    def test_what_cannot_be_computed_is_refused(
+        self, family: Any, name: str, labels: int, method: str, problem: str
+    ) -> None:
+        cfg = config(family(name), labels)
+        cfg.llm.adapter.args = [{"adapter_method": method, "num_virtual_tokens": 3}]
+        if not problem:
+            build_skeleton(cfg)
+            return
+        with pytest.raises(ConfigError, match=problem) as caught:
+            build_skeleton(cfg)
+        assert caught.value.field == "llm.adapter.args.adapter_method"
+
+    def test_virtual_tokens_are_as_wide_as_the_embedding(self, family: Any) -> None:
+        cfg = config(family("albert"))
+        cfg.llm.adapter.args = [{"adapter_method": "prompt", "num_virtual_tokens": 3}]
+        shapes = {
+            tuple(p.shape) for n, p in build_skeleton(cfg).named_parameters() if "prompt" in n
+        }
+        assert shapes == {(3, FAMILIES["albert"]["embedding_size"])}
+
+
+def test_all_linear_leaves_out_what_peft_refuses(family: Any) -> None:
+    names = {name.split(".")[-1] for name in adapted(config(family("mamba"), 0,
+             target_modules="all-linear"))}  # fmt: skip
+    assert "in_proj" in names
+    assert "out_proj" not in names
+
+
+def test_layers_of_a_model_with_weights_are_replicated(tiny_model: Path) -> None:
+    cfg = config(tiny_model, layer_replication=[[0, 1], [0, 1]], target_modules=["query"])
+    assert trained_shapes(build_skeleton(cfg)) == trained_shapes(get_llm(cfg))
+
+
+def trained_shapes(model: torch.nn.Module) -> dict[str, torch.Size]:
+    return {name: p.shape for name, p in model.named_parameters() if p.requires_grad}

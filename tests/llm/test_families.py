@@ -244,7 +244,7 @@ class TestTheHead:
                 check_model_source("model.type", str(folder))
 
     @pytest.mark.parametrize("method", ["prompt", "prefix", "p-tuning"])
-    @pytest.mark.parametrize("name", ["bert", "llama", "deberta-v2"])
+    @pytest.mark.parametrize("name", ["bert", "llama", "electra"])
     def test_beside_adapters_of_prompts(self, family: Family, name: str, method: str) -> None:
         """The head is trained, and sees the text's last token behind the virtual ones."""
         cfg = config(family(name), 2)
@@ -345,8 +345,7 @@ class TestKnownBeforehand:
     @pytest.mark.parametrize(
         ("name", "table"),
         [("bert", 128), ("roberta", 128), ("mpnet", 128), ("gpt2", 128), ("gptj", 128),
-         ("opt", 128), ("bart", 128), ("longformer", 128), ("distilbert", 128),
-         ("mpt", 128),
+         ("opt", 128), ("bart", 128), ("longformer", 128), ("distilbert", 128), ("mpt", 128),
          ("llama", None), ("t5", None), ("bloom", None), ("xlnet", None)],
     )  # fmt: skip
     def test_positions(self, family: Family, name: str, table: int | None) -> None:
@@ -427,12 +426,14 @@ class TestKnownBeforehand:
     def test_end_tokens_in_a_text(
         self, tmp_path: Path, rig: Any, family: Family, name: str
     ) -> None:
-        self.run(tmp_path, rig, family(name), ["good film", "bad"] * 12)
+        texts = ["good film", "bad"] * 12
+        self.run(tmp_path, rig, family(name), texts)
         with pytest.raises(ConfigError, match=r"row 4 .* 2 end token"):
             self.run(tmp_path, rig, family(name), ["good", "bad", "dull", "a </s> b"] + ["a"] * 20)
         with pytest.raises(ConfigError, match="no padding token but the end token"):
-            folder = family(name, tokenizer={"pad_token": None})
-            self.run(tmp_path, rig, folder, ["good film", "bad"] * 12)
+            self.run(tmp_path, rig, family(name, None, {"pad_token": None}), texts)
+        with pytest.raises(ConfigError, match="classifies at one"):
+            self.run(tmp_path, rig, family(name, {"eos_token_id": [1, 2]}), texts)
 
     @pytest.mark.parametrize(("name", "token"), [("gpt2", 0), ("qwen2", 2)])
     def test_an_empty_text(

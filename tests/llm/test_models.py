@@ -22,6 +22,7 @@ from federatedscope.core.task import (
     task_type,
 )
 from federatedscope.llm import model_files
+from federatedscope.llm.model.limits import positions
 from federatedscope.llm.model.model_builder import build_skeleton, get_llm
 from fedfiles import hub
 from fedlora.heads import head_names, is_head
@@ -258,3 +259,16 @@ class TestTheHub:
             thread.start()
             assert hub.hub_is_reachable(timeout=5) is reachable
             thread.join()
+
+
+@pytest.mark.parametrize(
+    ("name", "table"),
+    [("nystromformer", 64), ("yoso", 64), ("ibert", 62), ("roberta", 62), ("nomic_bert", None)],
+)
+def test_positions_that_a_table_is_asked_for(name: str, table: int | None) -> None:
+    from transformers import AutoConfig, AutoModel
+
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 80}
+    settings = AutoConfig.for_model(name, **sizes, max_position_embeddings=64, pad_token_id=1)
+    with torch.device("meta"):
+        assert positions(AutoModel.from_config(settings)) == table

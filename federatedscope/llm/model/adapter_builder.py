@@ -14,6 +14,7 @@ from federatedscope.llm.model.adapter_fields import build, settled
 from federatedscope.llm.model.adapter_places import (
     check_experts,
     check_placed,
+    check_prompt,
     linear_names,
     not_taken,
     place,
@@ -145,6 +146,8 @@ def add_adapter(
         raise refused(arguments, linear, error) from error
     if meta and getattr(config, "ensure_weight_tying", False):
         _tie_saved(wrapped)
+    if meta and config.is_prompt_learning:
+        check_prompt(wrapped, arguments)
     check_placed(model, arguments)
     check_experts(config, named, arguments)
     if cfg.federate.freeze_A:

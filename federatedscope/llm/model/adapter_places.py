@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -16,7 +17,15 @@ from fedlora.heads import HEAD_MODULES
 from fedlora.layers import lora_modules
 from fedlora.names import matches
 
-__all__ = ["check_experts", "check_placed", "linear_names", "not_taken", "place", "refused"]
+__all__ = [
+    "check_experts",
+    "check_placed",
+    "check_prompt",
+    "linear_names",
+    "not_taken",
+    "place",
+    "refused",
+]
 
 _ALL_LINEAR = "all-linear"
 _TABLE = "TARGET_MODULES_MAPPING"
@@ -55,13 +64,14 @@ def place(model: torch.nn.Module, config: Any, task: str) -> None:
     _check_lists(config, names, model)
     _check_tokens(model, getattr(config, "trainable_token_indices", None))
     _check_replication(model, getattr(config, "layer_replication", None))
+    if config.is_prompt_learning:
+        _settle_prompt(model, config)
     target = getattr(config, "target_modules", None)
     if isinstance(target, str) and target.lower() == _ALL_LINEAR:
-        output = model.get_output_embeddings()  # type: ignore[operator]
         config.target_modules = {
             name
-            for name, module in _linear_layers(model)
-            if module is not output and not any(f"{name}.".startswith(f"{w}.") for w in whole)
+            for name in _adaptable(model, config)
+            if not any(f"{name}.".startswith(f"{w}.") for w in whole)
         }
 
 
@@ -83,16 +93,73 @@ def _settle_default(model: torch.nn.Module, config: Any) -> None:
     config.target_modules = own if isinstance(own, str) else set(own)
 
 
+def _settle_prompt(model: Any, config: Any) -> None:
+    """Widths that PEFT looks up under names that not every family has: those of the embedding for
+    virtual tokens, which go in beside it, and of the hidden states for prefixes.
+    """
+    own = model.config.get_text_config()
+    config.token_dim = own.hidden_size
+    if config.peft_type != "PREFIX_TUNING":
+        config.token_dim = model.get_input_embeddings().weight.shape[1]
+    config.num_attention_heads = getattr(own, "num_attention_heads", 1)
+
+
+def check_prompt(model: Any, arguments: Mapping[str, Any]) -> None:
+    """Can the model compute behind virtual tokens or prefixes? Tried without storage.
+
+    Parameters
+    ----------
+    model : peft.PeftModel
+        With an adapter of prompts, on the meta device.
+    arguments : mapping
+        Of the adapter, as the user wrote them.
+
+    Raises
+    ------
+    ConfigError
+        It cannot.
+    """
+    for error in _trials(model):
+        # Some look at values, which are not there, and some fail on this device without it too.
+        if "meta" in error.lower() or error in _trials(model.get_base_model()):
+            continue
+        raise ConfigError(
+            f"{FIELD}.adapter_method",
+            arguments.get("adapter_method"),
+            f"transformers' {_architecture(model)} cannot compute with it ({error.rstrip('.')})",
+            "Write 'lora', or use another model",
+        )
+
+
+def _trials(model: torch.nn.Module) -> list[str]:
+    """Errors of forward passes without storage, with a mask and without one."""
+    tokens, errors = torch.zeros(2, 8, dtype=torch.long, device="meta"), []
+    for mask in (None, torch.ones_like(tokens)):
+        try:
+            with torch.no_grad():
+                model(input_ids=tokens, attention_mask=mask)
+        except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
+            errors.append((str(error) or type(error).__name__).splitlines()[0])
+    return errors
+
+
 def _architecture(model: torch.nn.Module) -> str:
     return str(getattr(getattr(model, "config", None), "model_type", type(model).__name__))
 
 
-def _linear_layers(model: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module]]:
+def _adaptable(model: torch.nn.Module, config: Any) -> Iterator[str]:
+    """Linear layers except the output, and except those that PEFT refuses (of state-space models,
+    whose mixers read the weights of some layers themselves).
+    """
+    from peft.tuners.tuners_utils import _check_lora_target_modules_mamba as check
     from transformers.pytorch_utils import Conv1D
 
+    output = model.get_output_embeddings()  # type: ignore[operator]
     for name, module in model.named_modules():
-        if isinstance(module, (torch.nn.Linear, Conv1D)):
-            yield name, module
+        if isinstance(module, (torch.nn.Linear, Conv1D)) and module is not output:
+            with suppress(ValueError):
+                check(config, model, name.rpartition(".")[2])
+                yield name
 
 
 def _check_saved(saved: Iterable[str], names: list[str]) -> None:
@@ -130,7 +197,10 @@ def _check_lists(config: Any, names: list[str], model: torch.nn.Module) -> None:
     excluded = getattr(config, "exclude_modules", None)
     if isinstance(excluded, str) and not any(re.fullmatch(excluded, name) for name in names):
         problem = "no module's whole name matches this regular expression"
-        raise _no_module("exclude_modules", excluded, linear, problem)
+        error = _no_module("exclude_modules", excluded, linear, problem)
+        if excluded in _last(names):
+            error.remedy = f"write the list [{excluded!r}]"
+        raise error
 
 
 def _check_tokens(model: Any, indices: Any) -> None:
@@ -252,8 +322,7 @@ def linear_names(model: torch.nn.Module, config: Any) -> list[str]:
     from peft.utils import constants
 
     whole = (*HEAD_MODULES, *(config.modules_to_save or ()))
-    output = model.get_output_embeddings()  # type: ignore[operator]
-    own = _last(name for name, module in _linear_layers(model) if module is not output)
+    own = _last(_adaptable(model, config))
     first = getattr(constants, f"TRANSFORMERS_MODELS_TO_LORA_{_TABLE}").get(
         _architecture(model), ()
     )

@@ -52,11 +52,15 @@ def positions(model: torch.nn.Module) -> int | None:
     """
     found = []
     for name, module in model.named_modules():
-        last = name.removesuffix(".base_layer").rpartition(".")[2]
-        if isinstance(module, torch.nn.Embedding) and ("position" in last or last == "wpe"):
+        place, _, last = name.removesuffix(".base_layer").rpartition(".")
+        # An embedding, of torch or (I-BERT) of the family's own.
+        if hasattr(module, "padding_idx") and ("position" in last or last == "wpe"):
             # RoBERTa counts from its padding token on, OPT and BART have an offset.
             first = 0 if module.padding_idx is None else module.padding_idx + 1
-            found.append(module.num_embeddings - getattr(module, "offset", first))
+            found.append(len(module.weight) - getattr(module, "offset", first))
+            # Nystroemformer, YOSO and MRA have fewer numbers of rows than rows.
+            numbers = getattr(model.get_submodule(place), "position_ids", None)
+            found += [] if numbers is None else [numbers.shape[-1]]
     for name, buffer in model.named_buffers():
         # Sines and cosines that are looked up (GPT-J, CodeGen, CTRL).
         if name.endswith(("embed_positions", "pos_encoding")) and buffer.dim() == 2:
@@ -174,6 +178,14 @@ def _check_ends(cfg: Any, model: Any, rows: Any) -> None:
     config = model.config
     if task_type(cfg) != SEQ_CLS or not config.is_encoder_decoder:
         return
+    if isinstance(config.eos_token_id, list):
+        raise ConfigError(
+            "model.type",
+            cfg.model.type,
+            f"its config.json has the end tokens {config.eos_token_id}, and a {config.model_type} "
+            "classifies at one",
+            "Write the one that the tokenizer closes a text with (eos_token_id)",
+        )
     if getattr(rows, "pad_token_id", None) == config.eos_token_id:
         raise ConfigError(
             "model.type",

@@ -61,12 +61,13 @@ def _settle_padding(config: Any, cfg: Any) -> None:
         # Data that are no text; the model is built all the same.
         eos = getattr(text, "eos_token_id", None)
         pad = eos[0] if isinstance(eos, list) else eos
-        pad = None if pad is not None and rows is not None and pad >= rows else pad
+
+    def fits(token: int | None) -> bool:
+        return token is not None and token >= 0 and (rows is None or token < rows)
+
     for part in (config, text):
-        own = getattr(part, "pad_token_id", None)
-        fits = own is not None and own >= 0 and (rows is None or own < rows)
-        if not (fits and is_encoder(config)):
-            part.pad_token_id = pad or 0
+        if not (fits(getattr(part, "pad_token_id", None)) and is_encoder(config)):
+            part.pad_token_id = pad if fits(pad) else 0
 
 
 def _where(cfg: Any) -> dict[str, Any]:
@@ -82,8 +83,9 @@ def _loading(cfg: Any, what: str, remedy: str) -> Iterator[None]:
     """Say what of the model cannot be loaded, and why."""
     try:
         yield
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
         problem = f"its {what} cannot be loaded ({str(error).splitlines()[0]})"
+        remedy = "Install what it names" if isinstance(error, ImportError) else remedy
         raise ConfigError("model.type", cfg.model.type, problem, remedy) from error
 
 
@@ -145,6 +147,9 @@ def build_skeleton(cfg: Any) -> torch.nn.Module:
     with torch.random.fork_rng(devices=[]):
         if weights and not hasattr(config, "quantization_config"):
             model, missing = _loaded(kind, None, config, cfg, state_dict=weights, device_map="meta")
+            for parameter in model.parameters():
+                # A mark of transformers', with which PEFT's layer_replication cannot copy it.
+                parameter.__dict__.pop("_is_hf_initialized", None)
         else:
             model, missing = _without_storage(kind, config), []
     with_head = task_type(cfg) == SEQ_CLS and weights and not missing
@@ -179,9 +184,6 @@ def _loaded(
             ignore_mismatched_sizes=True,
             **options,
         )
-    for parameter in model.parameters():
-        # A mark of transformers' that copies of layers (layer_replication) cannot be made with.
-        vars(parameter).pop("_is_hf_initialized", None)
     missing, mismatched = set(found["missing_keys"]), found["mismatched_keys"]
     if cfg.model.new_head and task_type(cfg) == SEQ_CLS:
         new = start_anew(model)
