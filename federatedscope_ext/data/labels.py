@@ -171,8 +171,9 @@ def label_names(config: Any, split: Split) -> tuple[str, ...]:
     numbers, else those in its rows, sorted.
 
     Empty for a regression (numbers that are not whole). Whole numbers are classes from 0, where -1
-    says that a row has no label; -1 and 1 alone are two classes. ``data.num_labels`` decides where
-    it is the number of different ones, which then are the classes, or 1 (a regression).
+    says that a row has no label; -1 and 1 alone are two classes, and so are 1 to n alone n.
+    ``data.num_labels`` decides where it is the number of different ones, which then are the
+    classes, or 1 (a regression).
 
     Raises
     ------
@@ -273,7 +274,8 @@ def _from_numbers(refuse: _Refusal, numbers: Counter[float], wanted: int) -> tup
         raise refuse("the labels are numbers, and inf is among them", remedy)
     if wanted == 1 or any(number != round(number) for number in numbers):
         return ()
-    if {*numbers} == {-1.0, 1.0} or len(numbers) == wanted:
+    from_one = {*numbers} == {*range(1, len(numbers) + 1)}  # stars, for example
+    if {*numbers} == {-1.0, 1.0} or from_one or len(numbers) == wanted:
         return tuple(f"{number:.0f}" for number in sorted(numbers))
     if low < -1 or high >= _MOST_CLASSES:
         problem = f"the labels are numbers from {int(low)} to {int(high)}"

@@ -67,6 +67,13 @@ def test_minus_one_beside_classes_from_0_is_no_label(own, caplog):
     assert classes(named) == (["-1", "0", "1"], {0: 10, 1: 10, 2: 10})
 
 
+@pytest.mark.parametrize("labels", [(1, 2), (5, 4, 3, 2, 1), ("1.0", 2, 3)])
+def test_numbers_from_one_to_n_are_n_classes(own, labels, caplog):
+    names = [str(i + 1) for i in range(len(labels))]
+    assert classes(own(*labels)) == (names, dict.fromkeys(range(len(names)), 10))
+    assert not any(record.levelname == "WARNING" for record in caplog.records)
+
+
 def test_numbers_that_begin_with_one(own, caplog):
     assert classes(own(1, 2, 4)) == (["0", "1", "2", "3", "4"], {1: 10, 2: 10, 4: 10})
     assert "no row has the label 0, 3; " in caplog.text
