@@ -23,8 +23,6 @@ from federatedscope.llm.model.adapter_places import (
 from fedlora.names import base_name
 
 _OURS = ("adapter_package", "adapter_method")
-# What PEFT adds to modules_to_save by itself.
-_PEFTS_HEADS = ("classifier", "score")
 
 
 def _config_classes() -> dict[str, Any]:
@@ -130,9 +128,9 @@ def add_adapter(
     from peft import get_peft_model
 
     config, arguments = peft_config(cfg, task), adapter_arguments(cfg)
-    if more := [name for name in head if name not in _PEFTS_HEADS]:
-        config.modules_to_save = [*(config.modules_to_save or []), *more]
-    place(model, config, task)
+    if saved := [*dict.fromkeys([*(config.modules_to_save or ()), *head])]:
+        config.modules_to_save = saved
+    place(model, config)
     linear = linear_names(model, config)
     named = set(getattr(config, "target_parameters", None) or ())
     try:

@@ -12,8 +12,6 @@ import torch
 
 from federatedscope.core.errors import ConfigError
 from federatedscope.core.task import ADAPTER_FIELD as FIELD
-from federatedscope.core.task import SEQ_CLS
-from fedlora.heads import HEAD_MODULES
 from fedlora.layers import lora_modules
 from fedlora.names import matches
 
@@ -31,7 +29,7 @@ _ALL_LINEAR = "all-linear"
 _TABLE = "TARGET_MODULES_MAPPING"
 
 
-def place(model: torch.nn.Module, config: Any, task: str) -> None:
+def place(model: torch.nn.Module, config: Any) -> None:
     """Settle in PEFT's configuration what depends on the model.
 
     Modules that are trained whole get no adapter, under whichever name they are found;
@@ -42,9 +40,7 @@ def place(model: torch.nn.Module, config: Any, task: str) -> None:
     model : transformers.PreTrainedModel
         Without an adapter.
     config : peft.PeftConfig
-        Changed in place.
-    task : str
-        PEFT's task type.
+        With the head among ``modules_to_save``; changed in place.
 
     Raises
     ------
@@ -53,13 +49,13 @@ def place(model: torch.nn.Module, config: Any, task: str) -> None:
         for the architecture.
     """
     names = [name for name, _ in model.named_modules() if name]
-    _check_saved(config.modules_to_save or (), names)
-    saved = [*(config.modules_to_save or ()), *(HEAD_MODULES if task == SEQ_CLS else ())]
+    saved = config.modules_to_save or ()
+    _check_saved(saved, names)
     whole = [name for name in names if saved and name.endswith(tuple(saved))]
     # PEFT saves what ends in a name (pre_classifier), and spares what has it as a component.
     more = [n for n in whole if not any(f".{one}." in f".{n}." for one in saved)]
     if more:
-        config.modules_to_save = [*(config.modules_to_save or ()), *more]
+        config.modules_to_save = [*saved, *more]
     _settle_default(model, config)
     _check_lists(config, names, model)
     _check_tokens(model, getattr(config, "trainable_token_indices", None))
@@ -321,7 +317,7 @@ def linear_names(model: torch.nn.Module, config: Any) -> list[str]:
     """
     from peft.utils import constants
 
-    whole = (*HEAD_MODULES, *(config.modules_to_save or ()))
+    whole = config.modules_to_save or ()
     own = _last(_adaptable(model, config))
     first = getattr(constants, f"TRANSFORMERS_MODELS_TO_LORA_{_TABLE}").get(
         _architecture(model), ()
